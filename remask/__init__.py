@@ -1,0 +1,54 @@
+"""remask: the toolkit for language models that write by denoising.
+
+    m = remask.load("runs/x")
+    remask.sample(m, prompt="def ", length=128, sampler="Confidence", steps=32).text
+    remask.score(m, text="...").bits_per_byte
+
+Names are imported when first used, so that `import remask` costs nothing.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from remask.api import Sample, sample, score, stream
+    from remask.checkpoints.folder import Checkpoint, load
+    from remask.errors import RemaskError
+    from remask.likelihood import Estimate
+    from remask.train.run import train
+
+_HOME = {
+    "Checkpoint": "remask.checkpoints.folder",
+    "Estimate": "remask.likelihood",
+    "RemaskError": "remask.errors",
+    "Sample": "remask.api",
+    "load": "remask.checkpoints.folder",
+    "sample": "remask.api",
+    "score": "remask.api",
+    "stream": "remask.api",
+    "train": "remask.train.run",
+}
+__all__ = [
+    "Checkpoint",
+    "Estimate",
+    "RemaskError",
+    "Sample",
+    "load",
+    "sample",
+    "score",
+    "stream",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'remask' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,5 @@
+"""`python -m remask`."""
+
+from remask.cli import main
+
+main()

@@ -1,0 +1,316 @@
+"""The command line: `remask VERB`, each verb a typed function whose signature is the options.
+
+Nothing heavy is imported before the verb is known, so that `--help` is instant.
+"""
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from json import dumps
+from pathlib import Path
+from typing import Any, Literal
+
+from remask.errors import RemaskError
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A command: where its function is, which of its parameters stand without a name, what it does."""
+
+    home: str
+    positional: tuple[str, ...]
+    says: str
+    heavy: bool = False
+    """Whether it is worth restarting with the allocator set."""
+
+
+VERBS = {
+    "demo": Verb("remask.demo:demo", (), "the whole job in a few minutes, on text every machine has", heavy=True),
+    "prepare": Verb("remask.cli:prepare", ("source",), "text -> tokenizer and packed tokens"),
+    "train": Verb("remask.train.run:train", (), "pre-train a model; rerunning the command resumes", heavy=True),
+    "sample": Verb("remask.cli:sample", ("run",), "generate or infill text"),
+    "score": Verb("remask.cli:score", ("run",), "likelihood of a text: exact, or a bound with its error"),
+    "info": Verb("remask.cli:info", ("source",), "what a checkpoint holds"),
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point. Exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted with the work saved."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(overview())
+        sys.exit(0 if arguments else 2)
+    if arguments[0] in ("-V", "--version"):
+        from remask import __version__
+
+        print(f"remask {__version__}")
+        return
+    try:
+        run(arguments[0], arguments[1:])
+    except RemaskError as error:
+        print(f"remask: {error}", file=sys.stderr)
+        sys.exit(130 if type(error).__name__ == "Interrupted" else 1)
+    except KeyboardInterrupt:
+        print("\nremask: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def overview() -> str:
+    """The text of `remask --help`."""
+    lines = ["usage: remask VERB [options]", "", "Language models that write by denoising.", ""]
+    lines += [f"  {name:<9}{verb.says}" for name, verb in VERBS.items()]
+    return "\n".join([*lines, "", "`remask VERB --help` lists the options of one."])
+
+
+def run(name: str, arguments: list[str]) -> None:
+    """Parses the options of a verb and calls its function."""
+    verb = VERBS.get(name)
+    if verb is None:
+        from remask.errors import unknown
+
+        print(f"remask: {unknown('verb', name, VERBS)}", file=sys.stderr)
+        sys.exit(2)
+    helping = any(a in ("-h", "--help") for a in arguments)
+    if verb.heavy and not helping:
+        from remask.machine import restart_with_allocator
+
+        if sys.argv[1:2] == [name]:
+            restart_with_allocator()
+    module, function_name = verb.home.split(":")
+    function: Callable[..., Any] = getattr(importlib.import_module(module), function_name)
+    parser = _parser(name, verb, function)
+    _check_names(arguments)
+    options = parser.instantiate_classes(parser.parse_args(_flags(function, arguments)))
+    given = {k: v for k, v in vars(options).items() if k != "config"}
+    function(**given)
+
+
+def _parser(name: str, verb: Verb, function: Callable[..., Any]) -> Any:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(prog=f"remask {name}", description=verb.says[:1].upper() + verb.says[1:] + ".")
+    parser.add_argument("--config", action="config", help="A YAML recipe; options after it overrule it.")
+    for positional in verb.positional:
+        parser.add_argument(positional, type=str)
+    parser.add_function_arguments(function, skip=set(verb.positional), as_positional=False)
+    return parser
+
+
+def _flags(function: Callable[..., Any], arguments: list[str]) -> list[str]:
+    """`--watch` for `--watch true`, and `--no-stop` for `--stop false`."""
+    flags = [n for n, p in inspect.signature(function).parameters.items() if isinstance(p.default, bool)]
+    short = {f"--{n}": f"--{n}=true" for n in flags} | {f"--no-{n}": f"--{n}=false" for n in flags}
+    following = [*arguments[1:], ""]
+    return [a if v in ("true", "false") else short.get(a, a) for a, v in zip(arguments, following, strict=True)]
+
+
+def _check_names(arguments: list[str]) -> None:
+    """An unknown family is answered with the known ones, before the parser words it its own way."""
+    for option, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        option, _, given = option.partition("=")
+        if option == "--family":
+            from remask.errors import unknown
+            from remask.families import families
+
+            wanted = (given or value).rsplit(".", 1)[-1]
+            if wanted not in families() and not wanted.startswith("{"):
+                print(f"remask: {unknown('family', wanted, families())}", file=sys.stderr)
+                sys.exit(2)
+
+
+def prepare(
+    source: str,
+    out: Path,
+    tokenizer: str = "bpe",
+    vocab_size: int = 8192,
+    validation: str | None = None,
+    validation_share: float = 0.02,
+    field: str = "text",
+    separator: str | None = None,
+    undecodable: Literal["stop", "skip"] = "stop",
+    max_bytes: int | None = None,
+) -> None:
+    """Tokenises a corpus.
+
+    Args:
+        source: A text file, a folder, .jsonl, .parquet, hub:OWNER/NAME, stdlib, or synthetic:KEY=VALUE,...
+        out: Folder to write.
+        tokenizer: bpe trains a byte-level BPE here; bytes; or a tokenizer.json.
+        vocab_size: Ids of a BPE trained here.
+        validation: A source of its own for validation, instead of a share of the documents.
+        validation_share: Share of the documents held out, by the hash of their text.
+        field: Field of JSONL, Parquet and Hub records that holds the text.
+        separator: What separates the documents of a text file.
+        undecodable: stop at a file that is not UTF-8, or skip it.
+        max_bytes: Read no more than this.
+    """
+    from remask.data.tokens import prepare as function
+
+    options = {k: v for k, v in locals().items() if k not in ("source", "out", "function")}
+    manifest = function(source, out, **options).manifest
+    for split in ("train", "valid"):
+        found = manifest[split]
+        print(f"{split}: {found['documents']:,} documents, {found['tokens']:,} tokens, {found['bytes']:,} bytes")
+    print(f"written to {out}; next: remask train --data {out} --budget.minutes 10 --out runs/first")
+
+
+def sample(
+    run: str,
+    prompt: str = "",
+    infill: str | None = None,
+    length: int = 128,
+    sampler: str | None = None,
+    steps: int | None = None,
+    block: int | None = None,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    guidance: float = 0.0,
+    seed: int = 0,
+    count: int = 1,
+    stop: bool = True,
+    watch: bool = False,
+    device: str = "cpu",
+    json: bool = False,
+) -> None:
+    """Generates text with a trained model.
+
+    Args:
+        run: A run directory or a published folder.
+        prompt: Text to continue.
+        infill: Text with holes, such as "the [MASK:3] sat".
+        length: Tokens to write behind the prompt.
+        sampler: Ancestral, FirstHitting, Confidence or LeftToRight; by default the family's.
+        steps: Steps over the whole text.
+        block: Fill blocks of this many tokens from left to right.
+        temperature: 0 writes the most probable token.
+        top_p: Keep the most probable tokens up to this probability.
+        top_k: Keep this many tokens; 0 keeps all.
+        guidance: Weight of classifier-free guidance.
+        seed: The same seed gives the same text.
+        count: Texts to write, as one batch.
+        stop: End a text at its end-of-text token.
+        watch: Show the text being denoised.
+        device: cpu or cuda.
+        json: Print one JSON document on standard output, and nothing else.
+    """
+    import remask
+    from remask.api import finished
+
+    checkpoint = remask.load(run, device=device)
+    options: dict[str, Any] = {k: v for k, v in locals().items() if k in _SAMPLING}
+    if infill is not None and count > 1:
+        raise RemaskError("count is for prompts; infill one text at a time")
+    prompts = [prompt] * count if infill is None else ""
+    if watch:
+        from remask.watch import watch as show
+
+        last = show(remask.stream(checkpoint, prompt=prompts, infill=infill, **options), checkpoint.tokenizer)
+        texts = [finished(checkpoint, last, i, prompt, infill, length, stop) for i in range(count)]
+    else:
+        found = remask.sample(checkpoint, prompt=prompts, infill=infill, **options)
+        texts = found if isinstance(found, list) else [found]
+    if json:
+        print(dumps([vars(t) for t in texts], ensure_ascii=False))
+        return
+    for number, text in enumerate(texts):
+        print(("\n" if number else "") + (text.text if infill is not None else text.prompt + text.text))
+
+
+_SAMPLING = "length sampler steps block temperature top_p top_k guidance seed stop".split()
+
+
+def score(
+    run: str,
+    text: str | None = None,
+    file: Path | None = None,
+    prompt: str = "",
+    draws: int = 128,
+    estimator: Literal["auto", "count", "iid", "chain", "rule"] = "auto",
+    sampler: str | None = None,
+    steps: int | None = None,
+    block: int | None = None,
+    temperature: float = 1.0,
+    guidance: float = 0.0,
+    seed: int = 0,
+    device: str = "cpu",
+    json: bool = False,
+) -> None:
+    """Scores a text.
+
+    Args:
+        run: A run directory or a published folder.
+        text: The text.
+        file: A file with the text.
+        prompt: What is given.
+        draws: Network passes a random estimator may take.
+        estimator: auto, count, iid, chain or rule.
+        sampler: The sampler whose rule is scored.
+        steps: Its steps.
+        block: Its block size.
+        temperature: Its temperature.
+        guidance: Weight of classifier-free guidance.
+        seed: Of the draws.
+        device: cpu or cuda.
+        json: Print one JSON document on standard output, and nothing else.
+    """
+    import remask
+
+    if (text is None) == (file is None):
+        raise RemaskError("give --text or --file, one of them")
+    if file is not None:
+        try:
+            text = file.read_text(encoding="utf-8")
+        except OSError as error:
+            raise RemaskError(f"cannot read {file}: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise RemaskError(f"{file} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}") from None
+    checkpoint = remask.load(run, device=device)
+    found = remask.score(
+        checkpoint,
+        text=text or "",
+        prompt=prompt,
+        draws=draws,
+        estimator=estimator,
+        sampler=sampler,
+        steps=steps,
+        block=block,
+        temperature=temperature,
+        guidance=guidance,
+        seed=seed,
+    )
+    if json:
+        more = {
+            "nats_per_token": found.nats_per_token,
+            "bits_per_byte": found.bits_per_byte,
+            "bits_per_byte_stderr": found.bits_per_byte_stderr,
+        }
+        print(dumps(vars(found) | more))
+        return
+    sign = "=" if found.kind == "exact" else "<="
+    error = f" +- {found.stderr:.2f}" if found.stderr > 0 else ""
+    print(f"-log p {sign} {found.nats:.2f}{error} nats ({found.kind}{', ' + found.of if found.of else ''})")
+    print(f"{found.tokens} tokens, {found.bytes} bytes: {found.nats_per_token:.4f} nats per token, {found}")
+
+
+def info(source: str, json: bool = False) -> None:
+    """Says what a checkpoint holds.
+
+    Args:
+        source: A run directory or a published folder.
+        json: Print one JSON document on standard output, and nothing else.
+    """
+    from remask.checkpoints.folder import contents
+
+    found = contents(source)
+    if json:
+        print(dumps(found))
+        return
+    for key, value in found.items():
+        print(f"{key:>16}  {value}")

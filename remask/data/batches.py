@@ -1,0 +1,136 @@
+"""Rows of tokens in a random order. Batch i is a pure function of (seed, i).
+
+So a resumed run reads on at any step without a saved state, and every process of a distributed run
+can take its own rows of the same global batch.
+"""
+
+import logging
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from remask.data.tokens import Tokens
+from remask.errors import RemaskError
+from remask.families.base import Batch
+
+
+class Rows(Sequence[NDArray[np.int64]]):
+    """A split cut into rows of `length` tokens; a tail that does not fill a row is left out."""
+
+    def __init__(self, tokens: Tokens, length: int) -> None:
+        """RemaskError when `length` is below 1 or above the number of tokens."""
+        if length < 1:
+            raise RemaskError(f"a row length of {length} must be at least 1")
+        if length > len(tokens):
+            raise RemaskError(
+                f"a row length of {length} is longer than the {len(tokens)} tokens of the corpus"
+            )
+        self.tokens = tokens
+        self.length = length
+
+    def __len__(self) -> int:
+        return len(self.tokens) // self.length
+
+    def __getitem__(self, i: int) -> NDArray[np.int64]:  # type: ignore[override]
+        """(L,) int64 ids of row i."""
+        return self.tokens.ids[self._where(i)].astype(np.int64)
+
+    def bytes_of(self, i: int) -> int:
+        """Bytes of text that row i stands for."""
+        return int(self.tokens.byte_lengths[self._where(i)].sum(dtype=np.int64))
+
+    def stack(self, chosen: Sequence[int]) -> torch.Tensor:
+        """(B, L) int64 ids of some rows."""
+        return torch.from_numpy(np.stack([self[i] for i in chosen]))
+
+    def _where(self, i: int) -> slice:
+        if not 0 <= i < len(self):
+            raise IndexError(f"row {i} of {len(self)}")
+        return slice(i * self.length, (i + 1) * self.length)
+
+
+class Batches:
+    """Global batches of rows, shuffled anew in each epoch."""
+
+    def __init__(self, rows: Rows, batch: int, seed: int, random_length: float = 0.0) -> None:
+        """RemaskError when an option is out of range.
+
+        Arguments:
+            rows: what to draw from.
+            batch: rows of a global batch.
+            seed: of the order and of the cuts, not negative.
+            random_length: share of the rows that are cut, at a uniformly random place, into two
+                pieces that do not see each other. So the network learns every length, and no token
+                is thrown away (the published models shorten the batch instead: Nie et al. 2025).
+        """
+        if batch < 1:
+            raise RemaskError(f"a batch of {batch} rows must have at least 1")
+        if seed < 0:
+            raise RemaskError(f"seed={seed} must not be negative")
+        if not 0 <= random_length <= 1:
+            raise RemaskError(f"random_length={random_length} must lie between 0 and 1")
+        self.rows = rows
+        self.batch = batch
+        self.seed = seed
+        self.random_length = random_length
+
+    @cached_property
+    def order(self) -> Any:
+        """Grain's endless map from a place in training to a row: each epoch is a fresh permutation."""
+        grain = _grain()
+        # Grain shuffles epoch e with seed + e, so that neighbouring seeds would repeat each other.
+        mixed = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
+        return grain.MapDataset.source(range(len(self.rows))).shuffle(seed=mixed).repeat()
+
+    def share(self, index: int, first: int = 0, count: int | None = None) -> Batch:
+        """Rows `first` to `first + count` of global batch `index`; all of it by default."""
+        count = self.batch - first if count is None else count
+        if not 0 <= first < first + count <= self.batch:
+            raise ValueError(f"rows {first} to {first + count} of a batch of {self.batch}")
+        start = index * self.batch + first
+        tokens = self.rows.stack([self.order[place] for place in range(start, start + count)])
+        cuts = self._cuts(index)
+        segments = None
+        if cuts is not None:
+            own = torch.from_numpy(cuts[first : first + count])[:, None]
+            segments = (torch.arange(self.rows.length) >= own).long()  # (B, L)
+        scored = torch.ones_like(tokens, dtype=torch.bool)
+        return Batch(tokens, scored, segments, first=first, of=self.batch)
+
+    def _cuts(self, index: int) -> NDArray[np.int64] | None:
+        """(batch,) where each row of a global batch is cut, L for not at all; None when none is."""
+        length = self.rows.length
+        if not self.random_length or length < 2:
+            return None
+        rng = np.random.default_rng([self.seed, index])
+        cut = rng.random(self.batch) < self.random_length
+        places = rng.integers(1, length, self.batch)
+        return np.where(cut, places, length) if cut.any() else None
+
+
+def in_order(rows: Rows, count: int | None, batch: int) -> Iterator[tuple[Batch, list[int]]]:
+    """Batches of `count` evenly spaced rows (all when None or too many), and the bytes of each row."""
+    count = len(rows) if count is None else min(count, len(rows))
+    if count < 1 or batch < 1:
+        raise RemaskError(f"{count} rows in batches of {batch}: both must be at least 1")
+    chosen = [i * len(rows) // count for i in range(count)]
+    for start in range(0, count, batch):
+        some = chosen[start : start + batch]
+        tokens = rows.stack(some)
+        yield Batch(tokens, torch.ones_like(tokens, dtype=torch.bool)), [rows.bytes_of(i) for i in some]
+
+
+def _grain() -> Any:
+    """The module, imported without its warning that JAX is not installed."""
+    log = logging.getLogger("absl")
+    before = log.disabled
+    log.disabled = True
+    try:
+        import grain
+    finally:
+        log.disabled = before
+    return grain

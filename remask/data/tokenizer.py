@@ -1,0 +1,227 @@
+"""Text to ids and back, with the bytes that each token stands for.
+
+Wraps Hugging Face `tokenizers`: byte-level BPE trained here, plain bytes, or any published
+`tokenizer.json`. No special token is ever added to a text, and a text that spells one out is
+encoded as ordinary characters.
+"""
+
+import builtins
+import codecs
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from numpy.typing import NDArray
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
+
+from remask.errors import RemaskError
+from remask.families.base import Vocabulary
+
+END, MASK = "<|endoftext|>", "<|mask|>"
+ENDS = (END, "</s>", "<|end_of_text|>", "<|im_end|>", "<eos>", "[SEP]", "<|eot_id|>")
+"""Names of the end-of-text token in published tokenizers, the likeliest first."""
+MASKS = (MASK, "<|mdm_mask|>", "<|mask_token|>", "[MASK]", "<mask>")
+FILE = "tokenizer.json"
+
+
+class Tokenizer:
+    """A `tokenizers.Tokenizer` that knows its end and mask tokens and counts bytes."""
+
+    def __init__(self, inner: tokenizers.Tokenizer) -> None:
+        """Takes over `inner`; adds a mask as the last id where the vocabulary has none."""
+        inner.no_padding()
+        inner.no_truncation()
+        if all(inner.token_to_id(name) is None for name in MASKS):
+            inner.add_special_tokens([AddedToken(MASK, special=True, normalized=False)])
+        inner.encode_special_tokens = True  # spelled out in a text, they are text
+        self._inner = inner
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
+        """A byte-level BPE (Sennrich et al. 2016; Radford et al. 2019) of at most `vocab_size` ids.
+
+        The end token is id 0, then come the 256 bytes and the merges; the mask is the last id, so
+        that the output head needs no row for it. A small corpus may yield fewer merges than asked.
+        """
+        if vocab_size < 258:
+            raise RemaskError(f"vocab_size={vocab_size}: 256 bytes, the end and the mask need at least 258")
+        inner = tokenizers.Tokenizer(models.BPE())
+        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        inner.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size - 1,
+            special_tokens=[END],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        inner.train_from_iterator(texts, trainer)
+        return cls(inner)
+
+    @classmethod
+    def bytes(cls) -> "Tokenizer":
+        """Ids 0 to 255 are the bytes, 256 the end, 257 the mask."""
+        inner = tokenizers.Tokenizer(models.BPE(vocab={c: b for c, b in _BYTE_OF.items()}, merges=[]))
+        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        inner.decoder = decoders.ByteLevel()
+        inner.add_special_tokens([AddedToken(END, special=True, normalized=False)])
+        return cls(inner)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Tokenizer":
+        """Reads a `tokenizer.json`, or the one in a folder. RemaskError when missing or damaged."""
+        path = Path(path)
+        path = path / FILE if path.is_dir() else path
+        if not path.is_file():
+            raise RemaskError(f"no tokenizer at {str(path)!r}. Accepted: bpe, bytes, or a {FILE} file")
+        try:
+            return cls(tokenizers.Tokenizer.from_file(str(path)))
+        except Exception as error:  # the library raises bare Exception
+            raise RemaskError(f"{path} is not a tokenizer: {error}") from None
+
+    @classmethod
+    def of(cls, spec: str, texts: Callable[[], Iterable[str]], vocab_size: int) -> "Tokenizer":
+        """`bpe` trains on `texts()`, `bytes` needs none, anything else is a path to load."""
+        if spec == "bpe":
+            return cls.train(texts(), vocab_size)
+        return cls.bytes() if spec == "bytes" else cls.load(spec)
+
+    def save(self, path: str | Path) -> None:
+        """Writes `tokenizer.json`, atomically. A folder stands for the file in it."""
+        path = Path(path)
+        path = path / FILE if path.is_dir() else path
+        passing = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        passing.write_text(self._inner.to_str(pretty=True), encoding="utf-8")
+        os.replace(passing, path)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of everything the tokenizer does."""
+        return hashlib.blake2b(self._inner.to_str().encode(), digest_size=16).hexdigest()
+
+    @cached_property
+    def vocabulary(self) -> Vocabulary:
+        """Number of ids, the mask's and the end's; `end` is None where no known name is found."""
+        size = max(self._inner.get_vocab().values()) + 1
+        return Vocabulary(size, mask=self._first_of(MASKS), end=self._first_of(ENDS))
+
+    def encode(self, text: str) -> list[int]:
+        """The ids of a text, without any special token."""
+        if self._plain:
+            return list(text.encode())
+        return self._inner.encode(text, add_special_tokens=False).ids
+
+    def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
+        """The text of some ids; the end, the mask and other special tokens are left out."""
+        hidden = (self.vocabulary.mask, self.vocabulary.end)
+        return self._inner.decode([int(i) for i in ids if i not in hidden], skip_special_tokens=True)
+
+    def pieces(self, ids: Sequence[int] | NDArray[np.integer], mask: str = MASK, end: str = END) -> list[str]:
+        """What to show for each token; `mask` and `end` stand for theirs.
+
+        A character of several tokens is shown with its last one, and the earlier ones as ''.
+        """
+        shown: list[str] = []
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        for token in map(int, ids):
+            if token in (self.vocabulary.mask, self.vocabulary.end):
+                broken = decoder.decode(b"", final=True)
+                shown.append(broken + (mask if token == self.vocabulary.mask else end))
+            else:
+                shown.append(decoder.decode(self._bytes_of(token)))
+        if shown:
+            shown[-1] += decoder.decode(b"", final=True)
+        return shown
+
+    def encode_with_bytes(self, texts: Sequence[str]) -> list[tuple[NDArray[np.uint32], NDArray[np.uint16]]]:
+        """For each text its ids and the UTF-8 bytes each token stands for, in parallel.
+
+        The byte lengths of a text sum to exactly the bytes of the text, also where a tokenizer
+        normalises: what lies between two tokens counts to the later one, the tail to the last.
+        An empty text, and one that the tokenizer turns into nothing, give empty arrays.
+        """
+        if self._plain:
+            raw = [np.frombuffer(text.encode(), np.uint8) for text in texts]
+            return [(ids.astype(np.uint32), np.ones(len(ids), np.uint16)) for ids in raw]
+        if not self._byte_level:
+            encoded = self._inner.encode_batch(list(texts), add_special_tokens=False)
+            return [_by_offsets(e, text) for e, text in zip(encoded, texts, strict=True)]
+        found = []
+        encoded = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)  # without offsets
+        for text, fast in zip(texts, encoded, strict=True):
+            ids = np.array(fast.ids, np.uint32)
+            lengths = self._lengths[ids]
+            if int(lengths.sum()) != len(text.encode()):  # a normaliser or a prefix space changed it
+                ids, lengths = _by_offsets(self._inner.encode(text, add_special_tokens=False), text)
+            found.append((ids, lengths))
+        return found
+
+    def _first_of(self, names: tuple[str, ...]) -> int | None:
+        found = (self._inner.token_to_id(name) for name in names)
+        return next((i for i in found if i is not None), None)
+
+    @cached_property
+    def _byte_level(self) -> bool:
+        """Whether the characters of a token are bytes in the alphabet of GPT-2."""
+        decoder = json.loads(self._inner.to_str()).get("decoder") or {}
+        return any(part.get("type") == "ByteLevel" for part in [decoder, *decoder.get("decoders", [])])
+
+    @cached_property
+    def _plain(self) -> bool:
+        """Whether ids are byte values and nothing else, so that no library is needed to encode."""
+        model = json.loads(self._inner.to_str())["model"]
+        return model["type"] == "BPE" and not model["merges"] and model["vocab"] == _BYTE_OF
+
+    @cached_property
+    def _lengths(self) -> NDArray[np.uint16]:
+        """(size,) bytes of each id of a byte-level vocabulary."""
+        lengths = np.zeros(self.vocabulary.size, np.uint16)
+        for i in self._inner.get_vocab().values():
+            lengths[i] = len(self._bytes_of(i))
+        return lengths
+
+    def _bytes_of(self, token: int) -> builtins.bytes:
+        """The bytes of a token, as far as its name tells; none for an id outside the vocabulary."""
+        name = self._inner.id_to_token(token)
+        if name is None:
+            return b""
+        if self._byte_level:
+            inside = all(c in _BYTE_OF for c in name) and token not in self._added
+            return bytes(_BYTE_OF[c] for c in name) if inside else name.encode()
+        if len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
+            return bytes([int(name[3:5], 16)])
+        return name.replace("▁", " ").encode()
+
+    @cached_property
+    def _added(self) -> set[int]:
+        return set(self._inner.get_added_tokens_decoder())
+
+
+def _by_offsets(encoding: tokenizers.Encoding, text: str) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
+    """Ids and byte lengths from where each token ends in the text."""
+    ids = np.array(encoding.ids, np.uint32)
+    if not len(ids):
+        return ids, np.zeros(0, np.uint16)
+    points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    width = 1 + (points >= 0x80).astype(np.int64) + (points >= 0x800) + (points >= 0x10000)
+    until = np.concatenate([[0], width.cumsum()])  # bytes before each character
+    ends = np.maximum.accumulate(np.array([stop for _, stop in encoding.offsets]))
+    ends[-1] = len(points)
+    lengths = np.diff(until[ends], prepend=0)
+    if lengths.max() > np.iinfo(np.uint16).max:
+        raise RemaskError(f"the tokenizer turns {lengths.max()} bytes of text into one token")
+    return ids, lengths.astype(np.uint16)
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's printable character for each byte: itself where it prints, else the next from U+0100 on."""
+    prints = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    rest = (b for b in range(256) if b not in prints)
+    return {chr(b): b for b in prints} | {chr(0x100 + n): b for n, b in enumerate(rest)}
+
+
+_BYTE_OF = _byte_alphabet()

@@ -1,0 +1,20 @@
+"""The one exception for everything a user can cause, and the words it uses.
+
+A `RemaskError` names the option or file, the value, and what would be accepted, in one or two
+lines. The command line prints it without a traceback and exits with status 1 (2 for wrong use).
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class RemaskError(Exception):
+    """Something the user can put right. Its text is the whole message."""
+
+
+def unknown(what: str, name: object, known: Iterable[str]) -> RemaskError:
+    """An error for a name that does not exist, listing those that do and the nearest one."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return RemaskError(f"unknown {what} {name!r}.{hint} Known: {', '.join(names)}")

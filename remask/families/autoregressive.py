@@ -1,0 +1,63 @@
+"""The autoregressive baseline: one token after another, left to right, with an exact likelihood.
+
+The shift is data: the network reads the row moved right by one behind the end-of-text token, which
+stands for "a text begins", and position i is asked for token i. So all L tokens of a row are
+predicted from L positions, as in the diffusion families, and the comparison in bits per byte is one
+of like with like.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from remask.errors import RemaskError
+from remask.families.base import Batch, Denoiser, Family, Loss, Noisy, per_row
+from remask.model.attention import CAUSAL
+
+
+@dataclass(frozen=True, kw_only=True)
+class Autoregressive(Family):
+    """-log p(x) = sum_i -log p(x_i | x_<i), exactly."""
+
+    @property
+    def exact(self) -> bool:
+        return True
+
+    @property
+    def sampler(self) -> str:
+        return "LeftToRight"
+
+    def shifted(self, tokens: Tensor) -> Tensor:
+        """(B, L) -> (B, L): the row moved right by one, the start token first."""
+        if self.vocabulary.end is None:
+            raise RemaskError("the autoregressive family needs an end-of-text id to start a text with")
+        return torch.cat([torch.full_like(tokens[:, :1], self.vocabulary.end), tokens[:, :-1]], 1)
+
+    def corrupt(self, batch: Batch, rng: torch.Generator | None = None, levels: Tensor | None = None) -> Noisy:
+        """Nothing is destroyed: every scored token is asked, each with weight 1."""
+        target = batch.tokens[batch.scored]
+        return Noisy(
+            tokens=self.shifted(batch.tokens),
+            ask=batch.scored,
+            target=target,
+            weight=torch.ones_like(target, dtype=torch.float32),
+            attention=batch.visible(CAUSAL),
+            positions=batch.positions(),
+        )
+
+    def loss(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator) -> Loss:
+        noisy = self.corrupt(batch)
+        tokens = noisy.target.numel()
+        return Loss(self.token_loss(denoiser, noisy).sum() / tokens, tokens)
+
+    def bound(
+        self,
+        denoiser: Denoiser,
+        batch: Batch,
+        rng: torch.Generator | None = None,
+        levels: Tensor | None = None,
+    ) -> Tensor:
+        """(B,) float64: -log p of each row, exact."""
+        noisy = self.corrupt(batch)
+        return per_row(self.token_loss(denoiser, noisy), noisy.ask)

@@ -1,0 +1,251 @@
+"""The contracts: what a family of text destruction is, and what passes between it and a denoiser.
+
+Symbols: B batch, L positions of a row, S positions the network reads, N asked positions,
+V ids that can be predicted. Time `t` is in [0, 1], 0 clean; `alpha(t)` is the chance that a token
+is still clean. Losses are in nats.
+
+A new family is one new file in this folder with a subclass of `Family`: `--family Name`, the
+contract tests and the checkpoint reader find it by its class name.
+"""
+
+import copy
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields, replace
+from typing import Any, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from remask.errors import RemaskError, unknown
+from remask.model.attention import FULL, Attention, Segments
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The ids of a tokenizer that a family has to know."""
+
+    size: int
+    """Number of ids, the mask's included: rows of the input embedding."""
+    mask: int | None = None
+    """The mask id; never predicted."""
+    end: int | None = None
+    """The end-of-text id, which also starts a text that is read from left to right."""
+
+    @property
+    def predicted(self) -> int:
+        """V, rows of the output head: one less than `size` where the mask is the last id."""
+        return self.size - 1 if self.mask == self.size - 1 else self.size
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clean rows, and where they stand in the global batch."""
+
+    tokens: Tensor
+    """(B, L) int64, clean."""
+    scored: Tensor
+    """(B, L) bool; False on prompts and padding: never noised, never in a loss."""
+    segments: Tensor | None = None
+    """(B, L) int64 number of the piece a position belongs to; pieces do not see each other."""
+    attention: Attention = FULL
+    """What the rows allow beside the family's own rule, such as `Padded`."""
+    first: int = 0
+    """Index of the first row in the global batch, of which this is one process's share."""
+    of: int | None = None
+    """Rows of the global batch; these rows alone when None."""
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+        segments = None if self.segments is None else self.segments.to(device)
+        return replace(self, tokens=self.tokens.to(device), scored=self.scored.to(device), segments=segments)
+
+    def draw(self, per_row: tuple[int, ...], rng: torch.Generator) -> Tensor:
+        """Uniforms of shape (B, *per_row), float32: this share of what the global batch draws.
+
+        Every process draws for the whole global batch from the same generator and keeps its own
+        rows. So noise differs between processes, and does not depend on how many there are.
+        """
+        rows = self.tokens.shape[0]
+        every = torch.rand(self.of or rows, *per_row, generator=rng, device=rng.device)
+        return every[self.first : self.first + rows].to(self.tokens.device)
+
+    def levels(self, rng: torch.Generator) -> Tensor:
+        """(B,) noise levels in [0, 1), stratified over the global batch, in random order.
+
+        u_j = (u + j) / n for a random order of the n rows: each level is uniform, together they
+        cover the unit interval evenly (Kingma et al. 2021, appendix I), and no process is left
+        with a narrow band of them.
+        """
+        rows = self.tokens.shape[0]
+        n = self.of or rows
+        offset = torch.rand((), generator=rng, device=rng.device, dtype=torch.float64)
+        order = torch.randperm(n, generator=rng, device=rng.device)
+        share = (order[self.first : self.first + rows] + offset) / n
+        return share.float().clamp(max=1 - 2**-24).to(self.tokens.device)
+
+    def positions(self) -> Tensor | None:
+        """(B, L) rotary positions that start anew in each segment; None without segments."""
+        if self.segments is None:
+            return None
+        steps = torch.arange(self.tokens.shape[1], device=self.tokens.device)
+        starts = torch.ones_like(self.segments, dtype=torch.bool)
+        starts[:, 1:] = self.segments[:, 1:] != self.segments[:, :-1]
+        return steps - torch.where(starts, steps, 0).cummax(1).values
+
+    def visible(self, own: Attention) -> Attention:
+        """The family's own attention rule, narrowed by the segments and padding of these rows."""
+        seen = own & self.attention
+        return seen if self.segments is None else seen & Segments(self.segments)
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """All that the denoiser reads, and what it is asked."""
+
+    tokens: Tensor
+    """(B, S) int64."""
+    ask: Tensor
+    """(B, S) bool: positions whose prediction is needed."""
+    target: Tensor
+    """(N,) int64, the clean token wanted at each asked position, row by row."""
+    weight: Tensor
+    """(N,) float32, weight of that position in the bound."""
+    time: Tensor | None = None
+    """(B,) or (B, S) noise level, for time-conditioned denoisers."""
+    attention: Attention = FULL
+    """Who may look at whom."""
+    positions: Tensor | None = None
+    """(B, S) rotary positions, when they are not 0..S-1."""
+
+    def reading(self) -> dict[str, Any]:
+        """The keyword arguments of the denoiser beside `tokens` and `ask`."""
+        return {"time": self.time, "attention": self.attention, "positions": self.positions}
+
+
+class Denoiser(Protocol):
+    """Predicts clean tokens. `remask.model.transformer.Transformer` is one, a table in a test another."""
+
+    def __call__(
+        self,
+        tokens: Tensor,
+        *,
+        ask: Tensor | None = None,
+        time: Tensor | None = None,
+        attention: Attention = FULL,
+        positions: Tensor | None = None,
+        cache: Any = None,
+    ) -> Tensor:
+        """Logits at the asked positions only, (N, V) float32; (B, S, V) when `ask` is None."""
+        ...
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What training minimises, and what it was made of."""
+
+    value: Tensor
+    """Scalar, nats per scored token, with gradient."""
+    tokens: int
+    """Scored positions of the batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family(ABC):
+    """One way of destroying text and learning to undo it. Never owns the network.
+
+    Options are dataclass fields; the vocabulary is bound later with `over`, since the same family
+    serves every tokenizer.
+    """
+
+    def over(self, vocabulary: Vocabulary) -> Self:
+        """This family bound to the ids of a tokenizer."""
+        bound = copy.copy(self)
+        object.__setattr__(bound, "_vocabulary", vocabulary)
+        return bound
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The ids this family was bound to."""
+        found = getattr(self, "_vocabulary", None)
+        if found is None:
+            raise RemaskError(f"{type(self).__name__} knows no vocabulary yet: call .over(vocabulary)")
+        return found
+
+    @abstractmethod
+    def corrupt(self, batch: Batch, rng: torch.Generator, levels: Tensor | None = None) -> Noisy:
+        """Destroys a batch. `levels` (B,) in [0, 1) places each row on the noise axis; drawn if None."""
+
+    @abstractmethod
+    def loss(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator) -> Loss:
+        """What training minimises, in nats per scored token."""
+
+    @abstractmethod
+    def bound(
+        self, denoiser: Denoiser, batch: Batch, rng: torch.Generator, levels: Tensor | None = None
+    ) -> Tensor:
+        """(B,) float64 nats: one unbiased draw of the bound on -log p of each row; exact for AR."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether `bound` is -log p itself."""
+        return False
+
+    @property
+    def sampler(self) -> str:
+        """Name of the sampler that fits this family when none is asked for."""
+        return "Ancestral"
+
+    def alpha(self, t: float) -> float:
+        """The chance that a token is still clean at time t; falls from 1 at t = 0 to 0 at t = 1."""
+        raise RemaskError(f"{type(self).__name__} has no noise process, so this sampler does not fit it")
+
+    def token_loss(self, denoiser: Denoiser, noisy: Noisy) -> Tensor:
+        """(N,) nats at the asked positions: weight * -log p(target)."""
+        return noisy.weight * cross_entropy(denoiser, noisy)
+
+
+def cross_entropy(denoiser: Denoiser, noisy: Noisy) -> Tensor:
+    """(N,) float32 nats, -log p(target) at the asked positions.
+
+    A denoiser may offer `nll`, which computes the same without keeping the (N, V) logits.
+    """
+    fused = getattr(denoiser, "nll", None)
+    if fused is not None:
+        return fused(noisy.tokens, noisy.target, ask=noisy.ask, **noisy.reading())
+    logits = denoiser(noisy.tokens, ask=noisy.ask, **noisy.reading())
+    return torch.nn.functional.cross_entropy(logits, noisy.target, reduction="none")
+
+
+def per_row(values: Tensor, ask: Tensor) -> Tensor:
+    """(B,) float64 sums of (N,) values over the asked positions of each of the (B, S) rows."""
+    rows = ask.nonzero()[:, 0]
+    return torch.zeros(ask.shape[0], dtype=torch.float64, device=ask.device).index_add_(0, rows, values.double())
+
+
+def families() -> dict[str, type[Family]]:
+    """Every family of this package by class name."""
+    found: dict[str, type[Family]] = {}
+    todo = list(Family.__subclasses__())
+    while todo:
+        kind = todo.pop()
+        todo += kind.__subclasses__()
+        if kind.__module__.startswith("remask.families."):
+            found[kind.__name__] = kind
+    return found
+
+
+def describe(family: Family) -> dict[str, Any]:
+    """A family as plain data: its name and options. `build` reads it back."""
+    return {"name": type(family).__name__, **{f.name: getattr(family, f.name) for f in fields(family)}}
+
+
+def build(description: dict[str, Any]) -> Family:
+    """The family that `describe` described. Only names of this package are looked up; no code is loaded."""
+    known, options = families(), dict(description)
+    name = options.pop("name", None)
+    if name not in known:
+        raise unknown("family", name, known)
+    try:
+        return known[name](**options)
+    except TypeError as error:
+        raise RemaskError(f"family {name}: {error}") from None

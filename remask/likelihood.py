@@ -1,0 +1,314 @@
+"""The one estimator of how probable a text is: an exact value, or a bound with its standard error.
+
+Validation loss, `remask score` and benchmark scores all come from here.
+
+For an autoregressive model the value is exact. For a masked one there are five estimators:
+
+count   the bound; exactly k tokens masked, every k equally likely, k stratified over the draws
+iid     the same bound from independent masks with stratified rates (SMDM's estimator)
+chain   exact -log p of the text read in one order, left to right (one network call a token)
+rule    exact -log p of a sampler that chooses positions by a deterministic rule (DUEL)
+auto    count, or by enumeration of all masks where those are no more than the draws
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from remask.errors import RemaskError, unknown
+from remask.families.base import Batch, Denoiser, Family, per_row
+from remask.families.masked import Masked
+from remask.model.attention import FULL, Padded
+from remask.sampling.base import Canvas, Dice, Dictation, Sampler, mixed
+from remask.sampling.confidence import Confidence
+from remask.sampling.guidance import guided
+
+Estimator = Literal["auto", "count", "iid", "chain", "rule"]
+GROUPS = 8
+"""Independent groups of stratified draws, between which the error is measured."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """-log p of one text or of many, in nats."""
+
+    nats: float
+    """The value; an upper bound on -log p where `kind` is "bound"."""
+    stderr: float
+    """Standard error of the Monte Carlo mean; 0 where nothing was drawn. nan: one draw, no error known."""
+    kind: Literal["exact", "bound"]
+    tokens: int
+    bytes: int = 0
+    """UTF-8 bytes of the text; 0 where unknown."""
+    of: str = ""
+    """What distribution it is the likelihood of, where that is not the model's own."""
+
+    @property
+    def nats_per_token(self) -> float:
+        """Nats per scored token."""
+        return self.nats / self.tokens
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits per byte of text; nan where the bytes are unknown."""
+        return self.nats / math.log(2) / self.bytes if self.bytes else math.nan
+
+    @property
+    def bits_per_byte_stderr(self) -> float:
+        """Standard error of `bits_per_byte`."""
+        return self.stderr / math.log(2) / self.bytes if self.bytes else math.nan
+
+    def __str__(self) -> str:
+        sign = "=" if self.kind == "exact" else "<="
+        error = f" +- {self.bits_per_byte_stderr:.4f}" if self.stderr > 0 else ""
+        return f"{sign} {self.bits_per_byte:.4f}{error} bits/byte"
+
+    @staticmethod
+    def total(parts: Sequence["Estimate"]) -> "Estimate":
+        """The estimate of several texts together; errors of independent draws add in squares."""
+        return Estimate(
+            nats=math.fsum(p.nats for p in parts),
+            stderr=math.sqrt(math.fsum(p.stderr**2 for p in parts)),
+            kind="exact" if all(p.kind == "exact" for p in parts) else "bound",
+            tokens=sum(p.tokens for p in parts),
+            bytes=sum(p.bytes for p in parts),
+            of=parts[0].of if parts else "",
+        )
+
+
+@dataclass(frozen=True)
+class Text:
+    """What is to be scored: tokens, given those of a prompt."""
+
+    target: Sequence[int]
+    prompt: Sequence[int] = ()
+    bytes: int = 0
+
+
+@torch.inference_mode()
+def score(
+    denoiser: Denoiser,
+    family: Family,
+    texts: Sequence[Text],
+    *,
+    estimator: Estimator = "auto",
+    draws: int = 128,
+    sampler: Sampler | None = None,
+    guidance: float = 0.0,
+    seed: int = 0,
+    rows: int = 32,
+    device: str | torch.device = "cpu",
+) -> list[Estimate]:
+    """-log p of each text given its prompt. `rows` go through the network together.
+
+    Draws of a text depend on `seed` and its place in the list alone, not on what shares its batch.
+    `sampler` is the rule of estimator "rule" (by default `Confidence()`).
+    """
+    if any(not text.target for text in texts):
+        raise RemaskError("nothing to score: a text has no tokens")
+    if draws < 1:
+        raise RemaskError(f"draws is {draws}; it must be at least 1")
+    if family.exact:
+        if estimator != "auto":
+            raise RemaskError(f"estimator {estimator!r} is for masked models; this one is exact already")
+        plan = [_plain(text) for text in texts]
+    elif isinstance(family, Masked):
+        if estimator == "rule":
+            return [_rule(denoiser, family, t, sampler or Confidence(), guidance, draws, seed, device) for t in texts]
+        if estimator not in ("auto", "count", "iid", "chain"):
+            raise unknown("estimator", estimator, ("auto", "count", "iid", "chain", "rule"))
+        plan = [_plan(text, estimator, draws, mixed(seed, i)) for i, text in enumerate(texts)]
+    else:
+        raise RemaskError(f"{type(family).__name__} has no estimator yet")
+    values = _run(denoiser, family, [(t, work) for t, work in zip(texts, plan, strict=True)], guidance, rows, device)
+    return [_gather(text, work, value) for text, work, value in zip(texts, plan, values, strict=True)]
+
+
+@dataclass(frozen=True)
+class Work:
+    """The network's share of an estimate: what to mask in n copies of one text, and how to weigh it."""
+
+    hidden: Tensor | None
+    """(n, T) bool over the target; None for an autoregressive model."""
+    weight: Tensor
+    """(n, T) float64 weight of each -log p(token), or (1,) of ones."""
+    groups: int
+    """How many independent groups the n copies form; 0 where nothing is random."""
+    kind: Literal["exact", "bound"]
+    of: str = ""
+
+
+def _plain(text: Text) -> Work:
+    return Work(None, torch.ones(1, len(text.target), dtype=torch.float64), 0, "exact")
+
+
+def _plan(text: Text, estimator: Estimator, draws: int, seed: int) -> Work:
+    """What to mask in the copies of one text, so that the weighted sums have the bound as mean."""
+    length = len(text.target)
+    if estimator == "chain":
+        hidden = torch.ones(length, length, dtype=torch.bool).triu()  # copy i sees targets before i
+        return Work(hidden, torch.eye(length, dtype=torch.float64), 0, "exact", "left to right")
+    if estimator == "auto" and length < 20 and 2**length - 1 <= draws:
+        return _every_mask(length)
+    rng = torch.Generator().manual_seed(seed)
+    groups = min(GROUPS, draws)
+    levels = torch.cat([_stratified(len(share), rng) for share in torch.arange(draws).tensor_split(groups)])
+    uniform = torch.rand(draws, length, generator=rng)
+    scored = torch.ones(draws, length, dtype=torch.bool)
+    form = Masked(objective="bound", eps=0.0) if estimator == "iid" else Masked(objective="count")
+    hidden, weight = form.masks(scored, levels, uniform)
+    sizes = torch.tensor([len(share) for share in torch.arange(draws).tensor_split(groups)])
+    share = (1 / (groups * sizes)).repeat_interleave(sizes).double()
+    weights = (share * weight.double())[:, None] * hidden
+    return Work(hidden, torch.nan_to_num(weights), groups, "exact" if length == 1 and estimator != "iid" else "bound")
+
+
+def _every_mask(length: int) -> Work:
+    """All 2^T - 1 masks: the bound itself, without error. Weight (1/T) (1/C(T,k)) (T/k) for k masked."""
+    subsets = [s for k in range(1, length + 1) for s in combinations(range(length), k)]
+    hidden = torch.zeros(len(subsets), length, dtype=torch.bool)
+    for row, subset in enumerate(subsets):
+        hidden[row, list(subset)] = True
+    k = hidden.sum(1).tolist()
+    weight = torch.tensor([1 / (math.comb(length, n) * n) for n in k], dtype=torch.float64)
+    return Work(hidden, weight[:, None] * hidden, 0, "exact" if length == 1 else "bound")
+
+
+def _stratified(n: int, rng: torch.Generator) -> Tensor:
+    """(n,) levels (u + j)/n in [0, 1): each uniform, together evenly spread."""
+    u = torch.rand((), generator=rng, dtype=torch.float64)
+    return ((torch.arange(n) + u) / n).float().clamp(max=1 - 2**-24)
+
+
+def _run(
+    denoiser: Denoiser,
+    family: Family,
+    jobs: list[tuple[Text, Work]],
+    guidance: float,
+    rows: int,
+    device: str | torch.device,
+) -> list[Tensor]:
+    """(n,) float64 weighted sums for the copies of every text, batched across texts of like length."""
+    sums = [torch.zeros(len(work.weight), dtype=torch.float64) for _, work in jobs]
+    copies = [(len(t.prompt) + len(t.target), j, c) for j, (t, work) in enumerate(jobs) for c in range(len(work.weight))]
+    copies = [c for c in copies if jobs[c[1]][1].hidden is None or bool(jobs[c[1]][1].weight[c[2]].any())]
+    copies.sort()
+    for start in range(0, len(copies), rows):
+        part = copies[start : start + rows]
+        value = _forward(denoiser, family, [(*jobs[j], c) for _, j, c in part], guidance, device)
+        for (_, j, c), v in zip(part, value.tolist(), strict=True):
+            sums[j][c] = v
+    return sums
+
+
+def _forward(
+    denoiser: Denoiser,
+    family: Family,
+    part: list[tuple[Text, Work, int]],
+    guidance: float,
+    device: str | torch.device,
+) -> Tensor:
+    """(B,) float64: the weighted sums of some copies, from one network call."""
+    length = max(len(t.prompt) + len(t.target) for t, _, _ in part)
+    tokens = torch.zeros(len(part), length, dtype=torch.int64)
+    prompt, valid, ask = (torch.zeros(len(part), length, dtype=torch.bool) for _ in range(3))
+    weight = torch.zeros(len(part), length, dtype=torch.float64)
+    for row, (text, work, copy) in enumerate(part):
+        first, last = len(text.prompt), len(text.prompt) + len(text.target)
+        tokens[row, :last] = torch.tensor([*text.prompt, *text.target])
+        prompt[row, :first], valid[row, :last] = True, True
+        hidden = torch.ones(last - first, dtype=torch.bool) if work.hidden is None else work.hidden[copy]
+        ask[row, first:last] = hidden
+        weight[row, first:last] = work.weight[copy]
+    tokens, prompt, valid, ask, weight = (x.to(device) for x in (tokens, prompt, valid, ask, weight))
+    attention = FULL if family.exact or bool(valid.all()) else Padded(valid)  # causal rows never see what is behind
+    batch = Batch(tokens, ask, attention=attention)
+    if isinstance(family, Masked):
+        noisy = family.hide(batch, ask, torch.ones(len(part), device=device))
+        denoiser = guided(denoiser, family, guidance, prompt)
+    else:
+        if guidance:
+            guided(denoiser, family, guidance, prompt)  # says why not
+        noisy = family.corrupt(batch, torch.Generator())
+    # a chain-rule copy reads all its masks but needs one of them
+    needed = noisy.ask & (weight > 0)
+    keep = needed[noisy.ask]
+    logits = denoiser(noisy.tokens, ask=needed, **noisy.reading())
+    nats = torch.nn.functional.cross_entropy(logits, noisy.target[keep], reduction="none")
+    return per_row(nats.double() * weight[needed], needed).cpu()
+
+
+def _gather(text: Text, work: Work, sums: Tensor) -> Estimate:
+    """Value and error: groups are independent, and their means equally weighted."""
+    error = 0.0
+    if work.groups == 1 and work.kind == "bound":
+        error = math.nan
+    elif work.groups > 1 and work.kind == "bound":
+        means = torch.stack([g.sum() for g in sums.tensor_split(work.groups)]) * work.groups
+        error = float(means.std() / math.sqrt(work.groups))
+    return Estimate(float(sums.sum()), error, work.kind, len(text.target), text.bytes, work.of)
+
+
+def _rule(
+    denoiser: Denoiser,
+    family: Family,
+    text: Text,
+    sampler: Sampler,
+    guidance: float,
+    draws: int,
+    seed: int,
+    device: str | torch.device,
+) -> Estimate:
+    """-log probability that this sampler writes this text (Turok et al. 2026, DUEL).
+
+    Exact where the choice of positions is deterministic. A random order is a mixture of rules; the mean
+    over `draws` orders is a bound.
+    """
+    from dataclasses import replace
+
+    from remask.sampling.blockwise import Blockwise
+
+    copies = 1 if sampler.deterministic else draws
+    whole = torch.tensor([[*text.prompt, *text.target]] * copies, device=device)
+    open_ = torch.ones_like(whole, dtype=torch.bool)
+    open_[:, : len(text.prompt)] = False
+    writer = sampler.inner if isinstance(sampler, Blockwise) else sampler
+    dictated = Dictation(**{**vars(writer.pen), "text": whole})
+    told = replace(writer, pen=dictated)
+    if isinstance(sampler, Blockwise):
+        told = replace(sampler, inner=told)
+    canvas = Canvas(whole, open_, torch.ones_like(open_))
+    denoiser = guided(denoiser, family, guidance, ~open_)
+    total = torch.zeros(copies, dtype=torch.float64)
+    for step in told.stream(denoiser, family, canvas, Dice(seed, copies, device)):
+        total = step.log_prob
+    kind: Literal["exact", "bound"] = "exact" if sampler.deterministic else "bound"
+    error = float(total.std() / math.sqrt(copies)) if copies > 1 else (0.0 if kind == "exact" else math.nan)
+    return Estimate(-float(total.mean()), error, kind, len(text.target), text.bytes, repr(sampler))
+
+
+@torch.inference_mode()
+def validate(
+    denoiser: Denoiser, family: Family, batches: Iterator[tuple[Batch, list[int]]], *, draws: int = 2, seed: int = 0
+) -> Estimate:
+    """The bound (or the exact value) of rows of a corpus, with the same noise every time.
+
+    Each row is drawn `draws` times, at levels stratified over the batch; the error is that of the
+    noise, not of the choice of rows.
+    """
+    parts = []
+    for number, (batch, sizes) in enumerate(batches):
+        rng = torch.Generator().manual_seed(mixed(seed, number))
+        rounds = 1 if family.exact else max(draws, 2)
+        drawn = torch.stack([family.bound(denoiser, batch, rng) for _ in range(rounds)]).cpu()
+        error = 0.0 if family.exact else float(drawn.var(0).sum().div(rounds).sqrt())
+        kind: Literal["exact", "bound"] = "exact" if family.exact else "bound"
+        parts.append(Estimate(float(drawn.mean(0).sum()), error, kind, int(batch.scored.sum()), sum(sizes)))
+    if not parts:
+        raise RemaskError("nothing to validate on")
+    return Estimate.total(parts)

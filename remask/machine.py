@@ -1,0 +1,74 @@
+"""What this machine can do: its allocator, its number formats, its compiler, its speed."""
+
+import ctypes
+import os
+import platform
+import shutil
+import sys
+import time
+from typing import Any
+
+ALLOCATOR = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "30000000000",
+    "MALLOC_TOP_PAD_": "268435456",
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+}
+"""glibc returns large blocks to the system after every operation, and the page faults cost up to 1.6x."""
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+
+
+def glibc() -> bool:
+    """Whether the allocator is glibc's."""
+    return sys.platform == "linux" and platform.libc_ver()[0] == "glibc"
+
+
+def restart_with_allocator() -> None:
+    """Starts this command anew with glibc told to keep its memory; returns where that is done or moot.
+
+    Nothing is overruled that the user has set. The command line calls this before torch is imported.
+    """
+    if not glibc() or any(name in os.environ for name in ALLOCATOR) or "REMASK_ALLOCATOR" in os.environ:
+        return
+    environment = {**os.environ, **ALLOCATOR, "REMASK_ALLOCATOR": "set"}
+    os.execve(sys.executable, [sys.executable, "-m", "remask", *sys.argv[1:]], environment)
+
+
+def keep_memory() -> None:
+    """The part of the allocator setting that can be made from inside a running process."""
+    if glibc() and "REMASK_ALLOCATOR" not in os.environ:
+        libc = ctypes.CDLL(None)
+        for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**28)):
+            libc.mallopt(option, value)
+
+
+def fast_bf16(device: Any) -> bool:
+    """Whether matrix products in bfloat16 are faster than in float32."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    has = (getattr(torch.cpu, f"_is_{name}_supported", lambda: False) for name in ("avx512_bf16", "amx_tile"))
+    return any(check() for check in has)
+
+
+def compiler() -> str | None:
+    """The C++ compiler that torch.compile would use on a CPU; None where there is none."""
+    return shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+
+
+def peak(device: Any, bf16: bool, size: int = 2048, seconds: float = 0.4) -> float:
+    """FLOP/s of a large matrix product, the best of as many as fit in `seconds`."""
+    import torch
+
+    if torch.device(device).type == "cuda":
+        size *= 4
+    matrix = torch.randn(size, size, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
+    best, until = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < until or best == float("inf"):
+        start = time.perf_counter()
+        matrix @ matrix
+        if matrix.is_cuda:
+            torch.cuda.synchronize()
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best

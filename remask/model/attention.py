@@ -1,0 +1,186 @@
+"""Who may look at whom: one predicate, and the ways to hand it to a kernel.
+
+`Attention.may_see(row, query, key)` is the whole definition. It is rendered to nothing (full), to
+`is_causal`, to a boolean mask for SDPA, or to a FlexAttention block mask on CUDA. Rules combine
+with `&`. Indices count positions of the sequence the network reads.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+
+class Attention(ABC):
+    """A rule that says which keys a query may see."""
+
+    @abstractmethod
+    def may_see(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        """bool, broadcast over integer index tensors: may `query` of batch row `row` see `key`?"""
+
+    def rows(self, index: Tensor) -> "Attention":
+        """The rule for some of the batch rows only."""
+        return self
+
+    def __and__(self, other: "Attention") -> "Attention":
+        if isinstance(other, Full):
+            return self
+        return other if isinstance(self, Full) else Both(self, other)
+
+    def mask(self, rows: int, keys: int, queries: int | None = None, device: Any = None) -> Tensor | None:
+        """(rows or 1, 1, queries, keys) bool, True where seen; None where everything is.
+
+        With fewer queries than keys, the queries are the last positions (a cache holds the others).
+        """
+        queries = keys if queries is None else queries
+        row = torch.arange(rows, device=device)[:, None, None]
+        query = torch.arange(keys - queries, keys, device=device)[:, None]
+        key = torch.arange(keys, device=device)
+        return self.may_see(row, query, key).expand(-1, queries, keys)[:, None]
+
+
+@dataclass(frozen=True)
+class Full(Attention):
+    """Every position sees every position."""
+
+    def may_see(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return torch.ones_like(row + query + key, dtype=torch.bool)
+
+    def mask(self, rows: int, keys: int, queries: int | None = None, device: Any = None) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class Causal(Attention):
+    """A position sees itself and those before it."""
+
+    def may_see(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (query >= key) & (row >= 0)
+
+
+@dataclass(frozen=True)
+class Padded(Attention):
+    """Nobody sees padding (but a padding position itself, so that its softmax has a term)."""
+
+    valid: Tensor
+    """(B, S) bool, False on padding."""
+
+    def may_see(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return self.valid[row, key] | (query == key)
+
+    def rows(self, index: Tensor) -> "Padded":
+        return Padded(self.valid[index])
+
+
+@dataclass(frozen=True)
+class Segments(Attention):
+    """Positions see those of their own segment only."""
+
+    number: Tensor
+    """(B, S) int64."""
+
+    def may_see(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return self.number[row, query] == self.number[row, key]
+
+    def rows(self, index: Tensor) -> "Segments":
+        return Segments(self.number[index])
+
+
+@dataclass(frozen=True)
+class Both(Attention):
+    """What two rules both allow."""
+
+    one: Attention
+    two: Attention
+
+    def may_see(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return self.one.may_see(row, query, key) & self.two.may_see(row, query, key)
+
+    def rows(self, index: Tensor) -> "Both":
+        return Both(self.one.rows(index), self.two.rows(index))
+
+
+FULL = Full()
+CAUSAL = Causal()
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """An attention rule made ready for a kernel; rendered once per forward, used in every layer."""
+
+    causal: bool = False
+    mask: Tensor | None = None
+    """(B or 1, 1, Q, K) bool, True where seen."""
+    blocks: Any = None
+    """A FlexAttention BlockMask (CUDA only)."""
+
+    def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """(B, H, Q, d) queries on (B, G, K, d) keys and values, H a multiple of G -> (B, H, Q, d)."""
+        if self.blocks is not None:
+            from torch.nn.attention.flex_attention import flex_attention
+
+            return _compiled(flex_attention)(q, k, v, block_mask=self.blocks, enable_gqa=q.shape[1] != k.shape[1])
+        if dense(q, k):
+            return attend_densely(q, k, v, self.mask, self.causal)
+        return scaled_dot_product_attention(
+            q, k, v, attn_mask=self.mask, is_causal=self.causal, enable_gqa=q.shape[1] != k.shape[1]
+        )
+
+
+DENSE = 512
+"""Longest row for which training on a CPU spells attention out."""
+
+
+def dense(q: Tensor, k: Tensor) -> bool:
+    """Whether to spell attention out: the CPU's flash backward costs several times its arithmetic, and
+    short rows fit the cache. Not without gradients, where the fused forward is the faster one."""
+    return q.device.type == "cpu" and k.shape[2] <= DENSE and torch.is_grad_enabled() and q.requires_grad
+
+
+def attend_densely(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """Softmax attention as three products: (B, H, Q, d), (B, G, K, d), (B, G, K, d) -> (B, H, Q, d)."""
+    if q.shape[1] != k.shape[1]:
+        k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    return scores.float().softmax(-1).to(v.dtype) @ v
+
+
+def render(rule: Attention, rows: int, keys: int, queries: int, device: torch.device) -> Rendered:
+    """Picks the cheapest rendering of a rule for `queries` positions that read `keys` positions."""
+    if isinstance(rule, Full):
+        return Rendered()
+    if isinstance(rule, Causal) and queries == keys:
+        return Rendered(causal=True)
+    if isinstance(rule, Causal) and queries == 1:
+        return Rendered()
+    if device.type == "cuda" and queries == keys and queries >= 1024:
+        return Rendered(blocks=block_mask(rule, rows, queries, device))
+    return Rendered(mask=rule.mask(rows, keys, queries, device))
+
+
+def block_mask(rule: Attention, rows: int, length: int, device: torch.device) -> Any:
+    """The FlexAttention rendering, (rows, 1, length, length)."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    def visible(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        return rule.may_see(b, q, k)
+
+    return create_block_mask(visible, rows, None, length, length, device=device)
+
+
+_cache: dict[Any, Any] = {}
+
+
+def _compiled(function: Any) -> Any:
+    """The function compiled once; FlexAttention is only fast, and only exact in memory, when compiled."""
+    if function not in _cache:
+        _cache[function] = torch.compile(function)
+    return _cache[function]

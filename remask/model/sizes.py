@@ -1,0 +1,170 @@
+"""Shapes of the network: what one is, the named ones, and what they cost.
+
+All 30 sizes of *Scaling up Masked Diffusion Models on Text* (the number is non-embedding parameters),
+the 1B and 8B of LLaDA, and small ones for CPUs.
+"""
+
+from dataclasses import dataclass, replace
+
+from remask.errors import RemaskError, unknown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Everything that fixes the shape and the function of a `Transformer`."""
+
+    layers: int
+    width: int
+    """D, of the residual stream."""
+    heads: int
+    kv_heads: int
+    """Key and value heads; fewer than `heads` is grouped-query attention."""
+    ffn: int
+    """Inner width of the SwiGLU."""
+    head_width: int
+    """Of one attention head; even, for the rotation."""
+    context: int = 2048
+    """Longest sequence the network was made for."""
+    rope_base: float = 10000.0
+    rope_bf16: bool = False
+    """Round the rotary tables to bfloat16, as SMDM's weights were trained."""
+    norm_eps: float = 1e-5
+    tied: bool = False
+    """The head is the embedding matrix."""
+    time: bool = False
+    """Condition every layer on the noise level."""
+    rows: int = 0
+    """Embedding rows: ids that can be read."""
+    predicted: int = 0
+    """V, head rows: ids that can be predicted."""
+
+    def __post_init__(self) -> None:
+        for name in ("layers", "width", "heads", "kv_heads", "ffn", "head_width", "context"):
+            if getattr(self, name) < 1:
+                raise RemaskError(f"architecture.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.heads % self.kv_heads:
+            raise RemaskError(f"architecture.kv_heads {self.kv_heads} does not divide heads {self.heads}")
+        if self.head_width % 2:
+            raise RemaskError(f"architecture.head_width {self.head_width} is odd; the rotation needs pairs")
+        if self.tied and self.predicted > self.rows:
+            raise RemaskError(f"a tied head cannot predict {self.predicted} ids from {self.rows} embeddings")
+
+    @property
+    def non_embedding(self) -> int:
+        """N: parameters without embedding and head, gains included."""
+        attention = 2 * self.width * self.head_width * (self.heads + self.kv_heads)
+        block = attention + 3 * self.width * self.ffn + 2 * self.width
+        timed = self.layers * TIME * 6 * self.width + TIME * (FREQUENCIES + TIME) + 2 * TIME if self.time else 0
+        return self.layers * block + self.width + timed + (self.layers * 6 * self.width if self.time else 0)
+
+    @property
+    def parameters(self) -> int:
+        """All parameters."""
+        return self.non_embedding + self.width * (self.rows + (0 if self.tied else self.predicted))
+
+    def flops(self, length: int, *, asked: float = 1.0, causal: bool = False) -> float:
+        """Exact FLOPs of matrix products per token, forward and backward, for rows of `length`.
+
+        `asked` is the share of positions at which the head runs. Attention counts the pairs that are
+        seen, half of them when causal.
+        """
+        gains = (2 * self.layers + 1) * self.width
+        pairs = (length + 1) / 2 if causal else length
+        attention = 4 * pairs * self.heads * self.head_width * self.layers
+        return 3 * (2 * (self.non_embedding - gains) + attention + 2 * self.width * self.predicted * asked)
+
+    @property
+    def flops_6n(self) -> int:
+        """6N: the convention of the scaling-law literature, per token."""
+        return 6 * self.non_embedding
+
+
+FREQUENCIES = 256
+"""Sinusoids of the time embedding."""
+TIME = 128
+"""Width of the time embedding."""
+
+
+def _shape(layers: int, heads: int, width: int, ffn: int, **more: float) -> Architecture:
+    given = {"kv_heads": heads, "head_width": width // heads, **more}
+    return Architecture(layers=layers, heads=heads, width=width, ffn=ffn, **given)  # type: ignore[arg-type]
+
+
+_SMDM = {
+    "6M": (6, 4, 256, 1024),
+    "19M": (8, 6, 384, 1536),
+    "34M": (8, 8, 512, 2048),
+    "48M": (9, 9, 576, 2304),
+    "66M": (10, 10, 640, 2560),
+    "75M": (16, 8, 640, 1600),
+    "85M": (13, 10, 640, 2560),
+    "113M": (12, 12, 768, 3072),
+    "142M": (15, 12, 768, 3072),
+    "170M": (18, 12, 768, 3072),
+    "180M": (14, 14, 896, 3584),
+    "206M": (16, 14, 896, 3584),
+    "231M": (18, 14, 896, 3584),
+    "268M": (16, 16, 1024, 4096),
+    "302M": (18, 16, 1024, 4096),
+    "336M": (20, 16, 1024, 4096),
+    "472M": (18, 10, 1280, 5120),
+    "551M": (21, 10, 1280, 5120),
+    "571M": (18, 11, 1408, 5632),
+    "629M": (24, 10, 1280, 5120),
+    "666M": (21, 11, 1408, 5632),
+    "717M": (19, 12, 1536, 6144),
+    "761M": (24, 11, 1408, 5632),
+    "831M": (22, 12, 1536, 6144),
+    "944M": (25, 12, 1536, 6144),
+    "1028M": (20, 14, 1792, 7168),
+    "1233M": (24, 14, 1792, 7168),
+    "1476M": (22, 16, 2048, 8192),
+    "1678M": (25, 16, 2048, 8192),
+    "2121M": (28, 17, 2176, 8704),
+}
+
+SIZES: dict[str, Architecture] = {
+    "tiny": _shape(4, 4, 128, 384),
+    "3M": _shape(6, 4, 192, 640),
+    "10M": _shape(6, 6, 384, 1024),
+    "30M": _shape(8, 8, 512, 1792),
+    **{name: _shape(*shape) for name, shape in _SMDM.items()},
+    "LLaDA-1B": _shape(22, 32, 2048, 5634, kv_heads=4, context=4096, rope_base=500000.0),
+    "LLaDA-8B": _shape(32, 32, 4096, 12288, context=4096, rope_base=500000.0),
+}
+
+
+def size(name: str) -> Architecture:
+    """The architecture of a named size, without a vocabulary."""
+    if name not in SIZES:
+        raise unknown("model size", name, SIZES)
+    return SIZES[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overrides:
+    """Changes to a named size. What is not given stays as the name says."""
+
+    layers: int | None = None
+    width: int | None = None
+    heads: int | None = None
+    kv_heads: int | None = None
+    ffn: int | None = None
+    context: int | None = None
+    rope_base: float | None = None
+    rope_bf16: bool | None = None
+    norm_eps: float | None = None
+    tied: bool | None = None
+    time: bool | None = None
+
+    def of(self, base: Architecture) -> Architecture:
+        """`base` with these changes. A new width or head count keeps heads x head width = width."""
+        given = {k: v for k, v in vars(self).items() if v is not None}
+        if "heads" in given and "kv_heads" not in given:
+            given["kv_heads"] = given["heads"]
+        width, heads = given.get("width", base.width), given.get("heads", base.heads)
+        if "width" in given or "heads" in given:
+            if heads < 1 or width % heads:
+                raise RemaskError(f"architecture.heads {heads} does not divide architecture.width {width}")
+            given["head_width"] = width // heads
+        return replace(base, **given)

@@ -1,0 +1,236 @@
+"""The one Transformer of every family, and of the autoregressive baseline.
+
+Pre-RMSNorm, SwiGLU, rotary positions (half-split), grouped-query attention, no biases: the
+architecture of SMDM and LLaDA, which is Llama's. Whether it is causal is decided by the attention
+rule of the call, not by the weights. Parameters are named as in Hugging Face's Llama.
+
+Shapes: B batch, S positions read, N asked positions, D width, H heads, G key-value heads, d head
+width, V predictable ids.
+"""
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, silu
+
+from remask.errors import RemaskError
+from remask.model.attention import FULL, Attention, Rendered, render
+from remask.model.cache import Cache
+from remask.model.sizes import FREQUENCIES, TIME, Architecture
+
+
+class Transformer(nn.Module):
+    """A `Denoiser`: tokens in, logits at the asked positions out."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.model = Trunk(architecture)
+        self.lm_head = Linear(architecture.width, architecture.predicted)
+        if architecture.tied:
+            self.lm_head.weight = self.model.embed_tokens.weight
+        self._trunk = self.model.forward
+        self._nll = nll
+
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        ask: Tensor | None = None,
+        time: Tensor | None = None,
+        attention: Attention = FULL,
+        positions: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """(B, S) ids -> logits at the asked positions, (N, V) float32; (B, S, V) when `ask` is None."""
+        hidden = self.hidden(tokens, time, attention, positions, cache)
+        return linear(hidden if ask is None else at(hidden, ask), self.head).float()
+
+    def nll(self, tokens: Tensor, target: Tensor, *, ask: Tensor, **reading: Any) -> Tensor:
+        """(N,) float32 nats, -log p(target) at the asked positions, without (N, V) logits in float32."""
+        return self._nll(at(self.hidden(tokens, **reading), ask), self.head, target)
+
+    def hidden(
+        self,
+        tokens: Tensor,
+        time: Tensor | None = None,
+        attention: Attention = FULL,
+        positions: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """(B, S) ids -> (B, S, D), normalised, ready for the head."""
+        rows, queries = tokens.shape
+        keys = queries + (cache.used if cache else 0)
+        if positions is None:
+            positions = torch.arange(keys - queries, keys, device=tokens.device)
+        attend = render(attention, rows, keys, queries, tokens.device)
+        table = rotary(self.architecture, positions)
+        hidden = self._trunk(tokens, table, attend, time, cache)
+        if cache:
+            cache.used = keys
+        return hidden
+
+    @property
+    def head(self) -> Tensor:
+        """(V, D) matrix from hidden state to logits."""
+        return self.lm_head.weight[: self.architecture.predicted]
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compiles trunk and head in place. The number of asked positions stays free."""
+        self._trunk = torch.compile(self.model.forward, *args, **kwargs)
+        self._nll = torch.compile(nll, dynamic=True)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.model.embed_tokens.weight.device
+
+
+class Trunk(nn.Module):
+    """Embedding, layers, final norm."""
+
+    def __init__(self, a: Architecture) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(a.rows, a.width)
+        self.time_embed = TimeEmbedding() if a.time else None
+        self.layers = nn.ModuleList(Block(a, i) for i in range(a.layers))
+        self.norm = nn.RMSNorm(a.width, eps=a.norm_eps)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        table: tuple[Tensor, Tensor],
+        attend: Rendered,
+        time: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        x = self.embed_tokens(tokens)  # (B, S, D)
+        level = self.time_embed(time) if self.time_embed is not None else None
+        for layer in self.layers:
+            x = layer(x, table, attend, level, cache)
+        return self.norm(x)
+
+
+class Block(nn.Module):
+    """Attention and SwiGLU, each on a normalised copy of the stream, added back to it."""
+
+    def __init__(self, a: Architecture, index: int) -> None:
+        super().__init__()
+        self.input_layernorm = nn.RMSNorm(a.width, eps=a.norm_eps)
+        self.self_attn = SelfAttention(a, index)
+        self.post_attention_layernorm = nn.RMSNorm(a.width, eps=a.norm_eps)
+        self.mlp = SwiGLU(a)
+        self.modulation = nn.Linear(TIME, 6 * a.width) if a.time else None
+
+    def forward(
+        self, x: Tensor, table: tuple[Tensor, Tensor], attend: Rendered, level: Tensor | None, cache: Cache | None
+    ) -> Tensor:
+        if self.modulation is None:
+            x = x + self.self_attn(self.input_layernorm(x), table, attend, cache)
+            return x + self.mlp(self.post_attention_layernorm(x))
+        # adaLN: a shift, a scale and a gate for each branch; zero weights leave the block as it is
+        a, b, c, d, e, f = self.modulation(level).chunk(6, -1)
+        x = x + (1 + c) * self.self_attn(self.input_layernorm(x) * (1 + b) + a, table, attend, cache)
+        return x + (1 + f) * self.mlp(self.post_attention_layernorm(x) * (1 + e) + d)
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, a: Architecture, index: int) -> None:
+        super().__init__()
+        self.index, self.head_width = index, a.head_width
+        self.q_proj = Linear(a.width, a.heads * a.head_width)
+        self.k_proj = Linear(a.width, a.kv_heads * a.head_width)
+        self.v_proj = Linear(a.width, a.kv_heads * a.head_width)
+        self.o_proj = Linear(a.heads * a.head_width, a.width)
+
+    def forward(self, x: Tensor, table: tuple[Tensor, Tensor], attend: Rendered, cache: Cache | None) -> Tensor:
+        q, k, v = (
+            project(x).unflatten(-1, (-1, self.head_width)).transpose(1, 2)  # (B, H or G, S, d)
+            for project in (self.q_proj, self.k_proj, self.v_proj)
+        )
+        q, k = rotate(q, *table), rotate(k, *table)
+        if cache is not None:
+            k, v = cache.append(self.index, k, v)
+        return self.o_proj(attend(q, k, v).transpose(1, 2).flatten(2))
+
+
+class SwiGLU(nn.Module):
+    def __init__(self, a: Architecture) -> None:
+        super().__init__()
+        self.gate_proj = Linear(a.width, a.ffn)
+        self.up_proj = Linear(a.width, a.ffn)
+        self.down_proj = Linear(a.ffn, a.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.down_proj(silu(self.gate_proj(x)) * self.up_proj(x))
+
+
+class Linear(nn.Linear):
+    def __init__(self, wide: int, out: int) -> None:
+        super().__init__(wide, out, bias=False)
+
+
+class TimeEmbedding(nn.Module):
+    """(B,) or (B, S) noise levels in [0, 1] -> (B, 1, 128) or (B, S, 128): sinusoids, then two layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(FREQUENCIES, TIME)
+        self.outer = nn.Linear(TIME, TIME)
+
+    def forward(self, time: Tensor | None) -> Tensor:
+        if time is None:
+            raise RemaskError("this network is conditioned on time, and the family gave none")
+        half = FREQUENCIES // 2
+        frequency = 1000 * torch.exp(torch.arange(half, device=time.device) * (-math.log(1e4) / half))
+        angle = (time[:, None] if time.ndim == 1 else time)[..., None].float() * frequency
+        return silu(self.outer(silu(self.inner(torch.cat([angle.cos(), angle.sin()], -1)))))
+
+
+def rotary(a: Architecture, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """cos and sin of the angles position * base^(-2i/d), each (S, d/2) or (B, 1, S, d/2), float32."""
+    exponent = torch.arange(0, a.head_width, 2, device=positions.device).float() / a.head_width
+    angle = positions[..., None].float() * a.rope_base**-exponent
+    if positions.ndim == 2:
+        angle = angle[:, None]
+    cos, sin = angle.cos(), angle.sin()
+    return (cos.bfloat16().float(), sin.bfloat16().float()) if a.rope_bf16 else (cos, sin)
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """(B, H, S, d) rotated, the first half of d paired with the second (Su et al. 2021, as in NeoX)."""
+    first, second = x.float().chunk(2, -1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
+
+
+def at(hidden: Tensor, ask: Tensor) -> Tensor:
+    """(B, S, D) and (B, S) bool -> (N, D), the asked positions row by row."""
+    return hidden.flatten(0, 1).index_select(0, ask.flatten().nonzero()[:, 0])
+
+
+def nll(hidden: Tensor, head: Tensor, target: Tensor) -> Tensor:
+    """(N, D), (V, D), (N,) -> (N,) float32 nats. Compiled, its (N, V) logits stay in the matmul's dtype."""
+    logits = linear(hidden, head).float()
+    return logits.logsumexp(-1) - logits.gather(-1, target[:, None])[:, 0]
+
+
+Initialisation = Literal["smdm", "normal"]
+
+
+@torch.no_grad()
+def initialise(model: Transformer, rule: Initialisation, rng: torch.Generator) -> None:
+    """Fills the weights. smdm: N(0, 2/(5D)), and N(0, 1/(D layers^2)) on what writes to the stream.
+    normal: N(0, 0.02^2), divided by sqrt(2 layers) there (GPT-2)."""
+    a = model.architecture
+    wide = {"smdm": math.sqrt(2 / (5 * a.width)), "normal": 0.02}[rule]
+    writes = {"smdm": 1 / (math.sqrt(a.width) * a.layers), "normal": 0.02 / math.sqrt(2 * a.layers)}[rule]
+    for name, weight in model.named_parameters():
+        if "norm" in name:
+            weight.fill_(1.0)
+        elif "modulation" in name or name.endswith("bias"):
+            weight.zero_()
+        else:
+            std = writes if name.endswith(("o_proj.weight", "down_proj.weight")) else wide
+            weight.normal_(0.0, std, generator=rng)

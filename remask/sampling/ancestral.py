@@ -1,0 +1,31 @@
+"""The reverse process on a time grid: the plain sampler of masked diffusion."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from remask.sampling.base import Sampler, Step, Writing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ancestral(Sampler):
+    """From t to s every masked position is revealed with probability (alpha_s - alpha_t)/(1 - alpha_t).
+
+    Which positions is decided before the network runs, by draws of their own (the float32 Gumbel fault
+    of Zheng et al. 2024 cannot occur), so only those are asked, and a step that reveals nothing costs
+    nothing. Source: Sahoo et al. 2024, eq. 7.
+    """
+
+    steps: int = 64
+    """Points of the time grid, from t = 1 to 0."""
+
+    def fill(self, writing: Writing) -> Iterator[Step]:
+        times = torch.linspace(1, 0, self.steps + 1, dtype=torch.float64).tolist()
+        for t, s in zip(times, times[1:], strict=False):
+            if not bool(writing.todo.any()):
+                return
+            now, then = writing.family.alpha(t), writing.family.alpha(s)
+            chosen = writing.todo & (writing.uniforms() < (then - now) / (1 - now))
+            if bool(chosen.any()):
+                yield writing.write(self.pen, chosen, writing.predict(chosen))

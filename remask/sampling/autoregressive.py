@@ -1,0 +1,51 @@
+"""Left to right with a key-value cache: the sampler of the autoregressive baseline."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from remask.errors import RemaskError
+from remask.families.autoregressive import Autoregressive
+from remask.model.attention import CAUSAL
+from remask.model.cache import Cache
+from remask.sampling.base import Sampler, Step, Writing
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftToRight(Sampler):
+    """One token after another. Given tokens behind an open position are kept, but not looked at before.
+
+    Rows of different lengths share a batch without padding in front: a row whose prompt is longer reads
+    its own tokens while the others write.
+    """
+
+    @property
+    def deterministic(self) -> bool:
+        return True
+
+    def fill(self, writing: Writing) -> Iterator[Step]:
+        family, denoiser = writing.family, writing.denoiser
+        if not isinstance(family, Autoregressive):
+            raise RemaskError(f"LeftToRight samples autoregressive models, and this one is {type(family).__name__}")
+        architecture = getattr(denoiser, "architecture", None)
+        cache = Cache(architecture.layers, writing.tokens.shape[1]) if architecture is not None else None
+        rows = torch.arange(len(writing.tokens), device=writing.tokens.device)
+        read = 0
+        while bool((todo := writing.todo).any()):
+            column = int(todo.any(0).nonzero()[0, 0])  # the leftmost open position of all rows
+            going = todo[rows].any(1)
+            if not bool(going.all()):
+                rows = rows[going]
+                if cache is not None:
+                    cache.keep(going)
+            seen = family.shifted(writing.tokens[rows, : column + 1])
+            fresh = seen[:, read:] if cache is not None else seen
+            ask = torch.zeros_like(fresh, dtype=torch.bool)
+            ask[:, -1] = todo[rows, column]
+            logits = denoiser(fresh, ask=ask, attention=CAUSAL, cache=cache)
+            read = column + 1
+            writing.evaluations[rows] += 1
+            chosen = torch.zeros_like(todo)
+            chosen[rows, column] = todo[rows, column]
+            yield writing.write(self.pen, chosen, logits)

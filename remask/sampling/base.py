@@ -1,0 +1,283 @@
+"""What a sampler is: a generator of steps that fill a canvas.
+
+Which positions to write (selection, from the predictions alone) is kept apart from what to write
+there (`Pen`). So the same sampler that generates text also gives the exact likelihood of its own rule:
+`remask.likelihood` runs it with a `Dictation` in place of the pen (DUEL, Turok et al. 2026).
+
+A new sampler is one new file in this folder with a subclass of `Sampler`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from remask.errors import RemaskError
+from remask.families.base import Denoiser, Family
+from remask.model.attention import FULL, Padded
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Rows of tokens with open positions. Infilling is a canvas with fixed text around them."""
+
+    tokens: Tensor
+    """(B, L) int64; what stands at open positions is not read."""
+    open: Tensor
+    """(B, L) bool, True where the sampler is to write."""
+    valid: Tensor
+    """(B, L) bool, False on the padding behind a row."""
+    end: int | None = None
+    """End-of-text id at which a row is complete; None fills everything."""
+
+    @staticmethod
+    def of(rows: Sequence[Sequence[int | None]], end: int | None = None, device: Any = None) -> "Canvas":
+        """A canvas from rows of ids with None at the open positions; short rows are padded behind."""
+        length = max(map(len, rows))
+        filled = [[0 if i is None else i for i in row] + [0] * (length - len(row)) for row in rows]
+        open_ = [[i is None for i in row] + [False] * (length - len(row)) for row in rows]
+        valid = [[True] * len(row) + [False] * (length - len(row)) for row in rows]
+        return Canvas(*(torch.tensor(x, device=device) for x in (filled, open_, valid)), end=end)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change of the canvas."""
+
+    tokens: Tensor
+    """(B, L) the canvas after the step."""
+    changed: Tensor
+    """(B, L) bool, what this step wrote."""
+    masked: Tensor
+    """(B, L) bool, what is still to be written."""
+    confidence: Tensor
+    """(B, L) float32, the probability with which each token was written; 1 on given text, 0 where masked."""
+    log_prob: Tensor
+    """(B,) float64 nats, log probability of what has been written so far."""
+    evaluations: Tensor
+    """(B,) int64, network passes so far over each row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pen:
+    """What to write at a chosen position: a draw from the prediction, sharpened or cut."""
+
+    temperature: float = 1.0
+    """0 writes the most probable token."""
+    top_p: float = 1.0
+    """Keep the most probable tokens up to this probability."""
+    top_k: int = 0
+    """Keep this many tokens; 0 keeps all."""
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise RemaskError(f"temperature is {self.temperature}; it must be 0 or more")
+        if not 0 < self.top_p <= 1:
+            raise RemaskError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
+        if self.top_k < 0:
+            raise RemaskError(f"top_k is {self.top_k}; it must be 0 (all) or more")
+
+    def log_probs(self, logits: Tensor) -> Tensor:
+        """(N, V) logits -> (N, V) float64 log-probabilities of what this pen writes."""
+        logits = logits.double()
+        if self.temperature == 0:
+            best = logits.argmax(-1, keepdim=True)
+            return torch.full_like(logits, -torch.inf).scatter_(-1, best, 0.0)
+        logits = logits / self.temperature
+        if 0 < self.top_k < logits.shape[-1]:
+            least = logits.topk(self.top_k, -1).values[:, -1:]
+            logits = logits.masked_fill(logits < least, -torch.inf)
+        if self.top_p < 1:
+            ordered, index = logits.softmax(-1).sort(-1, descending=True)
+            beyond = ordered.cumsum(-1) - ordered >= self.top_p
+            logits = logits.masked_fill(beyond.scatter(-1, index, beyond), -torch.inf)
+        return logits.log_softmax(-1)
+
+    def write(self, log_probs: Tensor, where: tuple[Tensor, Tensor], uniform: Tensor) -> Tensor:
+        """(N, V) log-probabilities, (N,) rows and columns, (N,) uniforms -> (N,) tokens.
+
+        Inverse of the cumulative distribution in float64: one uniform a position, no truncated Gumbel.
+        """
+        if self.temperature == 0:
+            return log_probs.argmax(-1)
+        total = log_probs.exp().cumsum(-1)
+        return torch.searchsorted(total, uniform[:, None] * total[:, -1:], right=True)[:, 0].clamp(
+            max=log_probs.shape[-1] - 1
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dictation(Pen):
+    """A pen that writes a given text, so that a sampler's rule can be scored on it."""
+
+    text: Tensor
+    """(B, L) int64."""
+
+    def write(self, log_probs: Tensor, where: tuple[Tensor, Tensor], uniform: Tensor) -> Tensor:
+        return self.text[where]
+
+
+class Dice:
+    """Uniforms for every row from its own generator: a row's draws do not depend on its neighbours."""
+
+    def __init__(self, seed: int, rows: int, device: Any = None) -> None:
+        self.device = device
+        self._of = [torch.Generator().manual_seed(mixed(seed, row)) for row in range(rows)]
+
+    def uniforms(self, valid: Tensor) -> Tensor:
+        """(B, L) float64 in [0, 1); a row of n valid positions takes n draws."""
+        out = torch.zeros(valid.shape, dtype=torch.float64)
+        for row, length in enumerate(valid.sum(1).tolist()):
+            out[row, :length] = torch.rand(length, dtype=torch.float64, generator=self._of[row])
+        return out.to(self.device)
+
+
+def mixed(*numbers: int) -> int:
+    """A 63-bit seed from several integers (SplitMix64, so that neighbours are unrelated)."""
+    state = 0
+    for number in numbers:
+        state = (state + number + 0x9E3779B97F4A7C15) & (2**64 - 1)
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
+        state ^= state >> 31
+    return state >> 1
+
+
+@dataclass
+class Writing:
+    """A canvas being filled: the state that every sampler shares."""
+
+    denoiser: Denoiser
+    family: Family
+    canvas: Canvas
+    dice: Dice
+    tokens: Tensor = field(init=False)
+    masked: Tensor = field(init=False)
+    focus: Tensor | None = None
+    """(B, L) bool: the part that may be written now, when not all."""
+
+    def __post_init__(self) -> None:
+        blank = self.family.vocabulary.mask if self.family.vocabulary.mask is not None else 0
+        self.tokens = self.canvas.tokens.masked_fill(self.canvas.open, blank)
+        self.masked = self.canvas.open.clone()
+        rows = len(self.tokens)
+        self.confidence = (~self.canvas.open & self.canvas.valid).float()
+        self.log_prob = torch.zeros(rows, dtype=torch.float64, device=self.tokens.device)
+        self.evaluations = torch.zeros(rows, dtype=torch.int64, device=self.tokens.device)
+        self.padded = not bool(self.canvas.valid.all())
+
+    @property
+    def todo(self) -> Tensor:
+        """(B, L) bool: masked positions that may be written now."""
+        return self.masked if self.focus is None else self.masked & self.focus
+
+    def uniforms(self) -> Tensor:
+        """(B, L) fresh float64 uniforms."""
+        return self.dice.uniforms(self.canvas.valid)
+
+    def predict(self, ask: Tensor) -> Tensor:
+        """(B, L) bool -> (N, V) float32 logits at those positions; the mask itself is never predicted.
+
+        Only rows with a question go through the network, cut to the longest of them.
+        """
+        rows = ask.any(1).nonzero()[:, 0]
+        valid = self.canvas.valid[rows]
+        length = int(valid.sum(1).max()) if self.padded else valid.shape[1]
+        attention = Padded(valid[:, :length]) if not bool(valid[:, :length].all()) else FULL
+        hidden, writable = self.masked[rows].sum(1), self.canvas.open[rows].sum(1)
+        denoiser = narrowed(self.denoiser, rows)
+        logits = denoiser(
+            self.tokens[rows, :length],
+            ask=ask[rows, :length],
+            attention=attention,
+            time=hidden / writable,
+        )
+        self.evaluations[rows] += getattr(denoiser, "passes", 1)
+        mask = self.family.vocabulary.mask
+        if mask is not None and mask < logits.shape[-1]:
+            logits[:, mask] = -torch.inf
+        return logits
+
+    def write(self, pen: Pen, chosen: Tensor, logits: Tensor) -> Step:
+        """Writes at the chosen positions, (B, L) bool, from their (N, V) logits."""
+        row, column = where = chosen.nonzero(as_tuple=True)
+        log_probs = pen.log_probs(logits)
+        written = pen.write(log_probs, where, self.uniforms()[where])
+        log_prob = log_probs.gather(-1, written[:, None])[:, 0]
+        self.tokens[where] = written
+        self.confidence[where] = log_prob.exp().float()
+        self.log_prob.index_add_(0, row, log_prob)
+        self.masked = self.masked & ~chosen
+        if self.canvas.end is not None:
+            self._close(self.canvas.end)
+        return Step(
+            self.tokens.clone(),
+            chosen,
+            self.masked,
+            self.confidence.clone(),
+            self.log_prob.clone(),
+            self.evaluations.clone(),
+        )
+
+    def _close(self, end: int) -> None:
+        """Rows whose text has ended are complete: nothing masked before the end, only open canvas behind it."""
+        given = ~self.canvas.open & self.canvas.valid
+        given_behind = given.flip(1).cumsum(1).flip(1) > 0
+        masked_before = self.masked.cumsum(1) > 0
+        ended = ((self.tokens == end) & self.canvas.open & ~self.masked & ~given_behind & ~masked_before).cumsum(1) > 0
+        rest = ended & self.masked
+        if bool(rest.any()):
+            self.tokens[rest] = end
+            self.masked = self.masked & ~rest
+
+
+def narrowed(denoiser: Denoiser, rows: Tensor) -> Denoiser:
+    """The denoiser for some of the batch rows. One that knows its rows offers `rows`."""
+    narrow = getattr(denoiser, "rows", None)
+    return narrow(rows) if narrow is not None else denoiser
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler(ABC):
+    """A way of filling a canvas."""
+
+    pen: Pen = Pen()
+
+    def stream(self, denoiser: Denoiser, family: Family, canvas: Canvas, dice: Dice) -> Iterator[Step]:
+        """Fills the canvas, one `Step` at a time. No network call once nothing is masked."""
+        with torch.inference_mode():
+            yield from self.fill(Writing(denoiser, family, canvas, dice))
+
+    @abstractmethod
+    def fill(self, writing: Writing) -> Iterator[Step]:
+        """Writes until `writing.todo` is empty."""
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the choice of positions depends on the state alone, so that its likelihood is exact."""
+        return False
+
+
+def samplers() -> dict[str, type[Sampler]]:
+    """Every sampler of this package by class name."""
+    found: dict[str, type[Sampler]] = {}
+    todo = list(Sampler.__subclasses__())
+    while todo:
+        kind = todo.pop()
+        todo += kind.__subclasses__()
+        if kind.__module__.startswith("remask.sampling."):
+            found[kind.__name__] = kind
+    return found
+
+
+def largest(scores: Tensor, among: Tensor, count: Tensor) -> Tensor:
+    """(B, L) bool: in each row the `count` (B,) highest `scores` (B, L) of those `among` (B, L).
+
+    Ties go to the left.
+    """
+    order = scores.double().masked_fill(~among, -torch.inf).argsort(1, descending=True, stable=True)
+    rank = order.argsort(1)
+    return (rank < count[:, None]) & among

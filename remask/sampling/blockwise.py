@@ -1,0 +1,37 @@
+"""Block-wise decoding, by composition: one block after another, each filled by another sampler."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from remask.errors import RemaskError
+from remask.sampling.base import Sampler, Step, Writing
+from remask.sampling.confidence import Confidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blockwise(Sampler):
+    """Fills the open positions of each row from left to right in blocks of `size`.
+
+    The inner sampler's own pen writes, and its steps are those of one block. The whole canvas is read
+    all along, later blocks as masks ("semi-autoregressive with padding" in LLaDA).
+    """
+
+    inner: Sampler = field(default_factory=Confidence)
+    size: int = 32
+    """Open positions in a block."""
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise RemaskError(f"the block size is {self.size}; it must be at least 1")
+
+    @property
+    def deterministic(self) -> bool:
+        return self.inner.deterministic
+
+    def fill(self, writing: Writing) -> Iterator[Step]:
+        block = (writing.canvas.open.cumsum(1) - 1) // self.size
+        for number in range(int(block.max()) + 1):
+            writing.focus = writing.canvas.open & (block == number)
+            if bool(writing.todo.any()):
+                yield from self.inner.fill(writing)
+        writing.focus = None

@@ -1,0 +1,297 @@
+"""What happens beside the steps: saving, publishing, validating, logging, averaging."""
+
+import csv
+import os
+import time
+from pathlib import Path
+from typing import Any, cast
+
+import lightning
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor
+
+from remask.checkpoints import folder
+from remask.data.batches import Rows, in_order
+from remask.data.tokenizer import Tokenizer
+from remask.errors import RemaskError
+from remask.likelihood import Estimate, validate
+from remask.terminal import say
+from remask.train.module import Module
+
+KEPT = 2
+"""Training states kept: the last, and the one before in case the last is damaged."""
+
+
+class AtomicIO(TorchCheckpointIO):
+    """Writes beside, then renames: under its final name a checkpoint is whole or absent."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        fresh = Path(str(path) + ".tmp")
+        fresh.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(fresh, "wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except (OSError, RuntimeError) as error:
+            fresh.unlink(missing_ok=True)
+            raise RemaskError(f"cannot write {path}: {error}. The checkpoints before it are whole") from error
+        os.replace(fresh, path)
+
+
+class Average(lightning.Callback):
+    """An exponential moving average of the weights; what is published, validated and sampled."""
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self.weights: dict[str, Tensor] = {}
+        self.steps = 0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        live = _denoiser(pl_module).state_dict()
+        self.weights = {k: self.weights.get(k, v).detach().to(v.device).clone() for k, v in live.items()}
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
+        if trainer.global_step == self.steps:
+            return
+        self.steps = trainer.global_step
+        decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        live = _denoiser(pl_module).state_dict()
+        torch._foreach_lerp_(list(self.weights.values()), [live[k] for k in self.weights], 1 - decay)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"weights": self.weights, "steps": self.steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.weights, self.steps = state_dict["weights"], state_dict["steps"]
+
+
+class Keeper(lightning.Callback):
+    """Validates, saves the training state, and publishes `latest/` and `best/`.
+
+    Stops the run cleanly when asked to (Ctrl-C), and when too many steps were skipped.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        rows: Rows | None,
+        tokenizer: Tokenizer,
+        about: dict[str, Any],
+        every: int,
+        validate_every: int,
+        validation_rows: int,
+        batch: int,
+        average: Average | None,
+    ) -> None:
+        self.out, self.rows, self.tokenizer, self.about = out, rows, tokenizer, about
+        self.every, self.validate_every, self.validation_rows = every, validate_every, validation_rows
+        self.batch, self.average = batch, average
+        self.best = float("inf")
+        self.estimate: Estimate | None = None
+        self.asked_to_stop = False
+        self._last = -1
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
+        module, step = cast(Module, pl_module), trainer.global_step
+        self.estimate = None
+        if step == self._last:
+            return  # in the middle of an accumulated step
+        self._last = step
+        module.give_up(str(newest) if (newest := next(iter(states(self.out)), None)) else None)
+        over = step >= module.steps
+        better = False
+        if self.rows is not None and (over or (self.validate_every and step % self.validate_every == 0)):
+            self.estimate = self.validate(trainer, module)
+            better = self.estimate.bits_per_byte < self.best
+            self.best = min(self.best, self.estimate.bits_per_byte)
+        if over or step % self.every == 0 or self.asked_to_stop:
+            self.save(trainer)
+            if trainer.is_global_zero:
+                self.publish(module, "latest", step)
+        if better and trainer.is_global_zero:
+            self.publish(module, "best", step)
+        trainer.should_stop = trainer.should_stop or self.asked_to_stop
+
+    def validate(self, trainer: lightning.Trainer, module: Module) -> Estimate:
+        """The bound of the validation rows, each process scoring its share of them."""
+        assert self.rows is not None
+        denoiser = module.denoiser
+        live = {k: v.clone() for k, v in denoiser.state_dict().items()} if self.average else {}
+        if self.average:
+            denoiser.load_state_dict(self.average.weights)
+        batches = list(in_order(self.rows, self.validation_rows, self.batch))
+        mine = batches[trainer.global_rank :: trainer.world_size]
+        moved = ((batch.to(module.device), sizes) for batch, sizes in mine)
+        with trainer.precision_plugin.forward_context():
+            found = validate(denoiser, module.family, moved, seed=trainer.global_rank)
+        if self.average:
+            denoiser.load_state_dict(live)
+        numbers = torch.tensor([found.nats, found.stderr**2, found.tokens, found.bytes], dtype=torch.float64)
+        nats, variance, tokens, size = trainer.strategy.reduce(numbers.to(module.device), reduce_op="sum").tolist()
+        return Estimate(nats, variance**0.5, found.kind, int(tokens), int(size))
+
+    def save(self, trainer: lightning.Trainer) -> None:
+        """Writes the training state and drops all but the newest few."""
+        trainer.save_checkpoint(self.out / "checkpoints" / f"step-{trainer.global_step:08}.ckpt")
+        if trainer.is_global_zero:
+            for stale in states(self.out)[KEPT:]:
+                stale.unlink(missing_ok=True)
+
+    def publish(self, module: Module, name: str, step: int) -> None:
+        """Writes a published folder with the weights to use."""
+        weights = self.average.weights if self.average else module.denoiser.state_dict()
+        about = {**self.about, "step": step}
+        if self.estimate is not None:
+            about["validation"] = {**vars(self.estimate), "bits_per_byte": self.estimate.bits_per_byte}
+        folder.save(
+            self.out / name,
+            weights,
+            module.denoiser.architecture,
+            module.family,
+            self.tokenizer,
+            about,
+            card(module, about, self.estimate),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best = state_dict["best"]
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._last = trainer.global_step
+
+
+class Log(lightning.Callback):
+    """metrics.csv, TensorBoard events, and the progress bar."""
+
+    COLUMNS = (
+        "step tokens flops_6n seconds loss lr gradient_norm skipped "
+        "valid_nats_per_token valid_bits_per_byte valid_stderr valid_kind"
+    ).split()
+
+    def __init__(self, out: Path, tick: Any, keeper: Keeper, every: int, per_step: dict[str, float], peak: float):
+        self.out, self.tick, self.keeper, self.every, self.peak = out, tick, keeper, every, peak
+        self.tokens, self.flops_6n, self.flops = per_step["tokens"], per_step["flops_6n"], per_step["flops"]
+        self.sum, self.count, self.seconds = 0.0, 0, 0.0
+        self.shown: dict[str, Any] = {}
+        self._last, self._since = -1, time.monotonic()
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._last, self._since = trainer.global_step, time.monotonic()
+        if trainer.is_global_zero:
+            self._rewind(trainer.global_step)
+
+    def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
+        module, step = cast(Module, pl_module), trainer.global_step
+        if step == self._last:
+            return
+        self._last = step
+        now = time.monotonic()
+        spent, self._since = now - self._since, now
+        self.seconds += spent
+        part = torch.stack(module.losses).mean()
+        module.losses.clear()
+        self.sum, self.count = self.sum + float(trainer.strategy.reduce(part, reduce_op="mean")), self.count + 1
+        self.shown |= {"loss": self.sum / self.count, "tok/s": int(self.tokens / spent)}
+        if self.peak:
+            self.shown["peak"] = f"{self.flops / spent / self.peak:.0%}"
+        if module.skipped:
+            self.shown["skipped"] = module.skipped
+        found = self.keeper.estimate
+        if found is not None:
+            self.shown["valid"] = str(found)
+        if trainer.is_global_zero:
+            self.tick(1, **self.shown)
+        if step % self.every == 0 or found is not None or step >= module.steps:
+            self._write(trainer, module, step, found)
+            self.sum, self.count = 0.0, 0
+
+    def _write(self, trainer: lightning.Trainer, module: Module, step: int, found: Estimate | None) -> None:
+        if not trainer.is_global_zero:
+            return
+        row: dict[str, Any] = {
+            "step": step,
+            "tokens": int(step * self.tokens),
+            "flops_6n": step * self.flops_6n,
+            "seconds": round(self.seconds, 3),
+            "loss": self.sum / self.count,
+            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "gradient_norm": module.gradient_norm,
+            "skipped": module.skipped,
+        }
+        if found is not None:
+            row |= {
+                "valid_nats_per_token": found.nats_per_token,
+                "valid_bits_per_byte": found.bits_per_byte,
+                "valid_stderr": found.bits_per_byte_stderr,
+                "valid_kind": found.kind,
+            }
+        path = self.out / "metrics.csv"
+        fresh = not path.exists()
+        with open(path, "a", newline="") as file:
+            writer = csv.DictWriter(file, self.COLUMNS)
+            if fresh:
+                writer.writeheader()
+            writer.writerow(row)
+        for logger in trainer.loggers:
+            logger.log_metrics({k: v for k, v in row.items() if isinstance(v, int | float)}, step)
+
+    def _rewind(self, step: int) -> None:
+        """Drops the rows of steps that will be run again."""
+        path = self.out / "metrics.csv"
+        if not path.exists():
+            return
+        with open(path, newline="") as file:
+            rows = [r for r in csv.DictReader(file) if (r.get("step") or "").isdigit() and int(r["step"]) <= step]
+        fresh = path.with_suffix(".tmp")
+        with open(fresh, "w", newline="") as file:
+            writer = csv.DictWriter(file, self.COLUMNS, extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows(rows)
+        os.replace(fresh, path)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sum": self.sum, "count": self.count, "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.sum, self.count, self.seconds = (state_dict[k] for k in ("sum", "count", "seconds"))
+
+
+def states(out: Path) -> list[Path]:
+    """The training states of a run, newest first."""
+    return sorted((out / "checkpoints").glob("step-*.ckpt"), reverse=True)
+
+
+def newest_whole(out: Path) -> Path | None:
+    """The newest training state that can be read. A damaged one is named and left where it is."""
+    for path in states(out):
+        try:
+            torch.load(path, map_location="meta", weights_only=True)
+            return path
+        except Exception as error:  # whatever a damaged file makes the reader raise
+            say(f"{path} is damaged ({str(error).splitlines()[0]}); trying the one before")
+    return None
+
+
+def card(module: Module, about: dict[str, Any], found: Estimate | None) -> str:
+    """The README of a published folder."""
+    shape = module.denoiser.architecture
+    lines = [
+        f"# {type(module.family).__name__} language model, {shape.parameters:,} parameters",
+        "",
+        f"{shape.non_embedding:,} without embeddings. Trained with remask on {about.get('data', 'unknown data')}.",
+        "",
+        f"* step {about['step']:,} of {about.get('steps', 0):,}, {about.get('tokens_a_step', 0):,} tokens a step",
+    ]
+    if found is not None:
+        lines.append(f"* validation: -log p {found} ({found.kind})")
+    lines += ["", "```", "remask sample FOLDER", "```", ""]
+    return "\n".join(lines)
+
+
+def _denoiser(module: lightning.LightningModule) -> torch.nn.Module:
+    return cast(Module, module).denoiser

@@ -1,0 +1,83 @@
+"""The thin layer between a family's loss and Lightning's Trainer."""
+
+import lightning
+import torch
+from torch import Tensor
+
+from remask.data.batches import Batches
+from remask.errors import RemaskError
+from remask.families import Family
+from remask.model.transformer import Transformer
+from remask.sampling.base import mixed
+from remask.train.optim import Optimizer
+
+PATIENCE = 10
+"""Steps in a row that may be skipped for a loss or gradient that is not finite."""
+
+
+class Module(lightning.LightningModule):
+    """Batch i and its noise are functions of (seed, i): the loader counts, and there is no state to resume."""
+
+    def __init__(
+        self, denoiser: Transformer, family: Family, batches: Batches, optimizer: Optimizer, steps: int, seed: int
+    ) -> None:
+        super().__init__()
+        self.denoiser, self.family, self.batches = denoiser, family, batches
+        self.optimizer, self.steps, self.seed = optimizer, steps, seed
+        self.micro = 1
+        """Micro-batches in a step."""
+        self.losses: list[Tensor] = []
+        """Of the micro-batches since the last log, on this process."""
+        self.gradient_norm = float("nan")
+        self.skipped = self.in_a_row = 0
+
+    def training_step(self, index: int, _: int) -> Tensor:
+        """Loss of this process's share of a micro-batch; `index` counts micro-batches from the first step."""
+        step, micro = divmod(index, self.micro)
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        rows = self.batches.batch // (world * self.micro)
+        batch = self.batches.share(step, (micro * world + rank) * rows, rows).to(self.device)
+        rng = torch.Generator().manual_seed(mixed(self.seed, step))
+        loss = self.family.loss(self.denoiser, batch, rng).value
+        self.losses.append(loss.detach())
+        # a loss that is not finite may still have finite gradients: spoil them, so that every process skips
+        return loss * torch.where(loss.isfinite(), 1.0, float("nan"))
+
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, *_: object, **__: object
+    ) -> None:
+        """Clips; a step whose gradient is not finite is skipped, by leaving the optimiser nothing to apply."""
+        weights = [p for p in self.denoiser.parameters() if p.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(weights, self.optimizer.clip or float("inf"))
+        self.gradient_norm = float(norm)
+        if torch.isfinite(norm):
+            self.in_a_row = 0
+            return
+        self.skipped += 1
+        self.in_a_row += 1
+        for weight in weights:
+            weight.grad = None
+
+    def configure_optimizers(self) -> dict[str, object]:
+        optimizer = self.optimizer.build(self.denoiser)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: self.optimizer.rate(step + 1, self.steps) / self.optimizer.lr
+        )
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        checkpoint["remask"] = {"skipped": self.skipped, "in_a_row": self.in_a_row}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        counts = checkpoint["remask"]
+        assert isinstance(counts, dict)
+        self.skipped, self.in_a_row = counts["skipped"], counts["in_a_row"]
+
+    def give_up(self, checkpoint: str | None) -> None:
+        """Raises once too many steps in a row were skipped."""
+        if self.in_a_row >= PATIENCE:
+            kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
+            raise RemaskError(
+                f"{PATIENCE} steps in a row had a loss or gradient that was not finite, the last of them "
+                f"{self.trainer.global_step}; {kept}. A lower --optimizer.lr may help"
+            )

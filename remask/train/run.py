@@ -1,0 +1,367 @@
+"""Pre-training, from a prepared corpus to a published model.
+
+    remask train --data data/novels --model 10M --budget.minutes 30 --out runs/first
+
+Rerunning the command resumes; on the CPU the weights come out as if it had never stopped.
+"""
+
+import fcntl
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import yaml
+
+from remask import machine
+from remask.data.batches import Batches, Rows
+from remask.data.tokens import open_tokens
+from remask.errors import RemaskError
+from remask.families import Family, describe
+from remask.families.autoregressive import Autoregressive
+from remask.families.masked import Masked
+from remask.model.sizes import Architecture, Overrides, size
+from remask.model.transformer import Initialisation, Transformer, initialise
+from remask.sampling.base import mixed
+from remask.terminal import progress, say
+from remask.train.optim import Budget, Optimizer
+
+WORTH_COMPILING = 90.0
+"""Seconds that a run must be expected to take before compiling (8 to 30 s) pays."""
+
+
+class Interrupted(RemaskError):
+    """The run was stopped by a signal, with its work saved."""
+
+
+def train(
+    data: Path,
+    out: Path,
+    family: Family = Masked(),  # noqa: B008
+    model: str = "tiny",
+    architecture: Overrides = Overrides(),  # noqa: B008
+    budget: Budget = Budget(),  # noqa: B008
+    optimizer: Optimizer = Optimizer(),  # noqa: B008
+    length: int = 256,
+    batch: int = 32,
+    accumulate: int = 1,
+    random_length: float = 0.0,
+    initialisation: Initialisation = "smdm",
+    ema: float = 0.0,
+    precision: Literal["auto", "bf16", "fp32"] = "auto",
+    compile: Literal["auto", "on", "off"] = "auto",
+    seed: int = 0,
+    validation_rows: int = 64,
+    validate_every: int | None = None,
+    save_every: int | None = None,
+    log_every: int = 10,
+    devices: int = 1,
+    nodes: int = 1,
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto",
+) -> Path:
+    """Pre-trains a model of any family.
+
+    Args:
+        data: Folder made by `remask prepare`.
+        out: Run directory. Where it holds a run with the same options, that run goes on.
+        family: Masked or Autoregressive, with its options.
+        model: Named size, such as tiny, 10M, 85M, 1028M, LLaDA-8B.
+        architecture: Changes to the named size.
+        budget: How much to train; one of flops, tokens, steps, minutes.
+        optimizer: AdamW and its schedule.
+        length: Tokens in a row.
+        batch: Rows of a step, over all processes and accumulated micro-batches.
+        accumulate: Micro-batches in a step.
+        random_length: Share of rows cut in two pieces at a random place, so that short texts are learnt too.
+        initialisation: smdm or normal.
+        ema: Decay of the moving average of the weights that is published; 0 publishes the weights themselves.
+        precision: bf16 autocast or fp32; auto takes bf16 where the processor is fast at it.
+        compile: Compile the network; auto does for runs long enough to repay it.
+        seed: Of weights, order and noise.
+        validation_rows: Rows of the validation split that are scored; 0 for none.
+        validate_every: Steps between validations; a twentieth of the run by default.
+        save_every: Steps between checkpoints; a twentieth of the run by default.
+        log_every: Steps between rows of metrics.csv.
+        devices: Processes on each node.
+        nodes: Nodes.
+        accelerator: cpu, gpu, or whichever is there.
+
+    Returns:
+        The published folder `out/latest`.
+    """
+    options = {k: v for k, v in locals().items() if k != "out"}
+    prepared = open_tokens(data)
+    tokenizer = prepared.tokenizer
+    family = family.over(tokenizer.vocabulary)
+    shape = replace(
+        architecture.of(size(model)), rows=tokenizer.vocabulary.size, predicted=tokenizer.vocabulary.predicted
+    )
+    world = int(os.environ.get("WORLD_SIZE", devices * nodes))
+    rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+    _check(shape, length, batch, world, accumulate, validation_rows, log_every)
+    rows = Rows(prepared.train, length)
+    validation = Rows(prepared.valid, length) if validation_rows and len(prepared.valid) >= length else None
+    if validation is None and validation_rows:
+        say(f"the validation split is shorter than one row of {length} tokens: this run is not validated")
+    batches = Batches(rows, batch, seed, random_length)
+    gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
+    if gpu and not torch.cuda.is_available():
+        raise RemaskError("accelerator is gpu, and torch sees none here; use cpu or auto")
+    device = torch.device("cuda" if gpu else "cpu")
+    machine.keep_memory()
+
+    denoiser = Transformer(shape)
+    initialise(denoiser, initialisation, torch.Generator().manual_seed(mixed(seed, -1)))
+    out.mkdir(parents=True, exist_ok=True)
+    with _lock(out) if rank == 0 else _nothing():
+        plan = _resolve(out, options, denoiser, family, batches, world, device, rank)
+        if plan["compile"]:
+            denoiser.compile()
+        return _fit(out, options, plan, denoiser, family, batches, validation, tokenizer, device)
+
+
+def _check(
+    shape: Architecture, length: int, batch: int, world: int, accumulate: int, validation_rows: int, log_every: int
+) -> None:
+    if length > shape.context:
+        raise RemaskError(
+            f"length {length} is beyond the context {shape.context} of the model; see --architecture.context"
+        )
+    for name, value in (("accumulate", accumulate), ("log_every", log_every), ("validation_rows + 1", validation_rows + 1)):
+        if value < 1:
+            raise RemaskError(f"{name} is {value}; it must be at least 1")
+    if batch < 1 or batch % (world * accumulate):
+        raise RemaskError(f"batch {batch} does not divide over {world} processes x {accumulate} micro-batches")
+
+
+def _resolve(
+    out: Path,
+    options: dict[str, Any],
+    denoiser: Transformer,
+    family: Family,
+    batches: Batches,
+    world: int,
+    device: torch.device,
+    rank: int,
+) -> dict[str, Any]:
+    """Everything decided before the first step: steps, precision, compilation. Kept in run.json.
+
+    A run that is there already keeps its plan; one with other options is left alone.
+    """
+    path, wanted = out / "run.json", plain(options)
+    if path.exists():
+        try:
+            found = json.loads(path.read_text())
+            before, plan = found["options"], found["plan"]
+        except (ValueError, KeyError) as error:
+            raise RemaskError(f"{path} is damaged: {error}; remove it, or choose another --out") from None
+        free = {"devices", "nodes", "accelerator", "data"}
+        changed = [k for k in wanted if k not in free and before.get(k) != wanted[k]]
+        if changed:
+            raise RemaskError(
+                f"{out} holds a run with other options: "
+                + "; ".join(f"{k} {before.get(k)} there, {wanted[k]} now" for k in changed)
+                + ". Choose another --out"
+            )
+        return plan
+    bf16 = options["precision"] == "bf16" or (options["precision"] == "auto" and machine.fast_bf16(device))
+    per_step = batches.batch * batches.rows.length
+    flops = denoiser.architecture.flops(
+        batches.rows.length,
+        asked=1.0 if isinstance(family, Autoregressive) else 0.5,
+        causal=isinstance(family, Autoregressive),
+    )
+    speed = 0.3 * machine.peak(device, bf16, seconds=0.2)
+    budget: Budget = options["budget"]
+
+    def compiled(seconds: float) -> bool:
+        if options["compile"] == "off" or (options["compile"] == "auto" and seconds < WORTH_COMPILING):
+            return False
+        if device.type == "cpu" and machine.compiler() is None:
+            say("no C++ compiler found: the network is not compiled")
+            return False
+        return True
+
+    def seconds() -> float:
+        if world > 1:
+            raise RemaskError("budget.minutes is for one process; give flops, tokens or steps to several")
+        if compiled(60 * (budget.minutes or 0)):
+            denoiser.compile()
+        say("timing a few steps")
+        return _seconds_a_step(denoiser.to(device), family, batches, options["accumulate"], bf16)
+
+    steps = budget.resolve(denoiser.architecture.non_embedding, batches.batch, batches.rows.length, seconds)
+    expected = 60 * budget.minutes if budget.minutes else steps * per_step * flops / speed
+    plan = {
+        "steps": steps,
+        "bf16": bf16,
+        "compile": compiled(expected),
+        "tokens": per_step,
+        "flops": per_step * flops,
+        "flops_6n": per_step * denoiser.architecture.flops_6n,
+    }
+    if rank == 0:
+        (out / "config.yaml").write_text(yaml.safe_dump(wanted, sort_keys=False))
+        fresh = path.with_suffix(".tmp")
+        fresh.write_text(json.dumps({"options": wanted, "plan": plan}, indent=2) + "\n")
+        os.replace(fresh, path)
+    return plan
+
+
+def _seconds_a_step(model: Transformer, family: Family, batches: Batches, accumulate: int, bf16: bool) -> float:
+    """The median of a few steps, without touching weights."""
+    spent = []
+    for index in range(6):
+        start = time.perf_counter()
+        share = batches.share(0, 0, batches.batch // accumulate).to(model.device)
+        for _ in range(accumulate):
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+                value = family.loss(model, share, torch.Generator().manual_seed(index)).value
+            value.backward()
+        value.item()
+        spent.append(time.perf_counter() - start)
+        model.zero_grad()
+    return sorted(spent[2:])[1] * 1.03  # the optimiser's share
+
+
+def _fit(
+    out: Path,
+    options: dict[str, Any],
+    plan: dict[str, Any],
+    denoiser: Transformer,
+    family: Family,
+    batches: Batches,
+    validation: Rows | None,
+    tokenizer: Any,
+    device: torch.device,
+) -> Path:
+    """The run itself."""
+    import logging
+    import warnings
+
+    import lightning
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    warnings.filterwarnings("ignore", module="lightning")
+    for name in ("lightning.pytorch", "lightning.fabric"):  # which set their own level when imported
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+    from remask.train.callbacks import AtomicIO, Average, Keeper, Log, newest_whole
+    from remask.train.module import Module
+
+    steps = plan["steps"]
+    part = max(1, steps // 20)
+    resume = newest_whole(out)
+    done = int(resume.stem.split("-")[1]) if resume else 0
+    if done >= steps and (out / "latest").exists():
+        say(f"{out} is complete: {steps:,} steps")
+        return out / "latest"
+    module = Module(denoiser, family, batches, options["optimizer"], steps, options["seed"])
+    module.micro = options["accumulate"]
+    average = Average(options["ema"]) if options["ema"] else None
+    about = {
+        "data": options["data"].name,
+        "steps": steps,
+        "tokens_a_step": plan["tokens"],
+        "flops_6n": steps * plan["flops_6n"],
+        "options": plain({k: v for k, v in options.items() if k != "data"}),
+    }
+    keeper = Keeper(
+        out,
+        validation,
+        tokenizer,
+        about,
+        options["save_every"] or part,
+        options["validate_every"] or part,
+        options["validation_rows"],
+        min(32, batches.batch),
+        average,
+    )
+    say(
+        f"{type(family).__name__} {options['model']}: {denoiser.architecture.non_embedding:,} parameters "
+        f"({denoiser.architecture.parameters:,} with embeddings), {steps:,} steps of {plan['tokens']:,} tokens, "
+        f"{'bf16' if plan['bf16'] else 'fp32'}, {'compiled' if plan['compile'] else 'not compiled'}"
+        + (f", resumed at step {done:,}" if done else "")
+    )
+    with progress("training", steps, "steps", done) as tick:
+        log = Log(out, tick, keeper, options["log_every"], plan, machine.peak(device, plan["bf16"]))
+        trainer = lightning.Trainer(
+            accelerator="gpu" if device.type == "cuda" else "cpu",
+            devices=options["devices"],
+            num_nodes=options["nodes"],
+            precision="bf16-mixed" if plan["bf16"] else "32-true",
+            max_steps=steps,
+            accumulate_grad_batches=options["accumulate"],
+            callbacks=[c for c in (average, keeper, log) if c],
+            logger=TensorBoardLogger(out, name="", version="tensorboard"),
+            plugins=[AtomicIO()],
+            default_root_dir=out,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        # the loader only counts: what a step reads is a function of its number
+        counter = range(done * options["accumulate"], steps * options["accumulate"])
+        with _signals(keeper):
+            trainer.fit(module, counter, ckpt_path=resume, weights_only=True)
+    if keeper.asked_to_stop and trainer.global_step < steps:
+        raise Interrupted(f"stopped at step {trainer.global_step:,} of {steps:,}, saved; the same command goes on")
+    return out / "latest"
+
+
+def plain(value: Any) -> Any:
+    """Options as plain data that YAML holds and the command line reads back."""
+    if isinstance(value, Family):
+        described = describe(value)
+        return {"class_path": described.pop("name"), "init_args": described}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    if hasattr(value, "__dataclass_fields__"):
+        return {k: plain(v) for k, v in asdict(value).items()}
+    return list(value) if isinstance(value, tuple) else value
+
+
+@contextmanager
+def _lock(out: Path) -> Iterator[None]:
+    """One process on a run directory at a time. The system drops the lock of a process that dies."""
+    with open(out / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RemaskError(f"another process is training in {out}; choose another --out or wait") from None
+        yield
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _signals(keeper: Any) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the run after the step, saved. A second one ends it at once."""
+
+    def stop(number: int, _: Any) -> None:
+        if keeper.asked_to_stop:
+            raise KeyboardInterrupt
+        keeper.asked_to_stop = True
+        say("\nstopping after this step; once more to stop at once, without saving")
+
+    try:
+        before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

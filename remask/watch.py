@@ -1,0 +1,52 @@
+"""Text being denoised, live in a terminal: masks as shaded blocks, new tokens bright, doubtful ones red."""
+
+import time
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.live import Live
+from rich.panel import Panel
+from rich.text import Text
+
+from remask.data.tokenizer import Tokenizer
+from remask.sampling.base import Step
+
+MASK = "\u2591\u2591"
+
+
+def frame(step: Step, tokenizer: Tokenizer, row: int = 0) -> Text:
+    """One step of one row as coloured text."""
+    text = Text()
+    pieces = tokenizer.pieces(step.tokens[row].tolist(), mask=MASK, end="\u23f9")
+    states = zip(step.masked[row].tolist(), step.changed[row].tolist(), step.confidence[row].tolist(), strict=True)
+    for piece, (masked, changed, sure) in zip(pieces, states, strict=True):
+        text.append(MASK if masked else piece, style(masked, changed, sure))
+    return text
+
+
+def style(masked: bool, changed: bool, sure: float) -> str:
+    """Colour of a token by what happened to it and how sure the network was."""
+    if masked:
+        return "bright_black"
+    colour = "green" if sure >= 0.7 else "yellow" if sure >= 0.3 else "red"
+    return f"bold {colour}" if changed else "default" if sure == 1 else colour
+
+
+def watch(steps: Iterator[Step], tokenizer: Tokenizer, seconds: float = 4.0, title: str = "denoising") -> Step:
+    """Shows every step for about `seconds` in all; returns the last. Off a terminal, prints a few lines."""
+    console = Console(stderr=True)
+    taken = list(steps) if not console.is_terminal else None
+    if taken is not None:
+        for i in sorted({0, len(taken) // 3, 2 * len(taken) // 3, len(taken) - 1}):
+            console.print(f"step {i + 1}/{len(taken)}: {frame(taken[i], tokenizer).plain}", markup=False, highlight=False)
+        return taken[-1]
+    last = None
+    with Live(console=console, refresh_per_second=20, auto_refresh=False) as live:
+        for number, step in enumerate(steps):
+            last = step
+            left = int(step.masked[0].sum())
+            live.update(Panel(frame(step, tokenizer), title=title, subtitle=f"step {number + 1}, {left} masked"))
+            live.refresh()
+            time.sleep(min(0.2, seconds / (left + int(step.changed[0].sum()) + 1)))
+    assert last is not None
+    return last

@@ -1,0 +1,131 @@
+"""Tokenizers keep every byte accounted for, whatever the text."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from remask.data.tokenizer import MASK, Tokenizer
+from remask.errors import RemaskError
+
+PUBLISHED = Path(__file__).parents[2] / "../shared/data/tokenizers"
+SPELLED = "é <|endoftext|> 🎉 </s> <|mask|>  <s>\n\n<|mask_token|> end"
+
+
+def make(name: str) -> Tokenizer:
+    if name == "bytes":
+        return Tokenizer.bytes()
+    if name == "bpe":
+        return Tokenizer.train(["the cat sat on the mat, the café 🎉 " * 20], 300)
+    path = PUBLISHED / f"{name}_tokenizer.json"
+    if not path.is_file():
+        pytest.skip(f"the published tokenizer {path.name} is not on this machine")
+    return Tokenizer.load(path)
+
+
+@pytest.fixture(scope="module", params=["bytes", "bpe", "gpt2", "llama2"])
+def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
+    return make(request.param)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(max_size=60), max_size=4))
+def test_byte_lengths_sum_to_the_bytes_of_the_text(tokenizer: Tokenizer, texts: list[str]) -> None:
+    texts = [*texts, SPELLED, ""]
+    for text, (ids, lengths) in zip(texts, tokenizer.encode_with_bytes(texts), strict=True):
+        assert ids.dtype == np.uint32
+        assert lengths.dtype == np.uint16
+        assert len(ids) == len(lengths)
+        assert lengths.sum() == len(text.encode())
+        assert ids.tolist() == tokenizer.encode(text)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=60))
+def test_text_comes_back(tokenizer: Tokenizer, text: str) -> None:
+    ids = tokenizer.encode(text)
+    # A first space is part of Llama's own encoding, and its decoder drops one.
+    assert tokenizer.decode(ids) == text
+    assert "".join(tokenizer.pieces(ids)).removeprefix(" ") == text.removeprefix(" ")
+
+
+def test_special_names_in_a_text_are_text(tokenizer: Tokenizer) -> None:
+    special = {tokenizer.vocabulary.mask, tokenizer.vocabulary.end}
+    assert None not in special
+    assert not special & set(tokenizer.encode(SPELLED))
+    assert tokenizer.decode(tokenizer.encode(SPELLED)) == SPELLED
+
+
+def test_end_and_mask_are_not_decoded(tokenizer: Tokenizer) -> None:
+    mask, end = tokenizer.vocabulary.mask, tokenizer.vocabulary.end
+    assert mask is not None
+    assert end is not None
+    ids = [*tokenizer.encode("cat"), mask, end]
+    assert tokenizer.decode(np.array(ids)) == "cat"
+    assert tokenizer.pieces(ids, mask="_", end="$")[-2:] == ["_", "$"]
+
+
+def test_save_and_load(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path)
+    again = Tokenizer.load(tmp_path)
+    assert again.vocabulary == tokenizer.vocabulary
+    assert again.fingerprint == tokenizer.fingerprint
+    assert again.encode(SPELLED) == tokenizer.encode(SPELLED)
+    assert [p.name for p in tmp_path.iterdir()] == ["tokenizer.json"]
+
+
+def test_ids_of_bytes_are_their_values() -> None:
+    tokenizer = make("bytes")
+    assert tokenizer.encode("aé🎉") == list("aé🎉".encode())
+    assert (tokenizer.vocabulary.size, tokenizer.vocabulary.end, tokenizer.vocabulary.mask) == (258, 256, 257)
+    assert tokenizer.pieces("é".encode()) == ["", "é"]
+    assert tokenizer.encode_with_bytes(["é"])[0][1].tolist() == [1, 1]
+
+
+def test_training_gives_the_size_asked_for_and_the_mask_last() -> None:
+    words = [f"word{i} thing{i * 7} and{i % 13}" for i in range(500)]
+    vocabulary = Tokenizer.train(words, 400).vocabulary
+    assert (vocabulary.size, vocabulary.mask, vocabulary.end) == (400, 399, 0)
+    assert vocabulary.predicted == 399
+    assert Tokenizer.train(words, 400).fingerprint == Tokenizer.train(words, 400).fingerprint
+
+
+def test_known_lengths_of_gpt2() -> None:
+    tokenizer = make("gpt2")
+    ids, lengths = tokenizer.encode_with_bytes(["hello world"])[0]
+    assert ids.tolist() == [31373, 995]
+    assert lengths.tolist() == [5, 6]
+
+
+def test_of_reads_the_specification(tmp_path: Path) -> None:
+    assert Tokenizer.of("bytes", list, 0).vocabulary.size == 258
+    Tokenizer.bytes().save(tmp_path / "tokenizer.json")
+    assert Tokenizer.of(str(tmp_path), list, 0).encode("a") == [97]
+    assert Tokenizer.of("bpe", lambda: ["some text"], 260).vocabulary.mask is not None
+
+
+def test_a_vocabulary_without_mask_gets_one_at_the_end(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer as Inner
+    from tokenizers import models, pre_tokenizers
+
+    inner = Inner(models.WordLevel({"cat": 0, "sat": 1, "[UNK]": 2}, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # type: ignore[assignment]
+    inner.save(str(tmp_path / "words.json"))
+    tokenizer = Tokenizer.load(tmp_path / "words.json")
+    assert (tokenizer.vocabulary.size, tokenizer.vocabulary.mask, tokenizer.vocabulary.end) == (4, 3, None)
+    ids, lengths = tokenizer.encode_with_bytes(["  cat é sat \n"])[0]
+    assert ids.tolist() == [0, 2, 1]
+    assert lengths.tolist() == [5, 3, 6]
+
+
+def test_errors_name_the_file(tmp_path: Path) -> None:
+    with pytest.raises(RemaskError, match=r"none\.json"):
+        Tokenizer.load(tmp_path / "none.json")
+    (tmp_path / "bad.json").write_text('{"model": ')
+    with pytest.raises(RemaskError, match=r"bad\.json is not a tokenizer"):
+        Tokenizer.load(tmp_path / "bad.json")
+    with pytest.raises(RemaskError, match="vocab_size=100"):
+        Tokenizer.train(["a"], 100)
+    assert MASK in Tokenizer.bytes().pieces([257])

@@ -1,0 +1,174 @@
+"""Preparing a corpus: complete, repeatable, and resumable after a kill."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import remask.data.tokens as tokens
+from remask.data.corpus import documents
+from remask.data.tokens import open_tokens, prepare
+from remask.errors import RemaskError
+
+RESULTS = ("train.ids", "train.bytes", "valid.ids", "valid.bytes", "tokenizer.json", "data.json")
+SLOW = "import sys, remask.data.tokens as t; t.CHUNK = 5000; t.prepare(*sys.argv[1:], vocab_size=400)"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    assert sorted(path.name for path in folder.iterdir()) == sorted(RESULTS)
+    return {name: (folder / name).read_bytes() for name in RESULTS}
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Path:
+    path = tmp_path / "corpus.txt"
+    rng = np.random.default_rng(0)
+    words = np.array(["cat", "sat", "café", "🎉", "the", "mat\n", "on", "and"])
+    path.write_text("\n<|endoftext|>\n".join(" ".join(rng.choice(words, 200)) for _ in range(1500)))
+    return path
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "bpe"])
+def test_every_document_is_in_one_split(corpus: Path, tmp_path: Path, tokenizer: str) -> None:
+    prepared = prepare(str(corpus), tmp_path / "out", tokenizer=tokenizer, vocab_size=300)
+    end = prepared.tokenizer.vocabulary.end
+    found = []
+    for name, split in (("train", prepared.train), ("valid", prepared.valid)):
+        ends = np.flatnonzero(split.ids == end)
+        assert (split.byte_lengths[ends] == 0).all()
+        said = prepared.manifest[name]
+        assert said["tokens"] == len(split)
+        assert said["bytes"] == split.byte_lengths.sum()
+        assert said["documents"] == len(ends)
+        found += [prepared.tokenizer.decode(part) for part in np.split(split.ids, ends + 1)[:-1]]
+    assert sorted(found) == sorted(document.text for document in documents(str(corpus)))
+    assert 0.005 < prepared.manifest["valid"]["documents"] / 1500 < 0.04
+    assert len(prepared.manifest["names"]) == prepared.manifest["valid"]["documents"]
+
+
+def test_second_run_returns_at_once_and_a_change_prepares_anew(corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = prepare(str(corpus), out, tokenizer="bytes")
+    written = (out / "data.json").stat().st_mtime_ns
+    assert prepare(str(corpus), out, tokenizer="bytes").manifest == first.manifest
+    assert (out / "data.json").stat().st_mtime_ns == written
+    smaller = prepare(str(corpus), out, tokenizer="bytes", max_bytes=20_000)
+    assert 20_000 <= sum(smaller.manifest[s]["bytes"] for s in ("train", "valid")) < 22_000
+    corpus.write_text("one\n<|endoftext|>\ntwo")
+    assert prepare(str(corpus), out, tokenizer="bytes").manifest["train"]["documents"] == 1
+
+
+def test_killed_run_goes_on_to_the_same_bytes(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "CHUNK", 5000)
+    prepare(str(corpus), tmp_path / "whole", vocab_size=400)
+    killed = tmp_path / "killed"
+    run = subprocess.Popen([sys.executable, "-c", SLOW, str(corpus), str(killed)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not list(killed.glob(".shards/*/000003.npz")) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    run.send_signal(signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL
+    assert not (killed / "data.json").exists()
+    with pytest.raises(RemaskError, match="not a prepared corpus"):
+        open_tokens(killed)
+
+    holed = shutil.copytree(killed, tmp_path / "holed")
+    next(holed.glob(".shards/*/000001.npz")).unlink()
+    marked = shutil.copytree(killed, tmp_path / "marked")
+    shard = next(marked.glob(".shards/*/000000.npz"))
+    with np.load(shard) as arrays:
+        np.savez(shard, **{**arrays, "train_ids": np.full_like(arrays["train_ids"], 7)})
+
+    whole = contents(tmp_path / "whole")
+    for folder in (killed, holed):
+        prepare(str(corpus), folder, vocab_size=400)
+        assert contents(folder) == whole
+    prepare(str(corpus), marked, vocab_size=400)
+    assert (np.fromfile(marked / "train.ids", "<u2")[:1000] == 7).all(), "a finished shard was not reused"
+
+
+def test_validation_corpus_takes_the_place_of_the_share(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.txt").write_text("held out")
+    prepared = prepare(
+        str(corpus), tmp_path / "out", tokenizer="bytes", validation=str(tmp_path / "other.txt")
+    )
+    assert prepared.tokenizer.decode(prepared.valid.ids) == "held out"
+    assert prepared.manifest["train"]["documents"] == 1500
+    assert prepared.manifest["names"] == ["other.txt#0"]
+
+
+def test_two_documents_are_one_for_each_split(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n\ntwo")
+    prepared = prepare(str(tmp_path / "a.txt"), tmp_path / "out", tokenizer="bytes", separator="\n\n")
+    assert [prepared.manifest[s]["documents"] for s in ("train", "valid")] == [1, 1]
+
+
+def test_pieces_of_one_text_have_one_end(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("".join(f"Line {i} of a long text.\n" for i in range(8000)))
+    prepared = prepare(str(tmp_path / "a.txt"), tmp_path / "out", tokenizer="bytes", validation_share=0.2)
+    assert sum(int((split.ids == 256).sum()) for split in (prepared.train, prepared.valid)) == 1
+    assert (
+        sum(prepared.manifest[s]["bytes"] for s in ("train", "valid")) == (tmp_path / "a.txt").stat().st_size
+    )
+
+
+def test_single_document_cannot_be_split(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("only one")
+    with pytest.raises(RemaskError, match=r"--validation.*--separator"):
+        prepare(str(tmp_path / "a.txt"), tmp_path / "out", tokenizer="bytes")
+
+
+def test_large_vocabulary_takes_four_bytes(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models
+
+    words = {chr(0x20000 + i): i for i in range(66_000)}
+    Tokenizer(models.WordLevel(words, unk_token=chr(0x20000))).save(str(tmp_path / "words.json"))
+    (tmp_path / "a.txt").write_text(f"{chr(0x20000 + 65_999)}\n\n{chr(0x20000 + 3)}")
+    prepared = prepare(
+        str(tmp_path / "a.txt"), tmp_path / "out", tokenizer=str(tmp_path / "words.json"), separator="\n\n"
+    )
+    assert prepared.manifest["dtype"] == "<u4"
+    assert sorted([*prepared.train.ids, *prepared.valid.ids]) == [3, 65_999]
+
+
+def test_spread_takes_texts_from_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "SAMPLE", 1000)
+    kept = list(tokens._spread(f"{i:05d}" for i in range(10_000)))
+    assert 500 <= sum(map(len, kept)) <= 1000
+    assert int(kept[0]) < 100
+    assert int(kept[-1]) > 9800
+    assert len({int(b) - int(a) for a, b in pairwise(kept)}) == 1
+
+
+def test_damage_is_named(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(RemaskError, match=r"no data\.json"):
+        open_tokens(tmp_path)
+    out = tmp_path / "out"
+    prepare(str(corpus), out, tokenizer="bytes")
+    whole = (out / "train.ids").read_bytes()
+    (out / "train.ids").write_bytes(whole[:-2])
+    with pytest.raises(RemaskError, match=rf"train\.ids is damaged: {len(whole) - 2} bytes.*{len(whole)}"):
+        open_tokens(out)
+    assert prepare(str(corpus), out, tokenizer="bytes").manifest["train"]["tokens"] == len(whole) // 2
+    manifest = json.loads((out / "data.json").read_text())
+    (out / "data.json").write_text(json.dumps({**manifest, "format": 99}))
+    with pytest.raises(RemaskError, match="format 99"):
+        open_tokens(out)
+    (out / "data.json").write_text("{")
+    with pytest.raises(RemaskError, match="damaged"):
+        open_tokens(out)
+
+
+@pytest.mark.parametrize("options", [{"validation_share": 0.0}, {"validation_share": 1.5}, {"max_bytes": 0}])
+def test_options_out_of_range_are_named(corpus: Path, tmp_path: Path, options: dict[str, float]) -> None:
+    with pytest.raises(RemaskError, match=next(iter(options))):
+        prepare(str(corpus), tmp_path / "out", **options)  # type: ignore[arg-type]
