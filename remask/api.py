@@ -1,16 +1,16 @@
 """Generate and score with a loaded model: what `remask sample` and `remask score` call.
 
-    m = remask.load("runs/x")
-    remask.sample(m, prompt="def ", length=64, seed=0).text
-    for step in remask.stream(m, infill="the [MASK:3] sat"): ...
+m = remask.load("runs/x")
+remask.sample(m, prompt="def ", length=64, seed=0).text
+for step in remask.stream(m, infill="the [MASK:3] sat"): ...
 """
 
 import math
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
-
 
 from remask.checkpoints.folder import Checkpoint
 from remask.errors import RemaskError, unknown
@@ -92,10 +92,7 @@ def sample(
     Returns:
         A `Sample`, or a list of them for a list of prompts.
     """
-    last = None
-    for last in stream(checkpoint, prompt=prompt, infill=infill, **options):
-        pass
-    assert last is not None
+    (last,) = deque(stream(checkpoint, prompt=prompt, infill=infill, **options), maxlen=1)
     prompts = [prompt] if isinstance(prompt, str) else list(prompt)
     length, stop = options.get("length", 128), options.get("stop", True)
     done = [finished(checkpoint, last, row, p, infill, length, stop) for row, p in enumerate(prompts)]
@@ -252,5 +249,3 @@ def _sampler(
         else:
             raise RemaskError(f"{kind.__name__} writes one token a step and takes no number of steps")
     return Blockwise(inner=made, size=block) if block else made
-
-

@@ -103,11 +103,16 @@ def _parser(name: str, verb: Verb, function: Callable[..., Any]) -> Any:
 
 
 def _flags(function: Callable[..., Any], arguments: list[str]) -> list[str]:
-    """`--watch` for `--watch true`, and `--no-stop` for `--stop false`."""
+    """`--watch` for `--watch true`, `--no-stop` for `--stop false`, and `--top-p` for `--top_p`."""
     flags = [n for n, p in inspect.signature(function).parameters.items() if isinstance(p.default, bool)]
-    short = {f"--{n}": f"--{n}=true" for n in flags} | {f"--no-{n}": f"--{n}=false" for n in flags}
-    following = [*arguments[1:], ""]
-    return [a if v in ("true", "false") else short.get(a, a) for a, v in zip(arguments, following, strict=True)]
+    short = {f"--{n}": f"--{n}=true" for n in flags} | {f"--no_{n}": f"--{n}=false" for n in flags}
+    found = []
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument.startswith("--"):
+            name, equals, value = argument.partition("=")
+            argument = "--" + name[2:].replace("-", "_") + equals + value
+        found.append(argument if following in ("true", "false") else short.get(argument, argument))
+    return found
 
 
 def _check_names(arguments: list[str]) -> None:
@@ -223,7 +228,7 @@ def sample(
         print(("\n" if number else "") + (text.text if infill is not None else text.prompt + text.text))
 
 
-_SAMPLING = "length sampler steps block temperature top_p top_k guidance seed stop".split()
+_SAMPLING = ["length", "sampler", "steps", "block", "temperature", "top_p", "top_k", "guidance", "seed", "stop"]
 
 
 def score(

@@ -82,7 +82,7 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
     say(table)
 
     say("\n5. A text being denoised")
-    writing = dict(prompt=PROMPT, length=96, sampler="Ancestral", steps=48, top_p=0.9, seed=seed)
+    writing: dict[str, Any] = dict(prompt=PROMPT, length=96, sampler="Ancestral", steps=48, top_p=0.9, seed=seed)
     taken: list[Step] = []
     watch(kept(stream(runs["masked"], **writing), taken), runs["masked"].tokenizer)
     texts = {

@@ -195,7 +195,9 @@ def _run(
 ) -> list[Tensor]:
     """(n,) float64 weighted sums for the copies of every text, batched across texts of like length."""
     sums = [torch.zeros(len(work.weight), dtype=torch.float64) for _, work in jobs]
-    copies = [(len(t.prompt) + len(t.target), j, c) for j, (t, work) in enumerate(jobs) for c in range(len(work.weight))]
+    copies = [
+        (len(t.prompt) + len(t.target), j, c) for j, (t, work) in enumerate(jobs) for c in range(len(work.weight))
+    ]
     copies = [c for c in copies if jobs[c[1]][1].hidden is None or bool(jobs[c[1]][1].weight[c[2]].any())]
     copies.sort()
     for start in range(0, len(copies), rows):

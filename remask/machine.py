@@ -67,7 +67,7 @@ def peak(device: Any, bf16: bool, size: int = 2048, seconds: float = 0.4) -> flo
     best, until = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < until or best == float("inf"):
         start = time.perf_counter()
-        matrix @ matrix
+        torch.mm(matrix, matrix)
         if matrix.is_cuda:
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - start)

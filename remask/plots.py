@@ -34,7 +34,9 @@ def loss_curves(runs: dict[str, Path], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def denoising_strip(steps: Sequence[Step], tokenizer: Tokenizer, path: Path, frames: int = 5, columns: int = 76) -> None:
+def denoising_strip(
+    steps: Sequence[Step], tokenizer: Tokenizer, path: Path, frames: int = 5, columns: int = 76
+) -> None:
     """A text at several moments of its denoising: masks grey, what is new green, what is old black."""
     from matplotlib.figure import Figure
 

@@ -23,9 +23,7 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def progress(
-    what: str, total: int | None = None, unit: str = "", done: int = 0
-) -> Iterator[Callable[..., None]]:
+def progress(what: str, total: int | None = None, unit: str = "", done: int = 0) -> Iterator[Callable[..., None]]:
     """Yields `tick(n, **info)`, which advances by `n` units and shows `info` beside the bar."""
     if sys.stderr.isatty():
         yield from _bar(what, total, unit, done)
@@ -59,11 +57,14 @@ def _bar(what: str, total: int | None, unit: str, done: int) -> Iterator[Callabl
 def _lines(what: str, total: int | None, unit: str, done: int) -> Iterator[Callable[..., None]]:
     start = last = time.monotonic()
     first, latest = done, {}
+    written = None
 
     def line(now: float) -> None:
+        nonlocal written
+        written = done
         rate = (done - first) / max(now - start, 1e-9)
         left = f", {duration((total - done) / rate)} left" if total and rate > 0 and done < total else ""
-        say(f"{what}: {_count(done, total, unit)} in {duration(now - start)}{left}{'  ' + _info(latest) if latest else ''}")
+        say(f"{what}: {_count(done, total, unit)} in {duration(now - start)}{left}  {_info(latest)}".rstrip())
 
     def tick(n: int = 1, **info: Any) -> None:
         nonlocal done, last, latest
@@ -74,7 +75,8 @@ def _lines(what: str, total: int | None, unit: str, done: int) -> Iterator[Calla
             line(now)
 
     yield tick
-    line(time.monotonic())
+    if written != done:
+        line(time.monotonic())
 
 
 def _count(done: int, total: int | None, unit: str) -> str:

@@ -38,7 +38,9 @@ def watch(steps: Iterator[Step], tokenizer: Tokenizer, seconds: float = 4.0, tit
     taken = list(steps) if not console.is_terminal else None
     if taken is not None:
         for i in sorted({0, len(taken) // 3, 2 * len(taken) // 3, len(taken) - 1}):
-            console.print(f"step {i + 1}/{len(taken)}: {frame(taken[i], tokenizer).plain}", markup=False, highlight=False)
+            console.print(
+                f"step {i + 1}/{len(taken)}: {frame(taken[i], tokenizer).plain}", markup=False, highlight=False
+            )
         return taken[-1]
     last = None
     with Live(console=console, refresh_per_second=20, auto_refresh=False) as live:

@@ -26,9 +26,7 @@ class Rows(Sequence[NDArray[np.int64]]):
         if length < 1:
             raise RemaskError(f"a row length of {length} must be at least 1")
         if length > len(tokens):
-            raise RemaskError(
-                f"a row length of {length} is longer than the {len(tokens)} tokens of the corpus"
-            )
+            raise RemaskError(f"a row length of {length} is longer than the {len(tokens)} tokens of the corpus")
         self.tokens = tokens
         self.length = length
 

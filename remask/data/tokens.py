@@ -176,9 +176,7 @@ def open_tokens(folder: str | Path) -> Prepared:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RemaskError(f"{folder / MANIFEST} is damaged: {error!r}") from None
     if manifest.get("format") != FORMAT:
-        raise RemaskError(
-            f"{folder / MANIFEST} has format {manifest.get('format')}, not {FORMAT}: prepare anew"
-        )
+        raise RemaskError(f"{folder / MANIFEST} has format {manifest.get('format')}, not {FORMAT}: prepare anew")
     for name, size in wanted.items():
         path = folder / name
         found = path.stat().st_size if path.is_file() else 0
@@ -263,9 +261,7 @@ def _tokenizer(work: Path, spec: str, texts: Callable[[], Iterable[str]], vocab_
     return Tokenizer.load(work)  # the same object whether or not the work was interrupted
 
 
-def _shards(
-    work: Path, found: Iterable[tuple[Document, bool]], tokenizer: Tokenizer, total: int
-) -> Iterator[Path]:
+def _shards(work: Path, found: Iterable[tuple[Document, bool]], tokenizer: Tokenizer, total: int) -> Iterator[Path]:
     """Yields one file per chunk of documents, tokenising only where it is not there yet."""
     from remask.terminal import progress
 
@@ -311,9 +307,7 @@ def _tokenise(chunk: list[tuple[Document, bool]], tokenizer: Tokenizer) -> dict[
         parts[f"{split}_ids"] += [ids.astype(kind), np.array(last_id, kind)]
         parts[f"{split}_bytes"] += [lengths.astype("<u2"), np.array(last_length, "<u2")]
     arrays = {key: np.concatenate(p) if p else np.zeros(0, kind) for key, p in parts.items()}
-    return (
-        arrays | {f"{s}_documents": np.array(n) for s, n in count.items()} | {"names": np.array(names, str)}
-    )
+    return arrays | {f"{s}_documents": np.array(n) for s, n in count.items()} | {"names": np.array(names, str)}
 
 
 def _id_type(tokenizer: Tokenizer) -> str:

@@ -180,9 +180,7 @@ class Family(ABC):
         """What training minimises, in nats per scored token."""
 
     @abstractmethod
-    def bound(
-        self, denoiser: Denoiser, batch: Batch, rng: torch.Generator, levels: Tensor | None = None
-    ) -> Tensor:
+    def bound(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator, levels: Tensor | None = None) -> Tensor:
         """(B,) float64 nats: one unbiased draw of the bound on -log p of each row; exact for AR."""
 
     @property

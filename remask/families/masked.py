@@ -85,15 +85,11 @@ class Masked(Family):
         tokens = int(batch.scored.sum())
         return Loss(self.token_loss(denoiser, noisy).sum() / tokens, tokens)
 
-    def bound(
-        self, denoiser: Denoiser, batch: Batch, rng: torch.Generator, levels: Tensor | None = None
-    ) -> Tensor:
+    def bound(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator, levels: Tensor | None = None) -> Tensor:
         """(B,) float64: one draw of the exact-count form, whatever the objective of training."""
         return self.counted().draw(denoiser, batch, rng, levels)
 
-    def draw(
-        self, denoiser: Denoiser, batch: Batch, rng: torch.Generator, levels: Tensor | None = None
-    ) -> Tensor:
+    def draw(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator, levels: Tensor | None = None) -> Tensor:
         """(B,) float64 nats: one draw of this objective, summed over each row."""
         noisy = self.corrupt(batch, rng, levels)
         return per_row(self.token_loss(denoiser, noisy), noisy.ask)

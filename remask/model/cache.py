@@ -34,5 +34,3 @@ class Cache:
     def bytes(self) -> int:
         """Memory held."""
         return sum(t.numel() * t.element_size() for p in self._pairs if p for t in p)
-
-

@@ -1,5 +1,6 @@
 """The reverse process on a time grid: the plain sampler of masked diffusion."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,7 +23,7 @@ class Ancestral(Sampler):
 
     def fill(self, writing: Writing) -> Iterator[Step]:
         times = torch.linspace(1, 0, self.steps + 1, dtype=torch.float64).tolist()
-        for t, s in zip(times, times[1:], strict=False):
+        for t, s in itertools.pairwise(times):
             if not bool(writing.todo.any()):
                 return
             now, then = writing.family.alpha(t), writing.family.alpha(s)

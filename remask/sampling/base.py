@@ -203,7 +203,8 @@ class Writing:
 
     def write(self, pen: Pen, chosen: Tensor, logits: Tensor) -> Step:
         """Writes at the chosen positions, (B, L) bool, from their (N, V) logits."""
-        row, column = where = chosen.nonzero(as_tuple=True)
+        row, column = chosen.nonzero().unbind(1)
+        where = row, column
         log_probs = pen.log_probs(logits)
         written = pen.write(log_probs, where, self.uniforms()[where])
         log_prob = log_probs.gather(-1, written[:, None])[:, 0]
@@ -246,10 +247,10 @@ class Sampler(ABC):
 
     pen: Pen = Pen()
 
+    @torch.inference_mode()  # as a decorator it holds while a step is made, and not between steps
     def stream(self, denoiser: Denoiser, family: Family, canvas: Canvas, dice: Dice) -> Iterator[Step]:
         """Fills the canvas, one `Step` at a time. No network call once nothing is masked."""
-        with torch.inference_mode():
-            yield from self.fill(Writing(denoiser, family, canvas, dice))
+        yield from self.fill(Writing(denoiser, family, canvas, dice))
 
     @abstractmethod
     def fill(self, writing: Writing) -> Iterator[Step]:
@@ -278,6 +279,6 @@ def largest(scores: Tensor, among: Tensor, count: Tensor) -> Tensor:
 
     Ties go to the left.
     """
-    order = scores.double().masked_fill(~among, -torch.inf).argsort(1, descending=True, stable=True)
+    order = scores.double().masked_fill(~among, -torch.inf).argsort(dim=1, descending=True, stable=True)
     rank = order.argsort(1)
     return (rank < count[:, None]) & among

@@ -50,7 +50,8 @@ class Average(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         live = _denoiser(pl_module).state_dict()
-        self.weights = {k: self.weights.get(k, v).detach().to(v.device).clone() for k, v in live.items()}
+        start = self.weights or live
+        self.weights = {k: start[k].detach().to(v.device).clone() for k, v in live.items()}
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
         if trainer.global_step == self.steps:
@@ -58,7 +59,8 @@ class Average(lightning.Callback):
         self.steps = trainer.global_step
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
         live = _denoiser(pl_module).state_dict()
-        torch._foreach_lerp_(list(self.weights.values()), [live[k] for k in self.weights], 1 - decay)
+        for name, weight in self.weights.items():
+            weight.lerp_(live[name], 1 - decay)
 
     def state_dict(self) -> dict[str, Any]:
         return {"weights": self.weights, "steps": self.steps}
@@ -91,10 +93,12 @@ class Keeper(lightning.Callback):
         self.best = float("inf")
         self.estimate: Estimate | None = None
         self.asked_to_stop = False
+        self.spent = 0.0
+        """Seconds of validating and saving, which are not the training's."""
         self._last = -1
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
-        module, step = cast(Module, pl_module), trainer.global_step
+        module, step, start = cast(Module, pl_module), trainer.global_step, time.monotonic()
         self.estimate = None
         if step == self._last:
             return  # in the middle of an accumulated step
@@ -113,6 +117,7 @@ class Keeper(lightning.Callback):
         if better and trainer.is_global_zero:
             self.publish(module, "best", step)
         trainer.should_stop = trainer.should_stop or self.asked_to_stop
+        self.spent += time.monotonic() - start
 
     def validate(self, trainer: lightning.Trainer, module: Module) -> Estimate:
         """The bound of the validation rows, each process scoring its share of them."""
@@ -168,16 +173,28 @@ class Keeper(lightning.Callback):
 class Log(lightning.Callback):
     """metrics.csv, TensorBoard events, and the progress bar."""
 
-    COLUMNS = (
-        "step tokens flops_6n seconds loss lr gradient_norm skipped "
-        "valid_nats_per_token valid_bits_per_byte valid_stderr valid_kind"
-    ).split()
+    COLUMNS: tuple[str, ...] = (
+        "step",
+        "tokens",
+        "flops_6n",
+        "seconds",
+        "loss",
+        "lr",
+        "gradient_norm",
+        "skipped",
+        "valid_nats_per_token",
+        "valid_bits_per_byte",
+        "valid_stderr",
+        "valid_kind",
+    )
 
     def __init__(self, out: Path, tick: Any, keeper: Keeper, every: int, per_step: dict[str, float], peak: float):
         self.out, self.tick, self.keeper, self.every, self.peak = out, tick, keeper, every, peak
         self.tokens, self.flops_6n, self.flops = per_step["tokens"], per_step["flops_6n"], per_step["flops"]
         self.sum, self.count, self.seconds = 0.0, 0, 0.0
         self.shown: dict[str, Any] = {}
+        self.pace = 0.0
+        """Seconds a step, smoothed."""
         self._last, self._since = -1, time.monotonic()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -191,14 +208,16 @@ class Log(lightning.Callback):
             return
         self._last = step
         now = time.monotonic()
-        spent, self._since = now - self._since, now
+        spent, self._since = now - self._since - self.keeper.spent, now
+        self.keeper.spent = 0.0
         self.seconds += spent
+        self.pace = spent if not self.pace else 0.8 * self.pace + 0.2 * spent
         part = torch.stack(module.losses).mean()
         module.losses.clear()
         self.sum, self.count = self.sum + float(trainer.strategy.reduce(part, reduce_op="mean")), self.count + 1
-        self.shown |= {"loss": self.sum / self.count, "tok/s": int(self.tokens / spent)}
+        self.shown |= {"loss": self.sum / self.count, "tok/s": int(self.tokens / self.pace)}
         if self.peak:
-            self.shown["peak"] = f"{self.flops / spent / self.peak:.0%}"
+            self.shown["peak"] = f"{self.flops / self.pace / self.peak:.0%}"
         if module.skipped:
             self.shown["skipped"] = module.skipped
         found = self.keeper.estimate

@@ -133,7 +133,11 @@ def _check(
         raise RemaskError(
             f"length {length} is beyond the context {shape.context} of the model; see --architecture.context"
         )
-    for name, value in (("accumulate", accumulate), ("log_every", log_every), ("validation_rows + 1", validation_rows + 1)):
+    for name, value in (
+        ("accumulate", accumulate),
+        ("log_every", log_every),
+        ("validation_rows + 1", validation_rows + 1),
+    ):
         if value < 1:
             raise RemaskError(f"{name} is {value}; it must be at least 1")
     if batch < 1 or batch % (world * accumulate):
