@@ -53,12 +53,15 @@ def main(arguments: list[str] | None = None) -> None:
     except RemaskError as error:
         print(f"remask: {error}", file=sys.stderr)
         sys.exit(130 if type(error).__name__ == "Interrupted" else 1)
-    except KeyboardInterrupt:
-        print("\nremask: interrupted", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        print(f"remask: {error}", file=sys.stderr)  # a full disk, a missing permission
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("\nremask: interrupted", file=sys.stderr)
+        sys.exit(130)
 
 
 def overview() -> str:

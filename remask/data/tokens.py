@@ -10,9 +10,7 @@ where it stopped.
 
 import hashlib
 import json
-import os
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -22,19 +20,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from remask.data import shards
 from remask.data.corpus import Document, Undecodable, documents, stamp
+from remask.data.shards import FORMAT, MANIFEST, SPLITS, publish, replaced, tokenised
 from remask.data.tokenizer import FILE, Tokenizer
 from remask.errors import RemaskError
 
-MANIFEST = "data.json"
-FORMAT = 1
-SPLITS = ("train", "valid")
-CHUNK = 2_000_000
-"""Bytes of text tokenised into one shard."""
 SAMPLE = 32_000_000
 """At most so many bytes of training text teach the tokenizer."""
-NAMES = 10_000
-"""At most so many names of validation documents are kept."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +142,7 @@ def prepare(
         if validation is not None:
             yield from ((d, True) for d in documents(validation, **reading))
 
-    work = out / ".shards" / f"{fingerprint}-{CHUNK}"
+    work = out / ".shards" / f"{fingerprint}-{shards.CHUNK}"
     work.mkdir(parents=True, exist_ok=True)
     survey = _survey(work, read, validation_share)
 
@@ -157,8 +150,8 @@ def prepare(
         return ((d, _digest(d.text) < survey.below if held is None else held) for d, held in read())
 
     made = _tokenizer(work, tokenizer, lambda: _spread(d.text for d, held in split() if not held), vocab_size)
-    shards = list(_shards(work, split(), made, survey.bytes))
-    _publish(out, shards, made, {"fingerprint": fingerprint, **options})
+    pieces = list(tokenised(work, split(), made, survey.bytes))
+    publish(out, pieces, made, {"fingerprint": fingerprint, **options})
     shutil.rmtree(out / ".shards")
     return open_tokens(out)
 
@@ -229,7 +222,7 @@ def _survey(work: Path, read: Callable[[], Iterable[tuple[Document, bool | None]
             "name another corpus with --validation, or split this one with --separator"
         )
     survey = _Survey(min(max(round(share * 2**64), least + 1), most), total)
-    _write(path, json.dumps(asdict(survey)).encode())
+    replaced(path, json.dumps(asdict(survey)).encode())
     return survey
 
 
@@ -259,101 +252,3 @@ def _tokenizer(work: Path, spec: str, texts: Callable[[], Iterable[str]], vocab_
     made = Tokenizer.of(spec, texts, vocab_size)
     made.save(work / FILE)
     return Tokenizer.load(work)  # the same object whether or not the work was interrupted
-
-
-def _shards(work: Path, found: Iterable[tuple[Document, bool]], tokenizer: Tokenizer, total: int) -> Iterator[Path]:
-    """Yields one file per chunk of documents, tokenising only where it is not there yet."""
-    from remask.terminal import progress
-
-    with progress("tokenising", total=total, unit="B") as tick:
-        for i, (chunk, size) in enumerate(_chunks(found)):
-            path = work / f"{i:06d}.npz"
-            if not path.is_file():
-                passing = path.with_suffix(f".{os.getpid()}.tmp")
-                with passing.open("wb") as file:
-                    np.savez(file, **_tokenise(chunk, tokenizer))  # type: ignore[arg-type]
-                os.replace(passing, path)
-            yield path
-            tick(size, shards=i + 1)
-
-
-def _chunks(found: Iterable[tuple[Document, bool]]) -> Iterator[tuple[list[tuple[Document, bool]], int]]:
-    """Runs of documents of about CHUNK bytes, and their bytes."""
-    chunk: list[tuple[Document, bool]] = []
-    size = 0
-    for document, held in found:
-        chunk.append((document, held))
-        size += len(document.text.encode())
-        if size >= CHUNK:
-            yield chunk, size
-            chunk, size = [], 0
-    if chunk:
-        yield chunk, size
-
-
-def _tokenise(chunk: list[tuple[Document, bool]], tokenizer: Tokenizer) -> dict[str, NDArray[Any]]:
-    """The arrays of a shard: ids, byte lengths and number of documents of both splits, and names."""
-    end = tokenizer.vocabulary.end
-    kind = _id_type(tokenizer)
-    after = ([], []) if end is None else ([end], [0])
-    parts: dict[str, list[NDArray[Any]]] = {f"{s}_{what}": [] for s in SPLITS for what in ("ids", "bytes")}
-    count, names = dict.fromkeys(SPLITS, 0), []
-    encoded = tokenizer.encode_with_bytes([document.text for document, _ in chunk])
-    for (document, held), (ids, lengths) in zip(chunk, encoded, strict=True):
-        split = "valid" if held else "train"
-        count[split] += 1
-        names += [document.name] if held else []
-        last_id, last_length = after if document.ends else ([], [])
-        parts[f"{split}_ids"] += [ids.astype(kind), np.array(last_id, kind)]
-        parts[f"{split}_bytes"] += [lengths.astype("<u2"), np.array(last_length, "<u2")]
-    arrays = {key: np.concatenate(p) if p else np.zeros(0, kind) for key, p in parts.items()}
-    return arrays | {f"{s}_documents": np.array(n) for s, n in count.items()} | {"names": np.array(names, str)}
-
-
-def _id_type(tokenizer: Tokenizer) -> str:
-    return "<u2" if tokenizer.vocabulary.size <= 2**16 else "<u4"
-
-
-def _publish(out: Path, shards: list[Path], tokenizer: Tokenizer, about: dict[str, Any]) -> None:
-    """Joins the shards into the final files, the manifest last."""
-    (out / MANIFEST).unlink(missing_ok=True)
-    count = {split: {"tokens": 0, "bytes": 0, "documents": 0} for split in SPLITS}
-    names: list[str] = []
-    targets = {f"{s}_{what}": out / f"{s}.{what}" for s in SPLITS for what in ("ids", "bytes")}
-    passing = {key: path.with_name(f"{path.name}.{os.getpid()}.tmp") for key, path in targets.items()}
-    files = {key: path.open("wb") for key, path in passing.items()}
-    try:
-        for shard in shards:
-            with np.load(shard) as arrays:
-                for key, file in files.items():
-                    arrays[key].tofile(file)
-                for split, counted in count.items():
-                    counted["tokens"] += len(arrays[f"{split}_ids"])
-                    counted["bytes"] += int(arrays[f"{split}_bytes"].sum(dtype=np.int64))
-                    counted["documents"] += int(arrays[f"{split}_documents"])
-                names += arrays["names"].tolist()[: NAMES - len(names)]
-    finally:
-        for file in files.values():
-            file.close()
-    for split, counted in count.items():
-        if not counted["bytes"]:
-            raise RemaskError(f"the {split} split of {about['source']!r} holds no text after tokenising")
-    for key, path in passing.items():
-        os.replace(path, targets[key])
-    tokenizer.save(out / FILE)
-    dtype = _id_type(tokenizer)
-    manifest = {"format": FORMAT, "versions": _versions(), "dtype": dtype, **about, **count, "names": names}
-    _write(out / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {"python": sys.version.split()[0], "tokenizers": version("tokenizers"), "numpy": np.__version__}
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replaces a file as a whole."""
-    passing = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    passing.write_bytes(content)
-    os.replace(passing, path)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.nn.functional import linear, silu
 
 from remask.errors import RemaskError
@@ -50,7 +51,10 @@ class Transformer(nn.Module):
 
     def nll(self, tokens: Tensor, target: Tensor, *, ask: Tensor, **reading: Any) -> Tensor:
         """(N,) float32 nats, -log p(target) at the asked positions, without (N, V) logits in float32."""
-        return self._nll(at(self.hidden(tokens, **reading), ask), self.head, target)
+        hidden = at(self.hidden(tokens, **reading), ask)
+        if len(target) * self.architecture.predicted > LARGE and CHUNKED:
+            return nll_in_chunks(hidden, self.head, target)
+        return self._nll(hidden, self.head, target)
 
     def hidden(
         self,
@@ -214,6 +218,21 @@ def nll(hidden: Tensor, head: Tensor, target: Tensor) -> Tensor:
     """(N, D), (V, D), (N,) -> (N,) float32 nats. Compiled, its (N, V) logits stay in the matmul's dtype."""
     logits = linear(hidden, head).float()
     return logits.logsumexp(-1) - logits.gather(-1, target[:, None])[:, 0]
+
+
+LARGE = 2**28
+"""Logits of one call above which memory counts for more than time (half a gigabyte in bfloat16)."""
+CHUNKED = hasattr(torch.nn, "LinearCrossEntropyOptions")
+"""Whether torch has the chunked head; from 2.13 on."""
+
+
+def nll_in_chunks(hidden: Tensor, head: Tensor, target: Tensor) -> Tensor:
+    """`nll` that never holds all (N, V) logits: less than half the memory, up to twice the time."""
+    if torch.is_autocast_enabled(hidden.device.type):
+        dtype = torch.get_autocast_dtype(hidden.device.type)
+        hidden, head = hidden.to(dtype), head.to(dtype)
+    options = torch.nn.LinearCrossEntropyOptions()
+    return functional.linear_cross_entropy(hidden, head, target, reduction="none", options=options).float()
 
 
 Initialisation = Literal["smdm", "normal"]

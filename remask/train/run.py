@@ -6,34 +6,28 @@ Rerunning the command resumes; on the CPU the weights come out as if it had neve
 """
 
 import fcntl
-import json
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-import yaml
 
 from remask import machine
 from remask.data.batches import Batches, Rows
 from remask.data.tokens import open_tokens
 from remask.errors import RemaskError
-from remask.families import Family, describe
-from remask.families.autoregressive import Autoregressive
+from remask.families import Family
 from remask.families.masked import Masked
-from remask.model.sizes import Architecture, Overrides, size
+from remask.model.sizes import Overrides, size
 from remask.model.transformer import Initialisation, Transformer, initialise
 from remask.sampling.base import mixed
 from remask.terminal import progress, say
 from remask.train.optim import Budget, Optimizer
-
-WORTH_COMPILING = 90.0
-"""Seconds that a run must be expected to take before compiling (8 to 30 s) pays."""
+from remask.train.plan import check, plain, resolve
 
 
 class Interrupted(RemaskError):
@@ -104,7 +98,7 @@ def train(
     )
     world = int(os.environ.get("WORLD_SIZE", devices * nodes))
     rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
-    _check(shape, length, batch, world, accumulate, validation_rows, log_every)
+    check(shape, length, batch, world, accumulate, validation_rows, log_every)
     rows = Rows(prepared.train, length)
     validation = Rows(prepared.valid, length) if validation_rows and len(prepared.valid) >= length else None
     if validation is None and validation_rows:
@@ -120,118 +114,10 @@ def train(
     initialise(denoiser, initialisation, torch.Generator().manual_seed(mixed(seed, -1)))
     out.mkdir(parents=True, exist_ok=True)
     with _lock(out) if rank == 0 else _nothing():
-        plan = _resolve(out, options, denoiser, family, batches, world, device, rank)
+        plan = resolve(out, options, denoiser, family, batches, world, device, rank)
         if plan["compile"]:
             denoiser.compile()
         return _fit(out, options, plan, denoiser, family, batches, validation, tokenizer, device)
-
-
-def _check(
-    shape: Architecture, length: int, batch: int, world: int, accumulate: int, validation_rows: int, log_every: int
-) -> None:
-    if length > shape.context:
-        raise RemaskError(
-            f"length {length} is beyond the context {shape.context} of the model; see --architecture.context"
-        )
-    for name, value in (
-        ("accumulate", accumulate),
-        ("log_every", log_every),
-        ("validation_rows + 1", validation_rows + 1),
-    ):
-        if value < 1:
-            raise RemaskError(f"{name} is {value}; it must be at least 1")
-    if batch < 1 or batch % (world * accumulate):
-        raise RemaskError(f"batch {batch} does not divide over {world} processes x {accumulate} micro-batches")
-
-
-def _resolve(
-    out: Path,
-    options: dict[str, Any],
-    denoiser: Transformer,
-    family: Family,
-    batches: Batches,
-    world: int,
-    device: torch.device,
-    rank: int,
-) -> dict[str, Any]:
-    """Everything decided before the first step: steps, precision, compilation. Kept in run.json.
-
-    A run that is there already keeps its plan; one with other options is left alone.
-    """
-    path, wanted = out / "run.json", plain(options)
-    if path.exists():
-        try:
-            found = json.loads(path.read_text())
-            before, plan = found["options"], found["plan"]
-        except (ValueError, KeyError) as error:
-            raise RemaskError(f"{path} is damaged: {error}; remove it, or choose another --out") from None
-        free = {"devices", "nodes", "accelerator", "data"}
-        changed = [k for k in wanted if k not in free and before.get(k) != wanted[k]]
-        if changed:
-            raise RemaskError(
-                f"{out} holds a run with other options: "
-                + "; ".join(f"{k} {before.get(k)} there, {wanted[k]} now" for k in changed)
-                + ". Choose another --out"
-            )
-        return plan
-    bf16 = options["precision"] == "bf16" or (options["precision"] == "auto" and machine.fast_bf16(device))
-    per_step = batches.batch * batches.rows.length
-    flops = denoiser.architecture.flops(
-        batches.rows.length,
-        asked=1.0 if isinstance(family, Autoregressive) else 0.5,
-        causal=isinstance(family, Autoregressive),
-    )
-    speed = 0.3 * machine.peak(device, bf16, seconds=0.2)
-    budget: Budget = options["budget"]
-
-    def compiled(seconds: float) -> bool:
-        if options["compile"] == "off" or (options["compile"] == "auto" and seconds < WORTH_COMPILING):
-            return False
-        if device.type == "cpu" and machine.compiler() is None:
-            say("no C++ compiler found: the network is not compiled")
-            return False
-        return True
-
-    def seconds() -> float:
-        if world > 1:
-            raise RemaskError("budget.minutes is for one process; give flops, tokens or steps to several")
-        if compiled(60 * (budget.minutes or 0)):
-            denoiser.compile()
-        say("timing a few steps")
-        return _seconds_a_step(denoiser.to(device), family, batches, options["accumulate"], bf16)
-
-    steps = budget.resolve(denoiser.architecture.non_embedding, batches.batch, batches.rows.length, seconds)
-    expected = 60 * budget.minutes if budget.minutes else steps * per_step * flops / speed
-    plan = {
-        "steps": steps,
-        "bf16": bf16,
-        "compile": compiled(expected),
-        "tokens": per_step,
-        "flops": per_step * flops,
-        "flops_6n": per_step * denoiser.architecture.flops_6n,
-    }
-    if rank == 0:
-        (out / "config.yaml").write_text(yaml.safe_dump(wanted, sort_keys=False))
-        fresh = path.with_suffix(".tmp")
-        fresh.write_text(json.dumps({"options": wanted, "plan": plan}, indent=2) + "\n")
-        os.replace(fresh, path)
-    return plan
-
-
-def _seconds_a_step(model: Transformer, family: Family, batches: Batches, accumulate: int, bf16: bool) -> float:
-    """The median of a few steps, without touching weights."""
-    spent = []
-    for index in range(6):
-        start = time.perf_counter()
-        share = batches.share(0, 0, batches.batch // accumulate).to(model.device)
-        for _ in range(accumulate):
-            with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-                value = family.loss(model, share, torch.Generator().manual_seed(index)).value
-            value.backward()
-        value.item()
-        spent.append(time.perf_counter() - start)
-        model.zero_grad()
-    return sorted(spent[2:])[1] * 1.03  # the optimiser's share
 
 
 def _fit(
@@ -318,20 +204,6 @@ def _fit(
     if keeper.asked_to_stop and trainer.global_step < steps:
         raise Interrupted(f"stopped at step {trainer.global_step:,} of {steps:,}, saved; the same command goes on")
     return out / "latest"
-
-
-def plain(value: Any) -> Any:
-    """Options as plain data that YAML holds and the command line reads back."""
-    if isinstance(value, Family):
-        described = describe(value)
-        return {"class_path": described.pop("name"), "init_args": described}
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items()}
-    if hasattr(value, "__dataclass_fields__"):
-        return {k: plain(v) for k, v in asdict(value).items()}
-    return list(value) if isinstance(value, tuple) else value
 
 
 @contextmanager

@@ -12,13 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import remask.data.tokens as tokens
+from remask.data import shards, tokens
 from remask.data.corpus import documents
 from remask.data.tokens import open_tokens, prepare
 from remask.errors import RemaskError
 
 RESULTS = ("train.ids", "train.bytes", "valid.ids", "valid.bytes", "tokenizer.json", "data.json")
-SLOW = "import sys, remask.data.tokens as t; t.CHUNK = 5000; t.prepare(*sys.argv[1:], vocab_size=400)"
+SLOW = (
+    "import sys, remask.data.shards as s, remask.data.tokens as t; "
+    "s.CHUNK = 5000; t.prepare(*sys.argv[1:], vocab_size=400)"
+)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -65,10 +68,8 @@ def test_second_run_returns_at_once_and_a_change_prepares_anew(corpus: Path, tmp
     assert prepare(str(corpus), out, tokenizer="bytes").manifest["train"]["documents"] == 1
 
 
-def test_killed_run_goes_on_to_the_same_bytes(
-    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tokens, "CHUNK", 5000)
+def test_killed_run_goes_on_to_the_same_bytes(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "CHUNK", 5000)
     prepare(str(corpus), tmp_path / "whole", vocab_size=400)
     killed = tmp_path / "killed"
     run = subprocess.Popen([sys.executable, "-c", SLOW, str(corpus), str(killed)], stderr=subprocess.DEVNULL)
@@ -98,9 +99,7 @@ def test_killed_run_goes_on_to_the_same_bytes(
 
 def test_validation_corpus_takes_the_place_of_the_share(corpus: Path, tmp_path: Path) -> None:
     (tmp_path / "other.txt").write_text("held out")
-    prepared = prepare(
-        str(corpus), tmp_path / "out", tokenizer="bytes", validation=str(tmp_path / "other.txt")
-    )
+    prepared = prepare(str(corpus), tmp_path / "out", tokenizer="bytes", validation=str(tmp_path / "other.txt"))
     assert prepared.tokenizer.decode(prepared.valid.ids) == "held out"
     assert prepared.manifest["train"]["documents"] == 1500
     assert prepared.manifest["names"] == ["other.txt#0"]
@@ -116,9 +115,7 @@ def test_pieces_of_one_text_have_one_end(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("".join(f"Line {i} of a long text.\n" for i in range(8000)))
     prepared = prepare(str(tmp_path / "a.txt"), tmp_path / "out", tokenizer="bytes", validation_share=0.2)
     assert sum(int((split.ids == 256).sum()) for split in (prepared.train, prepared.valid)) == 1
-    assert (
-        sum(prepared.manifest[s]["bytes"] for s in ("train", "valid")) == (tmp_path / "a.txt").stat().st_size
-    )
+    assert sum(prepared.manifest[s]["bytes"] for s in ("train", "valid")) == (tmp_path / "a.txt").stat().st_size
 
 
 def test_single_document_cannot_be_split(tmp_path: Path) -> None:

@@ -1,0 +1,192 @@
+"""How fast text is generated, against LLaDA's published loop and an autoregressive model with a cache.
+
+    python benchmarks/sample.py                # 30M, V = 32000, 64 + 256 tokens; some 8 minutes on 2 cores
+    python benchmarks/sample.py --quick
+    python benchmarks/sample.py --batches 1 --repeats 5
+
+One network with random weights in bf16 serves all: speed does not depend on what it has learnt. The
+baseline is the published loop as its description has it: every step computes the logits of all positions,
+prompt and finished blocks too; at temperature 1 it draws float64 Gumbel noise over all of them. First the
+two greedy decoders, theirs and ours, are run in fp32 and must write the same tokens.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import torch
+from measure import Rounds, Row, alternate, options, pair, peaks, publish
+from torch import Tensor
+from torch.nn.functional import linear
+
+from remask.families import Family, Vocabulary
+from remask.families.autoregressive import Autoregressive
+from remask.families.masked import Masked
+from remask.machine import keep_memory
+from remask.model.sizes import size
+from remask.model.transformer import Transformer, initialise
+from remask.sampling import Canvas, Dice, Pen, Sampler
+from remask.sampling.ancestral import Ancestral
+from remask.sampling.autoregressive import LeftToRight
+from remask.sampling.blockwise import Blockwise
+from remask.sampling.confidence import Confidence
+from remask.sampling.first_hitting import FirstHitting
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be written."""
+
+    vocabulary: int
+    prompt: int
+    length: int
+    block: int
+    steps: int
+
+    @property
+    def ids(self) -> Vocabulary:
+        """The mask is the last id, and not predicted."""
+        return Vocabulary(self.vocabulary + 1, mask=self.vocabulary, end=0)
+
+    def prompts(self, rows: int) -> Tensor:
+        """(rows, prompt) random ids."""
+        rng = torch.Generator().manual_seed(rows)
+        return torch.randint(self.vocabulary, (rows, self.prompt), generator=rng)
+
+
+def gumbel_choice(logits: Tensor, temperature: float) -> Tensor:
+    """The most probable token; above temperature 0 a draw by the Gumbel trick in float64."""
+    if temperature == 0:
+        return logits.argmax(-1)
+    logits = logits.double()
+    exponential = -torch.rand_like(logits).log()
+    return (logits.exp() / exponential**temperature).argmax(-1)
+
+
+@torch.inference_mode()
+def published(model: Transformer, task: Task, prompts: Tensor, temperature: float) -> tuple[Tensor, int]:
+    """LLaDA's block-wise low-confidence decoding: the canvas at the end, and the number of network passes.
+
+    Logits and softmax stay in the network's number format, as there.
+    """
+    mask = task.vocabulary
+    canvas = torch.full((len(prompts), task.prompt + task.length), mask)
+    canvas[:, : task.prompt] = prompts
+    rounds, passes = task.steps // (task.length // task.block), 0
+    for first in range(task.prompt, canvas.shape[1], task.block):
+        behind = first + task.block
+        open_ = (canvas[:, first:behind] == mask).sum(1)
+        for i in range(rounds):
+            masked = canvas == mask
+            logits = linear(model.hidden(canvas), model.head)  # (B, L, V)
+            passes += 1
+            guess = gumbel_choice(logits, temperature)
+            sure = logits.softmax(-1).gather(-1, guess[..., None])[..., 0]
+            sure[:, behind:] = -torch.inf
+            sure = sure.masked_fill(~masked, -torch.inf)
+            for row, count in enumerate((open_ // rounds + (i < open_ % rounds)).tolist()):
+                kept = sure[row].topk(count).indices
+                canvas[row, kept] = guess[row, kept]
+    return canvas, passes
+
+
+def ours(model: Transformer, task: Task, prompts: Tensor, sampler: Sampler, family: Family) -> tuple[Tensor, int]:
+    """The canvas at the end, and the number of network passes."""
+    rows = [[*prompt, *[None] * task.length] for prompt in prompts.tolist()]
+    *_, last = sampler.stream(model, family, Canvas.of(rows), Dice(0, len(rows)))
+    return last.tokens, int(last.evaluations.max())
+
+
+Decoder = Callable[[Transformer, Task, Tensor], tuple[Tensor, int]]
+REFERENCE = "LLaDA's loop"
+CACHED = "autoregressive, KV cache"
+
+
+def decoders(task: Task) -> dict[str, Decoder]:
+    """Every variant by name; the name ends in its temperature."""
+    masked, causal = Masked().over(task.ids), Autoregressive().over(task.ids)
+    share = task.steps // (task.length // task.block)
+    at_once = task.length // task.steps
+    found: dict[str, Decoder] = {}
+    for t in (0, 1):
+        pen = Pen(temperature=t)
+        blocks = Blockwise(inner=Confidence(steps=share, pen=pen), size=task.block)
+        found[f"{REFERENCE}, T={t}"] = partial(published, temperature=t)
+        found[f"Confidence in blocks of {task.block}, T={t}"] = partial(ours, sampler=blocks, family=masked)
+        whole = Confidence(steps=task.steps, pen=pen)
+        found[f"Confidence, T={t}"] = partial(ours, sampler=whole, family=masked)
+        found[f"{CACHED}, T={t}"] = partial(ours, sampler=LeftToRight(pen=pen), family=causal)
+    found["Ancestral, T=1"] = partial(ours, sampler=Ancestral(steps=task.steps), family=masked)
+    found[f"FirstHitting, {at_once} at once, T=1"] = partial(ours, sampler=FirstHitting(at_once=at_once), family=masked)
+    found["FirstHitting, T=1"] = partial(ours, sampler=FirstHitting(), family=masked)
+    return found
+
+
+def agree(model: Transformer, task: Task) -> str:
+    """Runs both greedy decoders in fp32; a sentence, or AssertionError where they differ."""
+    prompts = task.prompts(2)
+    theirs, _ = published(model, task, prompts, 0)
+    block = decoders(task)[f"Confidence in blocks of {task.block}, T=0"]
+    written, _ = block(model, task, prompts)
+    differ = int((theirs != written).sum())
+    assert differ == 0, f"in fp32 at T = 0 the published loop and ours differ in {differ} tokens"
+    kinds = written[:, task.prompt :].unique().numel()
+    return f"fp32, T = 0: {REFERENCE} and ours wrote the same {2 * task.length} tokens ({kinds} different ones)"
+
+
+def compare(model: Transformer, task: Task, rows: int, repeats: int, quick: bool) -> tuple[list[Row], Rounds]:
+    """One table, for one batch size. Batches above 1 run the greedy variants only: the published draws take long."""
+    prompts, passes = task.prompts(rows), {}
+    chosen = {name: run for name, run in decoders(task).items() if rows == 1 or name.endswith("T=0")}
+
+    def timed(name: str) -> list[float]:
+        start = time.perf_counter()
+        _, passes[name] = chosen[name](model, task, prompts)
+        return [time.perf_counter() - start]
+
+    short = replace(task, length=task.block, steps=1)
+    for run in decoders(short).values():  # warm up: first calls of kernels
+        run(model, short, prompts)
+    rounds = alternate({name: partial(timed, name) for name in chosen}, repeats, lambda: peaks(quick))
+    shown = []
+    for name in chosen:
+        temperature = name[-3:]
+        shown.append(
+            {
+                f"batch {rows}": name,
+                "s (best)": f"{rounds.best(name):.2f}",
+                "median": f"{rounds.median(name):.2f}",
+                "tokens/s": f"{rows * task.length / rounds.best(name):.0f}",
+                "network passes": str(passes[name]),
+                "against LLaDA's loop": pair(rounds.ratio(f"{REFERENCE}, {temperature}", name)),
+                "against autoregressive": pair(rounds.ratio(f"{CACHED}, {temperature}", name)),
+            }
+        )
+    return shown, rounds
+
+
+def main() -> None:
+    parser = options(__doc__, size="30M", toy="tiny", repeats=3)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="rows written together (1 8)")
+    given = parser.parse_args()
+    name, repeats = given.of(given)
+    task = Task(500, 8, 32, 8, 8) if given.quick else Task(32000, 64, 256, 32, 64)
+    keep_memory()
+    model = Transformer(replace(size(name), rows=task.ids.size, predicted=task.ids.predicted))
+    initialise(model, "smdm", torch.Generator().manual_seed(0))
+    model.eval().requires_grad_(False)
+    notes = [
+        f"Model: {name}, V = {task.vocabulary}, random weights in bf16; prompt {task.prompt}, {task.length} new tokens, "
+        f"{task.steps} steps where a number of steps is an option; larger batches only at T = 0",
+        f"Baselines: `{REFERENCE}` and `{CACHED}`, at the same temperature",
+        agree(model, task),
+    ]
+    print(notes[-1])
+    model.bfloat16()
+    results = [compare(model, task, rows, repeats, given.quick) for rows in given.batches]
+    publish("sample", "Generating text", notes, [t for t, _ in results], [r for _, r in results], given)
+
+
+if __name__ == "__main__":
+    main()
