@@ -84,10 +84,16 @@ def alternate(
         for kind, value in measure().items():
             rounds.peaks.setdefault(kind, []).append(value)
         for name, run in variants.items():
-            print(f"\r\033[Kround {number + 1} of {repeats}: {name}", end="", file=sys.stderr, flush=True)
+            say(f"round {number + 1} of {repeats}: {name}")
             rounds.seconds[name].append(run())
-    print("\r\033[K", end="", file=sys.stderr, flush=True)
+    say("")
     return rounds
+
+
+def say(what: str) -> None:
+    """What is going on, on one line that is overwritten; nothing where no one watches."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{what}", end="", file=sys.stderr, flush=True)
 
 
 def pair(values: tuple[float, float], digits: int = 2) -> str:
@@ -139,7 +145,7 @@ def machine() -> dict[str, Any]:
     cpuinfo, meminfo = (_read(f"/proc/{name}") for name in ("cpuinfo", "meminfo"))
     flags = set(_first(r"^flags\s*:\s*(.+)", cpuinfo, "").split())
     # a path given as an option says where things lie on one machine: only its last part is kept
-    words = [f"{Path(word).name}" if "/" in word else word for word in sys.argv[1:]]
+    words = [Path(word).name if "/" in word else word for word in sys.argv[1:]]
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "cpu": _first(r"^model name\s*:\s*(.+)", cpuinfo, platform.machine()),

@@ -177,8 +177,8 @@ def main() -> None:
     initialise(model, "smdm", torch.Generator().manual_seed(0))
     model.eval().requires_grad_(False)
     notes = [
-        f"Model: {name}, V = {task.vocabulary}, random weights in bf16; prompt {task.prompt}, {task.length} new tokens, "
-        f"{task.steps} steps where a number of steps is an option; larger batches only at T = 0",
+        f"Model: {name}, V = {task.vocabulary}, random weights in bf16; prompt {task.prompt}, {task.length} new "
+        f"tokens, {task.steps} steps where a number of steps is an option; larger batches only at T = 0",
         f"Baselines: `{REFERENCE}` and `{CACHED}`, at the same temperature",
         agree(model, task),
     ]

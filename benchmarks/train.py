@@ -22,7 +22,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -133,50 +133,27 @@ def work(name: str, shape: Shape, quick: bool) -> None:
         print(json.dumps(answer), file=answers, flush=True)
 
 
-class Worker:
-    """A process that answers."""
-
-    def __init__(self, name: str, shape: Shape, quick: bool) -> None:
-        self.name = name
-        untouched = {k: v for k, v in os.environ.items() if k not in (*ALLOCATOR, "REMASK_ALLOCATOR")}
-        allocator = name == PEAKS or VARIANTS[name].allocator
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, "--worker", json.dumps([name, *vars(shape).values(), quick])],
-            env={**untouched, **ALLOCATOR, "REMASK_ALLOCATOR": "set"} if allocator else untouched,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def ask(self, word: str) -> Any:
-        """The answer to a word."""
-        assert self._process.stdin is not None and self._process.stdout is not None
-        print(word, file=self._process.stdin, flush=True)
-        line = self._process.stdout.readline()
-        if not line:
-            raise SystemExit(f"the process of {self.name!r} ended with status {self._process.wait()}")
-        return json.loads(line)
-
-    def steps(self) -> list[float]:
-        """Seconds of the steps of one round."""
-        return [self.ask("step")[0] for _ in range(STEPS)]
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.wait()
+def started(name: str, shape: Shape, quick: bool) -> subprocess.Popen[str]:
+    """A worker's process, with or without the allocator set; it ends when its stdin is closed."""
+    plain = {k: v for k, v in os.environ.items() if k not in (*ALLOCATOR, "REMASK_ALLOCATOR")}
+    allocator = name == PEAKS or VARIANTS[name].allocator
+    return subprocess.Popen(
+        [sys.executable, __file__, "--worker", json.dumps([name, *vars(shape).values(), quick])],
+        env={**plain, **ALLOCATOR, "REMASK_ALLOCATOR": "set"} if allocator else plain,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
-@contextlib.contextmanager
-def workers(names: list[str], shape: Shape, quick: bool) -> Iterator[dict[str, Worker]]:
-    """Processes of these names, ended on the way out."""
-    running: dict[str, Worker] = {}
-    try:
-        for name in names:
-            running[name] = Worker(name, shape, quick)
-        yield running
-    finally:
-        for worker in running.values():
-            worker.end()
+def ask(worker: subprocess.Popen[str], word: str) -> Any:
+    """A worker's answer to a word."""
+    assert worker.stdin is not None and worker.stdout is not None
+    print(word, file=worker.stdin, flush=True)
+    line = worker.stdout.readline()
+    if not line:
+        raise SystemExit(f"a worker ended with status {worker.wait()}; its message is above")
+    return json.loads(line)
 
 
 def main() -> None:
@@ -193,14 +170,14 @@ def main() -> None:
     if not chosen:
         parser.error(f"no variant has any of {wanted}; they are: {'; '.join(VARIANTS)}")
 
-    with workers([PEAKS, *chosen], shape, given.quick) as running:
-        first: dict[str, list[float]] = {}
-        for variant in chosen:
-            first[variant], *_ = [running[variant].ask("step") for _ in range(STEPS)]
-        losses = [first[v][1] for v in chosen if not VARIANTS[v].causal]
+    with contextlib.ExitStack() as stack:
+        running = {v: stack.enter_context(started(v, shape, given.quick)) for v in [PEAKS, *chosen]}
+        warm = {v: [ask(running[v], "step") for _ in range(STEPS)] for v in chosen}
+        losses = [warm[v][0][1] for v in chosen if not VARIANTS[v].causal]
         assert not losses or max(losses) < 1.02 * min(losses), f"the variants compute different losses: {losses}"
-        rounds = alternate({v: running[v].steps for v in chosen}, repeats, lambda: running[PEAKS].ask(PEAKS))
-        memory = {variant: running[variant].ask("memory") for variant in chosen}
+        turns = {v: lambda v=v: [ask(running[v], "step")[0] for _ in range(STEPS)] for v in chosen}
+        rounds = alternate(turns, repeats, lambda: ask(running[PEAKS], PEAKS))
+        memory = {v: ask(running[v], "memory") for v in chosen}
 
     tokens, shown = shape.rows * shape.length, []
     for variant in chosen:
@@ -213,7 +190,7 @@ def main() -> None:
             "tokens/s": f"{tokens / rounds.best(variant):,.0f}",
             "share of bf16 peak": pair(rounds.share(variant, flops)),
             "GiB": f"{memory[variant]:.2f}",
-            "first step, s": f"{first[variant][0]:.1f}",
+            "first step, s": f"{warm[variant][0][0]:.1f}",
         }
         baselines = {"against fp32": FP32, "against bf16": BF16}
         row |= {head: pair(rounds.ratio(base, variant)) for head, base in baselines.items() if base in chosen}

@@ -99,7 +99,7 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
 def held_out(checkpoint: Checkpoint, prepared: Prepared, seed: int) -> Estimate:
     """Likelihood of the validation files, in float32."""
     rows = Rows(prepared.valid, LENGTH)
-    return validate(checkpoint.model, checkpoint.family, in_order(rows, None, 32), draws=4, seed=seed)
+    return validate(checkpoint.model, checkpoint.family, enumerate(in_order(rows, None, 32)), draws=4, seed=seed)
 
 
 def xz(prepared: Prepared) -> float:

@@ -2,7 +2,11 @@
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 if str(ROOT) not in sys.path:  # where the package is not installed
@@ -10,3 +14,60 @@ if str(ROOT) not in sys.path:  # where the package is not installed
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["REMASK_ALLOCATOR"] = "set"  # commands are not restarted to set the allocator
+
+TINY = "synthetic:symbols=8,states=4,length=64,documents=400,seed=0"
+Fit = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A prepared corpus of 400 texts of 64 letters, in bytes."""
+    from remask.data.tokens import prepare
+
+    return prepare(TINY, tmp_path_factory.mktemp("corpus") / "data", tokenizer="bytes").folder
+
+
+@pytest.fixture(scope="session")
+def fit(corpus: Path) -> Fit:
+    """Trains a real, tiny model: `fit(out, steps=..., **options of train)` -> `out/latest`."""
+    import torch
+
+    from remask.model.sizes import Overrides
+    from remask.train.optim import Budget
+    from remask.train.run import train
+
+    torch.set_num_threads(1)
+
+    def run(out: Path, steps: int = 20, **more: Any) -> Path:
+        options: dict[str, Any] = {
+            "data": corpus,
+            "architecture": Overrides(layers=2, width=32, heads=2, ffn=64),
+            "budget": Budget(steps=steps),
+            "length": 64,
+            "batch": 8,
+            "precision": "fp32",
+            "compile": "off",
+            "accelerator": "cpu",
+            "validation_rows": 0,
+        }
+        return train(out=out, **{**options, **more})
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def masked_run(fit: Fit, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a masked model that has learnt a little."""
+    out = tmp_path_factory.mktemp("runs") / "masked"
+    fit(out, steps=80, validation_rows=4, validate_every=40)
+    return out
+
+
+@pytest.fixture(scope="session")
+def autoregressive_run(fit: Fit, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of an autoregressive model that has learnt a little."""
+    from remask.families.autoregressive import Autoregressive
+
+    out = tmp_path_factory.mktemp("runs") / "autoregressive"
+    fit(out, steps=80, family=Autoregressive(), validation_rows=4, validate_every=40)
+    return out

@@ -82,7 +82,9 @@ class Transformer(nn.Module):
         return self.lm_head.weight[: self.architecture.predicted]
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compiles trunk and head in place. The number of asked positions stays free."""
+        """Compiles trunk and head in place, once. The number of asked positions stays free."""
+        if self._nll is not nll:
+            return
         self._trunk = torch.compile(self.model.forward, *args, **kwargs)
         self._nll = torch.compile(nll, dynamic=True)
 

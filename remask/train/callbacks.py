@@ -1,8 +1,10 @@
 """What happens beside the steps: saving, publishing, validating, logging, averaging."""
 
 import csv
+import math
 import os
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +13,7 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor
 
+from remask import machine
 from remask.checkpoints import folder
 from remask.data.batches import Rows, in_order
 from remask.data.tokenizer import Tokenizer
@@ -103,6 +106,7 @@ class Keeper(lightning.Callback):
         if step == self._last:
             return  # in the middle of an accumulated step
         self._last = step
+        self.asked_to_stop = trainer.strategy.reduce_boolean_decision(self.asked_to_stop, all=False)
         module.give_up(str(newest) if (newest := next(iter(states(self.out)), None)) else None)
         over = step >= module.steps
         better = False
@@ -110,12 +114,14 @@ class Keeper(lightning.Callback):
             self.estimate = self.validate(trainer, module)
             better = self.estimate.bits_per_byte < self.best
             self.best = min(self.best, self.estimate.bits_per_byte)
-        if over or step % self.every == 0 or self.asked_to_stop:
-            self.save(trainer)
-            if trainer.is_global_zero:
+        saving = over or step % self.every == 0 or self.asked_to_stop
+        if trainer.is_global_zero:
+            if better:
+                self.publish(module, "best", step)
+            if saving:
                 self.publish(module, "latest", step)
-        if better and trainer.is_global_zero:
-            self.publish(module, "best", step)
+        if saving:  # after publishing: a state that is there says that its folders are too
+            self.save(trainer)
         trainer.should_stop = trainer.should_stop or self.asked_to_stop
         self.spent += time.monotonic() - start
 
@@ -126,11 +132,11 @@ class Keeper(lightning.Callback):
         live = {k: v.clone() for k, v in denoiser.state_dict().items()} if self.average else {}
         if self.average:
             denoiser.load_state_dict(self.average.weights)
-        batches = list(in_order(self.rows, self.validation_rows, self.batch))
-        mine = batches[trainer.global_rank :: trainer.world_size]
-        moved = ((batch.to(module.device), sizes) for batch, sizes in mine)
+        batches = enumerate(in_order(self.rows, self.validation_rows, self.batch))
+        mine = islice(batches, trainer.global_rank, None, trainer.world_size)
+        moved = ((number, (batch.to(module.device), sizes)) for number, (batch, sizes) in mine)
         with trainer.precision_plugin.forward_context():
-            found = validate(denoiser, module.family, moved, seed=trainer.global_rank)
+            found = validate(denoiser, module.family, moved)
         if self.average:
             denoiser.load_state_dict(live)
         numbers = torch.tensor([found.nats, found.stderr**2, found.tokens, found.bytes], dtype=torch.float64)
@@ -188,9 +194,10 @@ class Log(lightning.Callback):
         "valid_kind",
     )
 
-    def __init__(self, out: Path, tick: Any, keeper: Keeper, every: int, per_step: dict[str, float], peak: float):
-        self.out, self.tick, self.keeper, self.every, self.peak = out, tick, keeper, every, peak
-        self.tokens, self.flops_6n, self.flops = per_step["tokens"], per_step["flops_6n"], per_step["flops"]
+    def __init__(self, out: Path, tick: Any, keeper: Keeper, every: int, plan: dict[str, Any]) -> None:
+        self.out, self.tick, self.keeper, self.every = out, tick, keeper, every
+        self.tokens, self.flops_6n, self.flops = plan["tokens"], plan["flops_6n"], plan["flops"]
+        self.bf16, self.peak = plan["bf16"], 0.0
         self.sum, self.count, self.seconds = 0.0, 0, 0.0
         self.shown: dict[str, Any] = {}
         self.pace = 0.0
@@ -198,6 +205,7 @@ class Log(lightning.Callback):
         self._last, self._since = -1, time.monotonic()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self.peak = machine.peak(pl_module.device, self.bf16)
         self._last, self._since = trainer.global_step, time.monotonic()
         if trainer.is_global_zero:
             self._rewind(trainer.global_step)
@@ -214,8 +222,10 @@ class Log(lightning.Callback):
         self.pace = spent if not self.pace else 0.8 * self.pace + 0.2 * spent
         part = torch.stack(module.losses).mean()
         module.losses.clear()
-        self.sum, self.count = self.sum + float(trainer.strategy.reduce(part, reduce_op="mean")), self.count + 1
-        self.shown |= {"loss": self.sum / self.count, "tok/s": int(self.tokens / self.pace)}
+        loss = float(trainer.strategy.reduce(part, reduce_op="mean"))
+        if math.isfinite(loss):
+            self.sum, self.count = self.sum + loss, self.count + 1
+        self.shown |= {"loss": self.loss, "tok/s": int(self.tokens / self.pace)}
         if self.peak:
             self.shown["peak"] = f"{self.flops / self.pace / self.peak:.0%}"
         if module.skipped:
@@ -223,11 +233,17 @@ class Log(lightning.Callback):
         found = self.keeper.estimate
         if found is not None:
             self.shown["valid"] = str(found)
+            self.peak = max(self.peak, machine.peak(module.device, self.bf16, seconds=0.1))
         if trainer.is_global_zero:
             self.tick(1, **self.shown)
         if step % self.every == 0 or found is not None or step >= module.steps:
             self._write(trainer, module, step, found)
             self.sum, self.count = 0.0, 0
+
+    @property
+    def loss(self) -> float:
+        """Mean since the last row, of the steps that were not skipped."""
+        return self.sum / self.count if self.count else math.nan
 
     def _write(self, trainer: lightning.Trainer, module: Module, step: int, found: Estimate | None) -> None:
         if not trainer.is_global_zero:
@@ -237,7 +253,7 @@ class Log(lightning.Callback):
             "tokens": int(step * self.tokens),
             "flops_6n": step * self.flops_6n,
             "seconds": round(self.seconds, 3),
-            "loss": self.sum / self.count,
+            "loss": self.loss,
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "gradient_norm": module.gradient_norm,
             "skipped": module.skipped,

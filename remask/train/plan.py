@@ -27,9 +27,18 @@ WORTH_COMPILING = 90.0
 """Seconds that a run must be expected to take before compiling (8 to 30 s) pays."""
 
 
+def process_rank(devices: int) -> int:
+    """The number of this process among all, under torchrun, SLURM, Lightning's own launcher, or alone."""
+    for name in ("RANK", "SLURM_PROCID"):
+        if name in os.environ:
+            return int(os.environ[name])
+    return int(os.environ.get("NODE_RANK", "0")) * devices + int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def check(
     shape: Architecture, length: int, batch: int, world: int, accumulate: int, validation_rows: int, log_every: int
 ) -> None:
+    """Raises for sizes that do not fit together."""
     if length > shape.context:
         raise RemaskError(
             f"length {length} is beyond the context {shape.context} of the model; see --architecture.context"
@@ -48,6 +57,7 @@ def check(
 def resolve(
     out: Path,
     options: dict[str, Any],
+    corpus: str,
     denoiser: Transformer,
     family: Family,
     batches: Batches,
@@ -57,16 +67,19 @@ def resolve(
 ) -> dict[str, Any]:
     """Everything decided before the first step: steps, precision, compilation. Kept in run.json.
 
+    `corpus` is the fingerprint of the data.
     A run that is there already keeps its plan; one with other options is left alone.
     """
     path, wanted = out / "run.json", plain(options)
     if path.exists():
         try:
             found = json.loads(path.read_text())
-            before, plan = found["options"], found["plan"]
-        except (ValueError, KeyError) as error:
+            before, plan, seen = found["options"], found["plan"], found["plan"]["corpus"]
+        except (ValueError, KeyError, TypeError) as error:
             raise RemaskError(f"{path} is damaged: {error}; remove it, or choose another --out") from None
         free = {"devices", "nodes", "accelerator", "data"}
+        if seen != corpus:
+            raise RemaskError(f"{out} was trained on another corpus than {options['data']} holds; choose another --out")
         changed = [k for k in wanted if k not in free and before.get(k) != wanted[k]]
         if changed:
             raise RemaskError(
@@ -104,6 +117,7 @@ def resolve(
     steps = budget.resolve(denoiser.architecture.non_embedding, batches.batch, batches.rows.length, seconds)
     expected = 60 * budget.minutes if budget.minutes else steps * per_step * flops / speed
     plan = {
+        "corpus": corpus,
         "steps": steps,
         "bf16": bf16,
         "compile": compiled(expected),

@@ -27,7 +27,7 @@ from remask.model.transformer import Initialisation, Transformer, initialise
 from remask.sampling.base import mixed
 from remask.terminal import progress, say
 from remask.train.optim import Budget, Optimizer
-from remask.train.plan import check, plain, resolve
+from remask.train.plan import check, plain, process_rank, resolve
 
 
 class Interrupted(RemaskError):
@@ -96,8 +96,7 @@ def train(
     shape = replace(
         architecture.of(size(model)), rows=tokenizer.vocabulary.size, predicted=tokenizer.vocabulary.predicted
     )
-    world = int(os.environ.get("WORLD_SIZE", devices * nodes))
-    rank = int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")))
+    world, rank = int(os.environ.get("WORLD_SIZE", devices * nodes)), process_rank(devices)
     check(shape, length, batch, world, accumulate, validation_rows, log_every)
     rows = Rows(prepared.train, length)
     validation = Rows(prepared.valid, length) if validation_rows and len(prepared.valid) >= length else None
@@ -114,7 +113,7 @@ def train(
     initialise(denoiser, initialisation, torch.Generator().manual_seed(mixed(seed, -1)))
     out.mkdir(parents=True, exist_ok=True)
     with _lock(out) if rank == 0 else _nothing():
-        plan = resolve(out, options, denoiser, family, batches, world, device, rank)
+        plan = resolve(out, options, prepared.manifest["fingerprint"], denoiser, family, batches, world, device, rank)
         if plan["compile"]:
             denoiser.compile()
         return _fit(out, options, plan, denoiser, family, batches, validation, tokenizer, device)
@@ -180,7 +179,7 @@ def _fit(
         + (f", resumed at step {done:,}" if done else "")
     )
     with progress("training", steps, "steps", done) as tick:
-        log = Log(out, tick, keeper, options["log_every"], plan, machine.peak(device, plan["bf16"]))
+        log = Log(out, tick, keeper, options["log_every"], plan)
         trainer = lightning.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=options["devices"],

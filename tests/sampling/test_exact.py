@@ -1,0 +1,265 @@
+"""What samplers write, against the enumerated law over all texts, and against the likelihood of their own rule."""
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+import torch
+from scipy.stats import chisquare
+from tables import (
+    CausalTable,
+    Choose,
+    Law,
+    Table,
+    any_order,
+    chain,
+    joint_law,
+    mixture,
+    parts_law,
+    random_joint,
+    rule_law,
+)
+from torch import Tensor
+
+from remask.families import Denoiser, Family
+from remask.families.autoregressive import Autoregressive
+from remask.families.masked import Masked
+from remask.likelihood import Text, score
+from remask.sampling import Canvas, Dice, Pen, Sampler
+from remask.sampling.ancestral import Ancestral
+from remask.sampling.autoregressive import LeftToRight
+from remask.sampling.blockwise import Blockwise
+from remask.sampling.confidence import Confidence, Rule
+from remask.sampling.first_hitting import FirstHitting
+
+ROWS = 12_000
+LENGTH = 3
+SYMBOLS = 3
+JOINT = random_joint(SYMBOLS, LENGTH, seed=3, sharpness=1.5)
+ORACLE = Table.of(JOINT)
+IMPERFECT = Table.random(SYMBOLS, LENGTH, seed=6)
+DETERMINISTIC: tuple[Rule, ...] = tuple(rule for rule in get_args(Rule) if rule != "random")
+
+
+def written(sampler: Sampler, denoiser: Denoiser, family: Family, length: int = LENGTH) -> Tensor:
+    """(ROWS, L) texts from one call on an empty canvas."""
+    closed = torch.zeros(ROWS, length, dtype=torch.bool)
+    canvas = Canvas(torch.zeros(ROWS, length, dtype=torch.long), ~closed, ~closed)
+    *_, last = sampler.stream(denoiser, family, canvas, Dice(11, ROWS))
+    assert not bool(last.masked.any())
+    return last.tokens
+
+
+def assert_drawn_from(law: Law, tokens: Tensor) -> None:
+    """Chi-square of the frequencies, rare texts pooled."""
+    assert math.fsum(law.values()) == pytest.approx(1, abs=1e-9)
+    seen = Counter(tuple(row) for row in tokens.tolist())
+    assert set(seen) <= {text for text, p in law.items() if p > 0}
+    often = [text for text, p in law.items() if p * ROWS >= 8]
+    frequency = [seen[text] for text in often]
+    expected = [law[text] * ROWS for text in often]
+    rest = ROWS - math.fsum(expected)
+    if rest > 1e-6:
+        frequency.append(ROWS - sum(frequency))
+        expected.append(rest)
+    assert len(frequency) > 5
+    assert chisquare(frequency, expected).pvalue > 1e-3
+
+
+def masked(table: Table) -> Masked:
+    """The family over a table's ids."""
+    return Masked().over(table.vocabulary)
+
+
+ONE_AT_A_TIME: dict[str, Sampler] = {
+    "first hitting": FirstHitting(),
+    **{f"confidence {rule}": Confidence(rule=rule) for rule in get_args(Rule)},
+    "confidence in as many steps": Confidence(steps=LENGTH),
+    "blockwise confidence": Blockwise(size=2),
+    "blockwise random": Blockwise(inner=FirstHitting(), size=2),
+    "blocks of one": Blockwise(inner=Ancestral(steps=1), size=1),
+}
+
+
+@pytest.mark.parametrize("name", ONE_AT_A_TIME)
+def test_with_an_oracle_any_order_gives_the_joint(name: str) -> None:
+    assert_drawn_from(joint_law(JOINT), written(ONE_AT_A_TIME[name], ORACLE, masked(ORACLE)))
+
+
+def test_left_to_right_gives_the_joint() -> None:
+    table = CausalTable(JOINT, end=SYMBOLS)
+    assert_drawn_from(joint_law(JOINT), written(LeftToRight(), table, Autoregressive().over(table.vocabulary)))
+
+
+# Random orders: mixtures of the laws of ordered partitions
+
+
+def partitions(length: int) -> list[tuple[tuple[int, ...], ...]]:
+    """Every way of revealing positions in a sequence of non-empty sets."""
+
+    def go(left: frozenset[int]) -> list[tuple[tuple[int, ...], ...]]:
+        if not left:
+            return [()]
+        sets = [s for k in range(1, len(left) + 1) for s in itertools.combinations(sorted(left), k)]
+        return [(s, *rest) for s in sets for rest in go(left - set(s))]
+
+    return go(frozenset(range(length)))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 200])
+@pytest.mark.parametrize("table", [ORACLE, IMPERFECT], ids=["oracle", "imperfect"])
+def test_ancestral_sampling_on_any_grid(table: Table, steps: int) -> None:
+    """Each position is revealed in a uniformly random step, so m sets one after another have probability C(n, m)/n^L."""
+    laws = [(math.comb(steps, len(parts)) / steps**LENGTH, parts_law(table, parts)) for parts in partitions(LENGTH)]
+    law = mixture(laws)
+    assert_drawn_from(law, written(Ancestral(steps=steps), table, masked(table)))
+    if table is ORACLE and steps == 200:  # the grid's own error is gone
+        assert max(abs(law[text] - p) for text, p in joint_law(JOINT).items()) < 1e-3
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_first_hitting_reveals_in_uniformly_random_order(at_once: int) -> None:
+    orders = list(itertools.permutations(range(LENGTH)))
+    law = mixture(
+        (1 / len(orders), parts_law(IMPERFECT, [order[i : i + at_once] for i in range(0, LENGTH, at_once)]))
+        for order in orders
+    )
+    assert_drawn_from(law, written(FirstHitting(at_once=at_once), IMPERFECT, masked(IMPERFECT)))
+    if at_once < LENGTH:
+        assert_drawn_from(
+            law, written(Confidence(steps=-(-LENGTH // at_once), rule="random"), IMPERFECT, masked(IMPERFECT))
+        )
+
+
+# Deterministic rules: the sampled law is the enumerated one, and is what the likelihood says
+
+
+def certainty(given: list[float], rule: Rule) -> float:
+    """How sure a row of log-probabilities is."""
+    p = sorted((math.exp(v) for v in given), reverse=True)
+    if rule == "probability":
+        return p[0]
+    return p[0] - p[1] if rule == "margin" else sum(q * math.log(q) for q in p)
+
+
+def choosing(rule: Rule, counts: Sequence[int], blocks: Sequence[Sequence[int]] = (range(LENGTH),)) -> Choose:
+    """Writes `counts[step]` of the surest masked positions of the first block that has any."""
+
+    def choose(step: int, given: list[list[float]], masked: list[int]) -> list[int]:
+        among = next([i for i in block if i in masked] for block in blocks if any(i in masked for i in block))
+        ranked = sorted(among, key=lambda i: i if rule == "left" else -certainty(given[i], rule))
+        return ranked[: counts[step]]
+
+    return choose
+
+
+CASES: dict[str, tuple[Sampler, Choose]] = {
+    **{f"{rule}, one at a time": (Confidence(rule=rule), choosing(rule, [1, 1, 1])) for rule in DETERMINISTIC},
+    **{f"{rule}, two steps": (Confidence(rule=rule, steps=2), choosing(rule, [2, 1])) for rule in DETERMINISTIC},
+    "all at once": (Confidence(steps=1), choosing("probability", [3])),
+    "linear in three steps": (Confidence(steps=3, schedule="linear"), choosing("probability", [1, 2])),
+    "linear in two steps": (Confidence(steps=2, schedule="linear"), choosing("probability", [1, 2])),
+    "blocks of two": (Blockwise(size=2), choosing("probability", [1, 1, 1], [[0, 1], [2]])),
+    "blocks of two at once": (
+        Blockwise(inner=Confidence(steps=1, rule="entropy"), size=2),
+        choosing("entropy", [2, 1], [[0, 1], [2]]),
+    ),
+    "blocks of one": (Blockwise(inner=Confidence(rule="margin"), size=1), choosing("left", [1, 1, 1])),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_rule_writes_its_enumerated_law_and_its_likelihood_is_exact(name: str) -> None:
+    sampler, choose = CASES[name]
+    law = rule_law(IMPERFECT, choose)
+    assert_drawn_from(law, written(sampler, IMPERFECT, masked(IMPERFECT)))
+    scored = likelihoods(sampler, IMPERFECT)
+    assert math.fsum(scored.values()) == pytest.approx(1, abs=1e-6)
+    for text, p in law.items():
+        assert scored[text] == pytest.approx(p, rel=1e-5)
+
+
+def test_rules_differ() -> None:
+    """So that the tests above can tell them apart."""
+    laws = [rule_law(IMPERFECT, choosing(rule, [1, 1, 1])) for rule in DETERMINISTIC]
+    for one, two in itertools.combinations(laws, 2):
+        assert sum(abs(one[text] - two[text]) for text in one) > 0.05
+
+
+def likelihoods(sampler: Sampler, table: Table) -> Law:
+    """exp(-nats) of every text under estimator "rule"."""
+    texts = [tuple(row) for row in table.texts.tolist()]
+    found = score(table, masked(table), [Text(t) for t in texts], estimator="rule", sampler=sampler)
+    assert all(e.kind == "exact" and e.stderr == 0 for e in found)
+    return {text: math.exp(-e.nats) for text, e in zip(texts, found, strict=True)}
+
+
+PENS = [
+    Pen(temperature=0.5),
+    Pen(temperature=2.0),
+    Pen(top_k=2),
+    Pen(top_p=0.7),
+    Pen(temperature=1.3, top_p=0.9, top_k=2),
+    Pen(temperature=0),
+]
+
+
+@pytest.mark.parametrize("pen", PENS, ids=repr)
+@pytest.mark.parametrize("name", ["probability, one at a time", "margin, two steps", "blocks of two"])
+def test_likelihood_of_a_sharpened_rule_sums_to_one_and_is_what_is_written(pen: Pen, name: str) -> None:
+    sampler, _ = CASES[name]
+    if isinstance(sampler, Blockwise):
+        sampler = replace(sampler, inner=replace(sampler.inner, pen=pen))
+    else:
+        sampler = replace(sampler, pen=pen)
+    scored = likelihoods(sampler, IMPERFECT)
+    assert math.fsum(scored.values()) == pytest.approx(1, abs=1e-6)
+    tokens = written(sampler, IMPERFECT, masked(IMPERFECT))
+    if pen.temperature == 0:
+        (text,) = {tuple(row) for row in tokens.tolist()}
+        assert scored[text] == 1
+    else:
+        law = {text: p / math.fsum(scored.values()) for text, p in scored.items()}
+        assert_drawn_from(law, tokens)
+
+
+@pytest.mark.parametrize("sampler", [FirstHitting(), Confidence(rule="random"), Ancestral(steps=400)], ids=repr)
+def test_a_random_order_is_scored_as_a_bound(sampler: Sampler) -> None:
+    """The mean over drawn orders of the chain rule: the any-order value, with an honest error."""
+    text = (2, 0, 1)
+    (found,) = score(IMPERFECT, masked(IMPERFECT), [Text(text)], estimator="rule", sampler=sampler, draws=4000)
+    assert found.kind == "bound"
+    assert 0 < found.stderr < 0.05
+    assert abs(found.nats - any_order(IMPERFECT, text)) < 5 * found.stderr
+
+
+@pytest.mark.parametrize("sampler", [*ONE_AT_A_TIME.values(), Ancestral(steps=4)], ids=repr)
+def test_log_prob_of_a_step_is_that_of_what_was_written(sampler: Sampler) -> None:
+    """With an oracle and one token at a time it is log p of the text; with one step, the product of marginals."""
+    closed = torch.zeros(50, LENGTH, dtype=torch.bool)
+    canvas = Canvas(torch.zeros(50, LENGTH, dtype=torch.long), ~closed, ~closed)
+    steps = list(sampler.stream(ORACLE, masked(ORACLE), canvas, Dice(2, 50)))
+    total = torch.zeros(50, dtype=torch.float64)
+    before = torch.full((50, LENGTH), SYMBOLS)
+    for step in steps:
+        logits = ORACLE(before).double().log_softmax(-1)
+        picked = logits.gather(-1, step.tokens.clamp(max=SYMBOLS - 1)[..., None])[..., 0]
+        total += picked.where(step.changed, torch.zeros(())).sum(1)
+        torch.testing.assert_close(step.log_prob, total, rtol=1e-5, atol=1e-5)
+        probability = picked.exp().float().where(step.changed, step.confidence)
+        torch.testing.assert_close(step.confidence, probability, rtol=1e-5, atol=1e-5)
+        assert not bool(step.confidence[step.masked].any())
+        before = step.tokens
+    if sampler in (FirstHitting(), Blockwise(size=2)):
+        truth = torch.tensor([math.log(float(JOINT[tuple(row)])) for row in steps[-1].tokens.tolist()])
+        torch.testing.assert_close(steps[-1].log_prob.float(), truth, rtol=1e-5, atol=1e-5)
+
+
+def test_left_to_right_rule_is_the_chain_rule() -> None:
+    for text in [(0, 1, 2), (2, 2, 0)]:
+        (found,) = score(IMPERFECT, masked(IMPERFECT), [Text(text)], estimator="rule", sampler=Confidence(rule="left"))
+        assert found.nats == pytest.approx(chain(IMPERFECT, text, range(LENGTH)), rel=1e-6)
