@@ -4,8 +4,8 @@
     python benchmarks/sample.py --quick
     python benchmarks/sample.py --batches 1 --repeats 5
 
-One network with random weights in bf16 serves all: speed does not depend on what it has learnt. The
-baseline is the published loop as its description has it: every step computes the logits of all positions,
+One network with random weights in bf16 serves all: speed does not depend on what it has learnt, and the
+weights are spread so far that every position is predicted differently. The baseline is the published loop as its description has it: every step computes the logits of all positions,
 prompt and finished blocks too; at temperature 1 it draws float64 Gumbel noise over all of them. First the
 two greedy decoders, theirs and ours, are run in fp32 and must write the same tokens.
 """
@@ -53,6 +53,17 @@ class Task:
         """(rows, prompt) random ids."""
         rng = torch.Generator().manual_seed(rows)
         return torch.randint(self.vocabulary, (rows, self.prompt), generator=rng)
+
+
+@torch.no_grad()
+def network(name: str, ids: Vocabulary) -> Transformer:
+    """Random weights, larger than those training starts from: with those all masks are predicted alike."""
+    model = Transformer(replace(size(name), rows=ids.size, predicted=ids.predicted))
+    initialise(model, "smdm", torch.Generator().manual_seed(0))
+    factors = {"q_proj": 4, "k_proj": 4, "lm_head": 4, "o_proj": 8, "down_proj": 8}
+    for path, weight in model.named_parameters():
+        weight.mul_(factors.get(path.split(".")[-2], 1))
+    return model.eval().requires_grad_(False)
 
 
 def gumbel_choice(logits: Tensor, temperature: float) -> Tensor:
@@ -173,9 +184,7 @@ def main() -> None:
     name, repeats = given.of(given)
     task = Task(500, 8, 32, 8, 8) if given.quick else Task(32000, 64, 256, 32, 64)
     keep_memory()
-    model = Transformer(replace(size(name), rows=task.ids.size, predicted=task.ids.predicted))
-    initialise(model, "smdm", torch.Generator().manual_seed(0))
-    model.eval().requires_grad_(False)
+    model = network(name, task.ids)
     notes = [
         f"Model: {name}, V = {task.vocabulary}, random weights in bf16; prompt {task.prompt}, {task.length} new "
         f"tokens, {task.steps} steps where a number of steps is an option; larger batches only at T = 0",

@@ -131,6 +131,7 @@ def score(
     temperature: float = 1.0,
     guidance: float = 0.0,
     seed: int = 0,
+    show: bool = False,
 ) -> Estimate:
     """-log p(text | prompt): exact for an autoregressive model, else by an estimator.
 
@@ -146,6 +147,7 @@ def score(
         temperature: Of that sampler.
         guidance: Weight of classifier-free guidance.
         seed: Of the draws.
+        show: Show progress on standard error.
     """
     texts = split(checkpoint, text, prompt)
     if sampler is not None and estimator != "rule":
@@ -163,6 +165,7 @@ def score(
         guidance=guidance,
         seed=seed,
         device=checkpoint.model.device,
+        show=show,
     )
     return Estimate.total(parts)
 

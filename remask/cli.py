@@ -292,6 +292,7 @@ def score(
         temperature=temperature,
         guidance=guidance,
         seed=seed,
+        show=True,
     )
     if json:
         more = {

@@ -13,6 +13,7 @@ auto    count, or by enumeration of all masks where those are no more than the d
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
@@ -27,6 +28,7 @@ from remask.model.attention import FULL, Padded
 from remask.sampling.base import Canvas, Dice, Dictation, Sampler, mixed
 from remask.sampling.confidence import Confidence
 from remask.sampling.guidance import guided
+from remask.terminal import progress
 
 Estimator = Literal["auto", "count", "iid", "chain", "rule"]
 GROUPS = 8
@@ -103,8 +105,9 @@ def score(
     seed: int = 0,
     rows: int = 32,
     device: str | torch.device = "cpu",
+    show: bool = False,
 ) -> list[Estimate]:
-    """-log p of each text given its prompt. `rows` go through the network together.
+    """-log p of each text given its prompt. `rows` go through the network together; `show` shows progress.
 
     Draws of a text depend on `seed` and its place in the list alone, not on what shares its batch.
     `sampler` is the rule of estimator "rule" (by default `Confidence()`).
@@ -125,7 +128,7 @@ def score(
         plan = [_plan(text, estimator, draws, mixed(seed, i)) for i, text in enumerate(texts)]
     else:
         raise RemaskError(f"{type(family).__name__} has no estimator yet")
-    values = _run(denoiser, family, [(t, work) for t, work in zip(texts, plan, strict=True)], guidance, rows, device)
+    values = _run(denoiser, family, list(zip(texts, plan, strict=True)), guidance, rows, device, show)
     return [_gather(text, work, value) for text, work, value in zip(texts, plan, values, strict=True)]
 
 
@@ -192,6 +195,7 @@ def _run(
     guidance: float,
     rows: int,
     device: str | torch.device,
+    show: bool,
 ) -> list[Tensor]:
     """(n,) float64 weighted sums for the copies of every text, batched across texts of like length."""
     sums = [torch.zeros(len(work.weight), dtype=torch.float64) for _, work in jobs]
@@ -200,11 +204,13 @@ def _run(
     ]
     copies = [c for c in copies if jobs[c[1]][1].hidden is None or bool(jobs[c[1]][1].weight[c[2]].any())]
     copies.sort()
-    for start in range(0, len(copies), rows):
-        part = copies[start : start + rows]
-        value = _forward(denoiser, family, [(*jobs[j], c) for _, j, c in part], guidance, device)
-        for (_, j, c), v in zip(part, value.tolist(), strict=True):
-            sums[j][c] = v
+    with progress("scoring", len(copies), "rows") if show else nullcontext(lambda n: None) as tick:
+        for start in range(0, len(copies), rows):
+            part = copies[start : start + rows]
+            value = _forward(denoiser, family, [(*jobs[j], c) for _, j, c in part], guidance, device)
+            for (_, j, c), v in zip(part, value.tolist(), strict=True):
+                sums[j][c] = v
+            tick(len(part))
     return sums
 
 

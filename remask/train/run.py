@@ -66,7 +66,7 @@ def train(
         out: Run directory. Where it holds a run with the same options, that run goes on.
         family: Masked or Autoregressive, with its options.
         model: Named size, such as tiny, 10M, 85M, 1028M, LLaDA-8B.
-        architecture: Changes to the named size.
+        architecture: Changes to the named size. The context is the row length unless given.
         budget: How much to train; one of flops, tokens, steps, minutes.
         optimizer: AdamW and its schedule.
         length: Tokens in a row.
@@ -94,7 +94,10 @@ def train(
     tokenizer = prepared.tokenizer
     family = family.over(tokenizer.vocabulary)
     shape = replace(
-        architecture.of(size(model)), rows=tokenizer.vocabulary.size, predicted=tokenizer.vocabulary.predicted
+        architecture.of(size(model)),
+        rows=tokenizer.vocabulary.size,
+        predicted=tokenizer.vocabulary.predicted,
+        context=architecture.context or length,
     )
     world, rank = int(os.environ.get("WORLD_SIZE", devices * nodes)), process_rank(devices)
     check(shape, length, batch, world, accumulate, validation_rows, log_every)

@@ -41,7 +41,7 @@ LENGTH = 3
 SYMBOLS = 3
 JOINT = random_joint(SYMBOLS, LENGTH, seed=3, sharpness=1.5)
 ORACLE = Table.of(JOINT)
-IMPERFECT = Table.random(SYMBOLS, LENGTH, seed=6)
+IMPERFECT = Table.random(SYMBOLS, LENGTH, seed=2)
 DETERMINISTIC: tuple[Rule, ...] = tuple(rule for rule in get_args(Rule) if rule != "random")
 
 
@@ -110,15 +110,28 @@ def partitions(length: int) -> list[tuple[tuple[int, ...], ...]]:
     return go(frozenset(range(length)))
 
 
-@pytest.mark.parametrize("steps", [1, 2, 5, 200])
+@pytest.mark.parametrize("steps", [1, 2, 5, 30])
 @pytest.mark.parametrize("table", [ORACLE, IMPERFECT], ids=["oracle", "imperfect"])
 def test_ancestral_sampling_on_any_grid(table: Table, steps: int) -> None:
-    """Each position is revealed in a uniformly random step, so m sets one after another have probability C(n, m)/n^L."""
-    laws = [(math.comb(steps, len(parts)) / steps**LENGTH, parts_law(table, parts)) for parts in partitions(LENGTH)]
-    law = mixture(laws)
+    """Every position is revealed in a uniformly random step: m sets in a row have probability C(n, m)/n^L."""
+    law = mixture((p, parts_law(table, parts)) for p, parts in on_grid(steps))
     assert_drawn_from(law, written(Ancestral(steps=steps), table, masked(table)))
-    if table is ORACLE and steps == 200:  # the grid's own error is gone
-        assert max(abs(law[text] - p) for text, p in joint_law(JOINT).items()) < 1e-3
+
+
+def on_grid(steps: int) -> list[tuple[float, tuple[tuple[int, ...], ...]]]:
+    """Ordered partitions with their probabilities on a time grid."""
+    return [(math.comb(steps, len(parts)) / steps**LENGTH, parts) for parts in partitions(LENGTH)]
+
+
+def test_ancestral_sampling_tends_to_the_joint() -> None:
+    """With an oracle what is wrong is only what is written at once: an error of the order of 1/steps."""
+    truth = joint_law(JOINT)
+    errors = []
+    for steps in (10, 100, 1000):
+        law = mixture((p, parts_law(ORACLE, parts)) for p, parts in on_grid(steps))
+        errors.append(sum(abs(law[text] - p) for text, p in truth.items()) * steps)
+    assert errors[0] / steps > 0
+    assert max(errors) < 1.2 * min(errors) < 10
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 3])
@@ -187,7 +200,7 @@ def test_rules_differ() -> None:
     """So that the tests above can tell them apart."""
     laws = [rule_law(IMPERFECT, choosing(rule, [1, 1, 1])) for rule in DETERMINISTIC]
     for one, two in itertools.combinations(laws, 2):
-        assert sum(abs(one[text] - two[text]) for text in one) > 0.05
+        assert sum(abs(one[text] - two[text]) for text in one) > 0.5
 
 
 def likelihoods(sampler: Sampler, table: Table) -> Law:
@@ -227,14 +240,17 @@ def test_likelihood_of_a_sharpened_rule_sums_to_one_and_is_what_is_written(pen: 
         assert_drawn_from(law, tokens)
 
 
-@pytest.mark.parametrize("sampler", [FirstHitting(), Confidence(rule="random"), Ancestral(steps=400)], ids=repr)
+@pytest.mark.parametrize("sampler", [FirstHitting(), Confidence(rule="random"), Ancestral(steps=4)], ids=repr)
 def test_a_random_order_is_scored_as_a_bound(sampler: Sampler) -> None:
-    """The mean over drawn orders of the chain rule: the any-order value, with an honest error."""
+    """The mean over drawn orders of -log p of that order, with an honest error."""
     text = (2, 0, 1)
-    (found,) = score(IMPERFECT, masked(IMPERFECT), [Text(text)], estimator="rule", sampler=sampler, draws=4000)
+    (found,) = score(IMPERFECT, masked(IMPERFECT), [Text(text)], estimator="rule", sampler=sampler, draws=2000)
     assert found.kind == "bound"
     assert 0 < found.stderr < 0.05
-    assert abs(found.nats - any_order(IMPERFECT, text)) < 5 * found.stderr
+    truth = any_order(IMPERFECT, text)
+    if isinstance(sampler, Ancestral):
+        truth = math.fsum(-p * math.log(parts_law(IMPERFECT, parts)[text]) for p, parts in on_grid(sampler.steps))
+    assert abs(found.nats - truth) < 4 * found.stderr
 
 
 @pytest.mark.parametrize("sampler", [*ONE_AT_A_TIME.values(), Ancestral(steps=4)], ids=repr)
