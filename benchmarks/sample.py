@@ -5,9 +5,10 @@
     python benchmarks/sample.py --batches 1 --repeats 5
 
 One network with random weights in bf16 serves all: speed does not depend on what it has learnt, and the
-weights are spread so far that every position is predicted differently. The baseline is the published loop as its description has it: every step computes the logits of all positions,
-prompt and finished blocks too; at temperature 1 it draws float64 Gumbel noise over all of them. First the
-two greedy decoders, theirs and ours, are run in fp32 and must write the same tokens.
+weights are spread so far that every position is predicted differently. The baseline is the published
+loop as its description has it: every step computes the logits of all positions, prompt and finished
+blocks too; at temperature 1 it draws float64 Gumbel noise over all of them. First the two greedy
+decoders, theirs and ours, are run in fp32 and must write the same tokens.
 """
 
 import time

@@ -9,7 +9,9 @@ request at a time, 1024 draws in batches of 32, rates stratified within a batch,
 logits of every position. Ours is `remask.likelihood.score`: texts together, logits where masked, and for
 the estimator "count" as many draws as reach the same error. First the errors are measured: theirs as
 the spread of its batches, ours as the spread over seeds, on a few texts. Then both are timed in turn,
-on fewer texts and draws than a whole run has; time is linear in both, and scaled.
+on fewer texts and draws than a whole run has; time is linear in both, and scaled. Weights 1/p on
+independent masks have, strictly, no finite variance (the integral of 1/p over p diverges, slowly): the
+error of the published estimator is what these draws happened to show, good to perhaps a third.
 
 Without `--run` the weights are random: the time of a draw is right, but such a network finds every
 token about equally improbable, so that exactly counted masks have next to no error. Do not quote

@@ -136,16 +136,16 @@ class Counting:
 
     def __init__(self, denoiser: Denoiser) -> None:
         self.denoiser = denoiser
-        self.rows: list[int] = []
+        self.sizes: list[int] = []
         self.asked: list[int] = []
 
     @property
     def calls(self) -> int:
         """Number of network calls."""
-        return len(self.rows)
+        return len(self.sizes)
 
     def __call__(self, tokens: Tensor, *, ask: Tensor | None = None, **reading: Any) -> Tensor:
-        self.rows.append(len(tokens))
+        self.sizes.append(len(tokens))
         self.asked.append(tokens.numel() if ask is None else int(ask.sum()))
         return self.denoiser(tokens, ask=ask, **reading)
 

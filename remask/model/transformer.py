@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.functional import linear, silu
+from torch.nn.functional import cross_entropy, linear, silu
 
 from remask.errors import RemaskError
 from remask.model.attention import FULL, Attention, Rendered, render
@@ -86,7 +86,7 @@ class Transformer(nn.Module):
         if self._nll is not nll:
             return
         self._trunk = torch.compile(self.model.forward, *args, **kwargs)
-        self._nll = torch.compile(nll, dynamic=True)
+        self._nll = torch.compile(nll_to_compile, dynamic=True)
 
     @property
     def device(self) -> torch.device:
@@ -99,7 +99,7 @@ class Trunk(nn.Module):
 
     def __init__(self, a: Architecture) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(a.rows, a.width)
+        self.embed_tokens = Embedding(a.rows, a.width)
         self.time_embed = TimeEmbedding() if a.time else None
         self.layers = nn.ModuleList(Block(a, i) for i in range(a.layers))
         self.norm = nn.RMSNorm(a.width, eps=a.norm_eps)
@@ -143,6 +143,8 @@ class Block(nn.Module):
 
 
 class SelfAttention(nn.Module):
+    """Grouped-query attention with rotary positions."""
+
     def __init__(self, a: Architecture, index: int) -> None:
         super().__init__()
         self.index, self.head_width = index, a.head_width
@@ -163,6 +165,8 @@ class SelfAttention(nn.Module):
 
 
 class SwiGLU(nn.Module):
+    """down(silu(gate(x)) * up(x))."""
+
     def __init__(self, a: Architecture) -> None:
         super().__init__()
         self.gate_proj = Linear(a.width, a.ffn)
@@ -174,8 +178,20 @@ class SwiGLU(nn.Module):
 
 
 class Linear(nn.Linear):
+    """Without bias, and left unfilled: `initialise` or a checkpoint fills it."""
+
     def __init__(self, wide: int, out: int) -> None:
         super().__init__(wide, out, bias=False)
+
+    def reset_parameters(self) -> None:
+        """Nothing: drawing weights that are then overwritten costs seconds."""
+
+
+class Embedding(nn.Embedding):
+    """Left unfilled, as `Linear`."""
+
+    def reset_parameters(self) -> None:
+        """Nothing."""
 
 
 class TimeEmbedding(nn.Module):
@@ -217,7 +233,12 @@ def at(hidden: Tensor, ask: Tensor) -> Tensor:
 
 
 def nll(hidden: Tensor, head: Tensor, target: Tensor) -> Tensor:
-    """(N, D), (V, D), (N,) -> (N,) float32 nats. Compiled, its (N, V) logits stay in the matmul's dtype."""
+    """(N, D), (V, D), (N,) -> (N,) float32 nats."""
+    return cross_entropy(linear(hidden, head).float(), target, reduction="none")
+
+
+def nll_to_compile(hidden: Tensor, head: Tensor, target: Tensor) -> Tensor:
+    """`nll` in a form whose compiled (N, V) logits are written once, in the matmul's dtype."""
     logits = linear(hidden, head).float()
     return logits.logsumexp(-1) - logits.gather(-1, target[:, None])[:, 0]
 

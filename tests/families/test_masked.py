@@ -387,7 +387,7 @@ def test_only_masked_positions_are_asked() -> None:
     batch = whole(torch.zeros(5, 4, dtype=torch.long))
     asked = int(family.corrupt(batch, rng(0)).ask.sum())
     family.bound(table, batch, rng(0))
-    assert (table.calls, table.rows, table.asked) == (1, [5], [asked])
+    assert (table.calls, table.sizes, table.asked) == (1, [5], [asked])
 
 
 def test_the_fused_head_gives_the_same_loss() -> None:
