@@ -127,7 +127,9 @@ def score(
             raise unknown("estimator", estimator, ("auto", "count", "iid", "chain", "rule"))
         plan = [_plan(text, estimator, draws, mixed(seed, i)) for i, text in enumerate(texts)]
     else:
-        raise RemaskError(f"{type(family).__name__} has no estimator yet")
+        if estimator != "auto":
+            raise RemaskError(f"estimator {estimator!r} is for masked models, and this one is {type(family).__name__}")
+        return [_drawn(denoiser, family, t, draws, mixed(seed, i), rows, device) for i, t in enumerate(texts)]
     values = _run(denoiser, family, list(zip(texts, plan, strict=True)), guidance, rows, device, show)
     return [_gather(text, work, value) for text, work, value in zip(texts, plan, values, strict=True)]
 
@@ -169,6 +171,32 @@ def _plan(text: Text, estimator: Estimator, draws: int, seed: int) -> Work:
     share = (1 / (groups * sizes)).repeat_interleave(sizes).double()
     weights = (share * weight.double())[:, None] * hidden
     return Work(hidden, torch.nan_to_num(weights), groups, "exact" if length == 1 and estimator != "iid" else "bound")
+
+
+def _drawn(
+    denoiser: Denoiser,
+    family: Family,
+    text: Text,
+    draws: int,
+    seed: int,
+    rows: int,
+    device: str | torch.device,
+) -> Estimate:
+    """The bound of any family, by `draws` draws of its own at stratified levels."""
+    rng = torch.Generator().manual_seed(seed)
+    whole = torch.tensor([*text.prompt, *text.target], device=device)
+    scored = torch.arange(len(whole), device=device) >= len(text.prompt)
+    means = []
+    for share in torch.arange(draws).tensor_split(min(GROUPS, draws)):
+        values = []
+        for levels in _stratified(len(share), rng).to(device).split(rows):
+            shape = (len(levels), len(whole))
+            batch = Batch(whole.expand(shape), scored.expand(shape))
+            values.append(family.bound(denoiser, batch, rng, levels))
+        means.append(torch.cat(values).mean())
+    found = torch.stack(means)
+    error = float(found.std() / math.sqrt(len(found))) if len(found) > 1 else math.nan
+    return Estimate(float(found.mean()), error, "bound", len(text.target), text.bytes)
 
 
 def _every_mask(length: int) -> Work:

@@ -25,6 +25,10 @@ class Autoregressive(Family):
         return True
 
     @property
+    def causal(self) -> bool:
+        return True
+
+    @property
     def sampler(self) -> str:
         return "LeftToRight"
 

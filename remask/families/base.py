@@ -189,6 +189,16 @@ class Family(ABC):
         return False
 
     @property
+    def causal(self) -> bool:
+        """Whether a position sees only those before it; for counting FLOPs."""
+        return False
+
+    @property
+    def asked(self) -> float:
+        """Mean share of the positions at which training asks for a prediction; for counting FLOPs."""
+        return 1.0
+
+    @property
     def sampler(self) -> str:
         """Name of the sampler that fits this family when none is asked for."""
         return "Ancestral"

@@ -35,6 +35,10 @@ class Masked(Family):
     eps: float = 1e-3
     """Least masking probability of i.i.d. masks: p = (1 - eps) t + eps."""
 
+    @property
+    def asked(self) -> float:
+        return 0.5
+
     def corrupt(self, batch: Batch, rng: torch.Generator, levels: Tensor | None = None) -> Noisy:
         """Masks scored tokens; the weights are those of the objective."""
         levels = batch.levels(rng) if levels is None else levels

@@ -17,7 +17,6 @@ from remask import machine
 from remask.data.batches import Batches
 from remask.errors import RemaskError
 from remask.families import Family, describe
-from remask.families.autoregressive import Autoregressive
 from remask.model.sizes import Architecture
 from remask.model.transformer import Transformer
 from remask.terminal import say
@@ -90,11 +89,7 @@ def resolve(
         return plan
     bf16 = options["precision"] == "bf16" or (options["precision"] == "auto" and machine.fast_bf16(device))
     per_step = batches.batch * batches.rows.length
-    flops = denoiser.architecture.flops(
-        batches.rows.length,
-        asked=1.0 if isinstance(family, Autoregressive) else 0.5,
-        causal=isinstance(family, Autoregressive),
-    )
+    flops = denoiser.architecture.flops(batches.rows.length, asked=family.asked, causal=family.causal)
     speed = 0.3 * machine.peak(device, bf16, seconds=0.2)
     budget: Budget = options["budget"]
 
