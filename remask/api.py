@@ -20,7 +20,11 @@ from remask.sampling import Canvas, Dice, Pen, Sampler, Step, samplers
 from remask.sampling.blockwise import Blockwise
 from remask.sampling.guidance import guided
 
-HOLE = re.compile(r"\[MASK:(\d+)\]")
+HOLE = re.compile(r"\[MASK:(\d{1,9})\]")
+
+
+MOST = 2**16
+"""Most steps that may be asked for."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,8 @@ def finished(
 ) -> Sample:
     """One row of the last step as a `Sample`."""
     tokenizer = checkpoint.tokenizer
+    if math.isnan(float(step.log_prob[row])):
+        raise RemaskError("the model predicts nan: its weights are damaged, or temperature or guidance too extreme")
     about = {"evaluations": int(step.evaluations[row]), "log_prob": float(step.log_prob[row])}
     if infill is not None:
         (parts,) = _rows(checkpoint, "", infill, length)
@@ -150,8 +156,8 @@ def score(
         show: Show progress on standard error.
     """
     texts = split(checkpoint, text, prompt)
-    if sampler is not None and estimator != "rule":
-        raise RemaskError('a sampler has a likelihood under estimator "rule" only')
+    if estimator != "rule" and (sampler, steps, block, temperature) != (None, None, None, 1.0):
+        raise RemaskError('sampler, steps, block and temperature are for estimator "rule": they say whose likelihood')
     pen = Pen(temperature=temperature)
     longest = max(len(t.target) for t in texts)
     rule = _sampler(checkpoint, sampler or "Confidence", steps, block, pen, longest) if estimator == "rule" else None
@@ -209,11 +215,13 @@ def _rows(
         for i, piece in enumerate(pieces):
             if i % 2 and int(piece) < 1:
                 raise RemaskError(f"[MASK:{piece}] is a hole of no tokens; give at least 1")
+            if i % 2 and int(piece) > context:
+                raise RemaskError(f"[MASK:{piece}] is a hole beyond the context of {context} tokens")
             row += [None] * int(piece) if i % 2 else tokenizer.encode(piece)
         rows = [row]
     else:
-        if length < 1:
-            raise RemaskError(f"length is {length}; it must be at least 1")
+        if not 1 <= length <= context:
+            raise RemaskError(f"length is {length}; it must be at least 1, and at most the context of {context}")
         prompts = [prompt] if isinstance(prompt, str) else list(prompt)
         if not prompts:
             raise RemaskError("the list of prompts is empty")
@@ -240,9 +248,10 @@ def _sampler(
     made = kind(pen=pen)
     if block is not None and block < 1:
         raise RemaskError(f"block is {block}; it must be at least 1")
+    block = None if block is None else min(block, length)
     if steps is not None:
-        if steps < 1:
-            raise RemaskError(f"steps is {steps}; it must be at least 1")
+        if not 1 <= steps <= MOST:
+            raise RemaskError(f"steps is {steps}; it must be at least 1, and at most {MOST}")
         share = max(1, math.ceil(steps * min(block, length) / length)) if block else steps
         options = {f.name for f in fields(made)}
         if "steps" in options:

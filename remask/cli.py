@@ -5,6 +5,7 @@ Nothing heavy is imported before the verb is known, so that `--help` is instant.
 
 import importlib
 import inspect
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from json import dumps
 from pathlib import Path
 from typing import Any, Literal
 
-from remask.errors import RemaskError
+from remask.errors import Interrupted, RemaskError, unknown
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,15 @@ def main(arguments: list[str] | None = None) -> None:
         return
     try:
         run(arguments[0], arguments[1:])
+        sys.stdout.flush()
     except RemaskError as error:
         print(f"remask: {error}", file=sys.stderr)
-        sys.exit(130 if type(error).__name__ == "Interrupted" else 1)
+        sys.exit(130 if isinstance(error, Interrupted) else 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except MemoryError:
+        print("remask: not enough memory for what was asked", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
         print(f"remask: {error}", file=sys.stderr)  # a full disk, a missing permission
@@ -75,8 +80,6 @@ def run(name: str, arguments: list[str]) -> None:
     """Parses the options of a verb and calls its function."""
     verb = VERBS.get(name)
     if verb is None:
-        from remask.errors import unknown
-
         print(f"remask: {unknown('verb', name, VERBS)}", file=sys.stderr)
         sys.exit(2)
     helping = any(a in ("-h", "--help") for a in arguments)
@@ -110,7 +113,7 @@ def _flags(function: Callable[..., Any], arguments: list[str]) -> list[str]:
     flags = [n for n, p in inspect.signature(function).parameters.items() if isinstance(p.default, bool)]
     short = {f"--{n}": f"--{n}=true" for n in flags} | {f"--no_{n}": f"--{n}=false" for n in flags}
     found = []
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
         if argument.startswith("--"):
             name, equals, value = argument.partition("=")
             argument = "--" + name[2:].replace("-", "_") + equals + value
@@ -119,17 +122,30 @@ def _flags(function: Callable[..., Any], arguments: list[str]) -> list[str]:
 
 
 def _check_names(arguments: list[str]) -> None:
-    """An unknown family is answered with the known ones, before the parser words it its own way."""
+    """An unknown family is answered with the known ones, and no module is imported for one that a recipe names."""
     for option, value in zip(arguments, [*arguments[1:], ""], strict=True):
         option, _, given = option.partition("=")
-        if option == "--family":
-            from remask.errors import unknown
-            from remask.families import families
+        if option in ("--family", "--family.class_path"):
+            _check_family(given or value)
+        elif option == "--config":
+            import yaml
 
-            wanted = (given or value).rsplit(".", 1)[-1]
-            if wanted not in families() and not wanted.startswith("{"):
-                print(f"remask: {unknown('family', wanted, families())}", file=sys.stderr)
-                sys.exit(2)
+            try:
+                recipe = yaml.safe_load(Path(given or value).read_text())
+            except (OSError, ValueError, yaml.YAMLError):
+                return  # the parser says what is wrong with it
+            family = recipe.get("family") if isinstance(recipe, dict) else None
+            _check_family(family.get("class_path", "") if isinstance(family, dict) else family or "")
+
+
+def _check_family(wanted: object) -> None:
+    from remask.families import families
+
+    known = families()
+    names = {*known, *(f"{kind.__module__}.{name}" for name, kind in known.items())}
+    if wanted and str(wanted) not in names and not str(wanted).startswith("{"):
+        print(f"remask: {unknown('family', wanted, known)}", file=sys.stderr)
+        sys.exit(2)
 
 
 def prepare(
@@ -213,8 +229,10 @@ def sample(
 
     checkpoint = remask.load(run, device=device)
     options: dict[str, Any] = {k: v for k, v in locals().items() if k in _SAMPLING}
-    if infill is not None and count > 1:
-        raise RemaskError("count is for prompts; infill one text at a time")
+    if count < 1 or (infill is not None and count > 1):
+        raise RemaskError(f"count is {count}; it must be at least 1, and 1 for a text to infill")
+    if infill is not None and prompt:
+        raise RemaskError("give --prompt or --infill, not both")
     prompts = [prompt] * count if infill is None else ""
     if watch:
         from remask.watch import watch as show
@@ -225,10 +243,23 @@ def sample(
         found = remask.sample(checkpoint, prompt=prompts, infill=infill, **options)
         texts = found if isinstance(found, list) else [found]
     if json:
-        print(dumps([vars(t) for t in texts], ensure_ascii=False))
+        print(document([vars(t) for t in texts]))
         return
     for number, text in enumerate(texts):
         print(("\n" if number else "") + (text.text if infill is not None else text.prompt + text.text))
+
+
+def document(value: Any) -> str:
+    """One JSON document; what JSON has no number for is null."""
+
+    def plain(x: Any) -> Any:
+        if isinstance(x, dict):
+            return {k: plain(v) for k, v in x.items()}
+        if isinstance(x, list):
+            return [plain(v) for v in x]
+        return None if isinstance(x, float) and not math.isfinite(x) else x
+
+    return dumps(plain(value), ensure_ascii=False, allow_nan=False)
 
 
 _SAMPLING = ["length", "sampler", "steps", "block", "temperature", "top_p", "top_k", "guidance", "seed", "stop"]
@@ -274,7 +305,7 @@ def score(
         raise RemaskError("give --text or --file, one of them")
     if file is not None:
         try:
-            text = file.read_text(encoding="utf-8")
+            text = file.read_bytes().decode("utf-8")
         except OSError as error:
             raise RemaskError(f"cannot read {file}: {error.strerror}") from None
         except UnicodeDecodeError as error:
@@ -300,7 +331,7 @@ def score(
             "bits_per_byte": found.bits_per_byte,
             "bits_per_byte_stderr": found.bits_per_byte_stderr,
         }
-        print(dumps(vars(found) | more))
+        print(document(vars(found) | more))
         return
     sign = "=" if found.kind == "exact" else "<="
     error = f" +- {found.stderr:.2f}" if found.stderr > 0 else ""
@@ -319,7 +350,7 @@ def info(source: str, json: bool = False) -> None:
 
     found = contents(source)
     if json:
-        print(dumps(found))
+        print(document(found))
         return
     for key, value in found.items():
         print(f"{key:>16}  {value}")

@@ -49,8 +49,8 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
         minutes: How long all of it may take.
         seed: Of everything.
     """
-    if minutes < 0.5:
-        raise RemaskError(f"minutes is {minutes}; half a minute is the least that shows anything")
+    if not 0.5 <= minutes <= 24 * 60:
+        raise RemaskError(f"minutes is {minutes}; it must be at least half a minute and at most a day")
     start = time.monotonic()
     say("1. Corpus: the source files and help texts of this machine's Python")
     prepared = prepare("stdlib", out / "data", vocab_size=4096)

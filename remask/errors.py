@@ -12,6 +12,10 @@ class RemaskError(Exception):
     """Something the user can put right. Its text is the whole message."""
 
 
+class Interrupted(RemaskError):
+    """The user stopped it, and its work is saved."""
+
+
 def unknown(what: str, name: object, known: Iterable[str]) -> RemaskError:
     """An error for a name that does not exist, listing those that do and the nearest one."""
     names = sorted(known)

@@ -5,7 +5,8 @@ Validation loss, `remask score` and benchmark scores all come from here.
 For an autoregressive model the value is exact. For a masked one there are five estimators:
 
 count   the bound; exactly k tokens masked, every k equally likely, k stratified over the draws
-iid     the same bound from independent masks with stratified rates (SMDM's estimator)
+iid     the same bound from independent masks with stratified rates (SMDM's estimator); its variance is
+        infinite, since 1/p is not integrable, and so its error is understated
 chain   exact -log p of the text read in one order, left to right (one network call a token)
 rule    exact -log p of a sampler that chooses positions by a deterministic rule (DUEL)
 auto    count, or by enumeration of all masks where those are no more than the draws
@@ -14,7 +15,7 @@ auto    count, or by enumeration of all masks where those are no more than the d
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor
 
 from remask.errors import RemaskError, unknown
-from remask.families.base import Batch, Denoiser, Family, per_row
+from remask.families.base import Batch, Denoiser, Family, cross_entropy, per_row
 from remask.families.masked import Masked
 from remask.model.attention import FULL, Padded
 from remask.sampling.base import Canvas, Dice, Dictation, Sampler, mixed
@@ -31,6 +32,8 @@ from remask.sampling.guidance import guided
 from remask.terminal import progress
 
 Estimator = Literal["auto", "count", "iid", "chain", "rule"]
+MOST = 2**17
+"""Most draws that may be asked for."""
 GROUPS = 8
 """Independent groups of stratified draws, between which the error is measured."""
 
@@ -67,7 +70,7 @@ class Estimate:
 
     def __str__(self) -> str:
         sign = "=" if self.kind == "exact" else "<="
-        error = f" +- {self.bits_per_byte_stderr:.4f}" if self.stderr > 0 else ""
+        error = "" if self.stderr == 0 else f" +- {self.bits_per_byte_stderr:.4f}"
         return f"{sign} {self.bits_per_byte:.4f}{error} bits/byte"
 
     @staticmethod
@@ -114,21 +117,26 @@ def score(
     """
     if any(not text.target for text in texts):
         raise RemaskError("nothing to score: a text has no tokens")
-    if draws < 1:
-        raise RemaskError(f"draws is {draws}; it must be at least 1")
+    if not 1 <= draws <= MOST:
+        raise RemaskError(f"draws is {draws}; it must be at least 1, and at most {MOST}")
     if family.exact:
         if estimator != "auto":
             raise RemaskError(f"estimator {estimator!r} is for masked models; this one is exact already")
         plan = [_plain(text) for text in texts]
-    elif isinstance(family, Masked):
+    elif isinstance(family, Masked):  # the estimators of any-order prediction
         if estimator == "rule":
-            return [_rule(denoiser, family, t, sampler or Confidence(), guidance, draws, seed, device) for t in texts]
+            rule = sampler or Confidence()
+            seeds = [mixed(seed, i) for i in range(len(texts))]
+            return [
+                _rule(denoiser, family, text, rule, guidance, draws, s, device)
+                for text, s in zip(texts, seeds, strict=True)
+            ]
         if estimator not in ("auto", "count", "iid", "chain"):
             raise unknown("estimator", estimator, ("auto", "count", "iid", "chain", "rule"))
         plan = [_plan(text, estimator, draws, mixed(seed, i)) for i, text in enumerate(texts)]
     else:
-        if estimator != "auto":
-            raise RemaskError(f"estimator {estimator!r} is for masked models, and this one is {type(family).__name__}")
+        if estimator != "auto" or guidance:
+            raise RemaskError(f"estimators and guidance are for masked models, and this one is {type(family).__name__}")
         return [_drawn(denoiser, family, t, draws, mixed(seed, i), rows, device) for i, t in enumerate(texts)]
     values = _run(denoiser, family, list(zip(texts, plan, strict=True)), guidance, rows, device, show)
     return [_gather(text, work, value) for text, work, value in zip(texts, plan, values, strict=True)]
@@ -165,7 +173,7 @@ def _plan(text: Text, estimator: Estimator, draws: int, seed: int) -> Work:
     levels = torch.cat([_stratified(len(share), rng) for share in torch.arange(draws).tensor_split(groups)])
     uniform = torch.rand(draws, length, generator=rng)
     scored = torch.ones(draws, length, dtype=torch.bool)
-    form = Masked(objective="bound", eps=0.0) if estimator == "iid" else Masked(objective="count")
+    form = Masked(objective="bound", eps=0.0) if estimator == "iid" else Masked(objective="count")  # as `Masked.bound`
     hidden, weight = form.masks(scored, levels, uniform)
     sizes = torch.tensor([len(share) for share in torch.arange(draws).tensor_split(groups)])
     share = (1 / (groups * sizes)).repeat_interleave(sizes).double()
@@ -263,19 +271,12 @@ def _forward(
         weight[row, first:last] = work.weight[copy]
     tokens, prompt, valid, ask, weight = (x.to(device) for x in (tokens, prompt, valid, ask, weight))
     attention = FULL if family.exact or bool(valid.all()) else Padded(valid)  # causal rows never see what is behind
-    batch = Batch(tokens, ask, attention=attention)
-    if isinstance(family, Masked):
-        noisy = family.hide(batch, ask, torch.ones(len(part), device=device))
-        denoiser = guided(denoiser, family, guidance, prompt)
-    else:
-        if guidance:
-            guided(denoiser, family, guidance, prompt)  # says why not
-        noisy = family.corrupt(batch, torch.Generator())
+    batch = Batch(tokens, valid & ~prompt, attention=attention)
+    noisy = family.present(batch, ask, torch.ones(len(part), device=device))
     # a chain-rule copy reads all its masks but needs one of them
-    needed = noisy.ask & (weight > 0)
-    keep = needed[noisy.ask]
-    logits = denoiser(noisy.tokens, ask=needed, **noisy.reading())
-    nats = torch.nn.functional.cross_entropy(logits, noisy.target[keep], reduction="none")
+    needed = ask & (weight > 0)
+    noisy = replace(noisy, ask=needed, target=noisy.target[needed[ask]])
+    nats = cross_entropy(guided(denoiser, family, guidance, prompt), noisy)
     return per_row(nats.double() * weight[needed], needed).cpu()
 
 
@@ -287,6 +288,8 @@ def _gather(text: Text, work: Work, sums: Tensor) -> Estimate:
     elif work.groups > 1 and work.kind == "bound":
         means = torch.stack([g.sum() for g in sums.tensor_split(work.groups)]) * work.groups
         error = float(means.std() / math.sqrt(work.groups))
+    if sums.isnan().any():
+        raise RemaskError("the model predicts nan: its weights are damaged, or guidance too extreme")
     return Estimate(float(sums.sum()), error, work.kind, len(text.target), text.bytes, work.of)
 
 
@@ -305,19 +308,11 @@ def _rule(
     Exact where the choice of positions is deterministic. A random order is a mixture of rules; the mean
     over `draws` orders is a bound.
     """
-    from dataclasses import replace
-
-    from remask.sampling.blockwise import Blockwise
-
     copies = 1 if sampler.deterministic else draws
     whole = torch.tensor([[*text.prompt, *text.target]] * copies, device=device)
     open_ = torch.ones_like(whole, dtype=torch.bool)
     open_[:, : len(text.prompt)] = False
-    writer = sampler.inner if isinstance(sampler, Blockwise) else sampler
-    dictated = Dictation(**{**vars(writer.pen), "text": whole})
-    told = replace(writer, pen=dictated)
-    if isinstance(sampler, Blockwise):
-        told = replace(sampler, inner=told)
+    told = sampler.writing_with(Dictation(**{**vars(sampler.written_with), "text": whole}))
     canvas = Canvas(whole, open_, torch.ones_like(open_))
     denoiser = guided(denoiser, family, guidance, ~open_)
     total = torch.zeros(copies, dtype=torch.float64)
@@ -344,7 +339,7 @@ def validate(
     """
     parts = []
     for number, (batch, sizes) in batches:
-        rng = torch.Generator().manual_seed(mixed(seed, number))
+        rng = torch.Generator().manual_seed(mixed(seed, 2, number))  # apart from the noise of training
         rounds = 1 if family.exact else max(draws, 2)
         drawn = torch.stack([family.bound(denoiser, batch, rng) for _ in range(rounds)]).cpu()
         error = 0.0 if family.exact else float(drawn.var(0).sum().div(rounds).sqrt())

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
-from remask.families import Family, build, describe
+from remask.families import Batch, Family, build, describe
 from remask.model.sizes import Architecture
 from remask.model.transformer import Transformer
 
@@ -42,12 +42,9 @@ class Checkpoint:
     def logits(self, ids: Tensor) -> Tensor:
         """(B, L) int64 -> (B, L, V) float32. An autoregressive model predicts, at i, token i of the row."""
         rows = torch.as_tensor(ids, device=self.model.device)
-        from remask.families.autoregressive import Autoregressive
-        from remask.model.attention import CAUSAL
-
-        if isinstance(self.family, Autoregressive):
-            return self.model(self.family.shifted(rows), attention=CAUSAL)
-        return self.model(rows)
+        batch = Batch(rows, torch.ones_like(rows, dtype=torch.bool))
+        seen = self.family.present(batch, torch.zeros_like(batch.scored), torch.ones(len(rows), device=rows.device))
+        return self.model(seen.tokens, **seen.reading())
 
 
 def save(
@@ -87,8 +84,8 @@ def save(
     except (OSError, SafetensorError) as error:
         shutil.rmtree(fresh, ignore_errors=True)
         raise RemaskError(f"cannot write {folder}: {error}") from error
-    shutil.rmtree(stale, ignore_errors=True)
     if folder.exists():
+        shutil.rmtree(stale, ignore_errors=True)
         os.replace(folder, stale)
     os.replace(fresh, folder)
     shutil.rmtree(stale, ignore_errors=True)
@@ -112,12 +109,18 @@ def load(source: str | Path, *, device: str = "cpu", dtype: torch.dtype | None =
     damaged or does not fit together, naming the file.
     """
     folder = find(source)
+    try:
+        place = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise RemaskError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
     config = _config(folder / "config.json")
     try:
         known = {f.name for f in fields(Architecture)}
         architecture = Architecture(**{k: v for k, v in config["architecture"].items() if k in known})
-        family_description = config["family"]
-    except (KeyError, TypeError, AttributeError) as error:
+        family = build(config["family"])
+        with torch.device("meta"):
+            model = Transformer(architecture)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise RemaskError(f"{folder / 'config.json'} is damaged: {error}") from None
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     vocabulary = tokenizer.vocabulary
@@ -126,17 +129,15 @@ def load(source: str | Path, *, device: str = "cpu", dtype: torch.dtype | None =
             f"{folder / 'tokenizer.json'} has {vocabulary.size} ids, and the model reads "
             f"{architecture.rows} and predicts {architecture.predicted}: they do not belong together"
         )
-    with torch.device("meta"):
-        model = Transformer(architecture)
     model.load_state_dict(_weights(folder / "model.safetensors", model), assign=True)
     if architecture.tied:
         model.lm_head.weight = model.model.embed_tokens.weight
-    model = model.to(device=device, dtype=dtype).eval().requires_grad_(False)
-    return Checkpoint(model, build(family_description).over(vocabulary), tokenizer, config.get("about", {}))
+    model = model.to(device=place, dtype=dtype).eval().requires_grad_(False)
+    return Checkpoint(model, family.over(vocabulary), tokenizer, config.get("about") or {})
 
 
 def contents(source: str | Path) -> dict[str, Any]:
-    """What a published folder holds, for people: without loading the weights."""
+    """What a published folder holds, for people. The weights are mapped, not read."""
     folder = find(source)
     config = _config(folder / "config.json")
     checkpoint = load(folder)
@@ -166,7 +167,7 @@ def _config(path: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
         form = config["format"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RemaskError(f"{path} is damaged: {error}") from None
     if form != FORMAT:
         raise RemaskError(f"{path} has format {form}; this version reads {FORMAT}")
@@ -185,6 +186,8 @@ def _weights(path: Path, model: Transformer) -> dict[str, Tensor]:
     for name in sorted(wanted.keys() | found.keys()):
         if name not in found or name not in wanted:
             raise RemaskError(f"{path}: tensor {name} is {'missing' if name not in found else 'not of this model'}")
+        if found[name].dtype not in (torch.float32, torch.bfloat16, torch.float16, torch.float64):
+            raise RemaskError(f"{path}: tensor {name} is of {found[name].dtype}, expected a floating-point one")
         if found[name].shape != wanted[name].shape:
             raise RemaskError(
                 f"{path}: tensor {name} is {tuple(found[name].shape)}, expected {tuple(wanted[name].shape)}"

@@ -6,6 +6,7 @@ A run that was killed finds the pieces it had finished and makes only the others
 import json
 import os
 import sys
+import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ def tokenised(work: Path, found: Iterable[tuple[Document, bool]], tokenizer: Tok
     with progress("tokenising", total=total, unit="B") as tick:
         for i, (chunk, size) in enumerate(_chunks(found)):
             path = work / f"{i:06d}.npz"
-            if not path.is_file():
+            if not _whole(path):
                 passing = path.with_suffix(f".{os.getpid()}.tmp")
                 with passing.open("wb") as file:
                     np.savez(file, **_tokenise(chunk, tokenizer))  # type: ignore[arg-type]
@@ -75,13 +76,21 @@ def _tokenise(chunk: list[tuple[Document, bool]], tokenizer: Tokenizer) -> dict[
     return arrays | {f"{s}_documents": np.array(n) for s, n in count.items()} | {"names": np.array(names, str)}
 
 
+def _whole(path: Path) -> bool:
+    """Whether a shard is there and can be read."""
+    try:
+        with np.load(path) as arrays:
+            return all(arrays[name] is not None for name in arrays.files)
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError):
+        return False
+
+
 def id_type(tokenizer: Tokenizer) -> str:
     return "<u2" if tokenizer.vocabulary.size <= 2**16 else "<u4"
 
 
 def publish(out: Path, shards: list[Path], tokenizer: Tokenizer, about: dict[str, Any]) -> None:
     """Joins the shards into the final files, the manifest last."""
-    (out / MANIFEST).unlink(missing_ok=True)
     count = {split: {"tokens": 0, "bytes": 0, "documents": 0} for split in SPLITS}
     names: list[str] = []
     targets = {f"{s}_{what}": out / f"{s}.{what}" for s in SPLITS for what in ("ids", "bytes")}
@@ -103,6 +112,7 @@ def publish(out: Path, shards: list[Path], tokenizer: Tokenizer, about: dict[str
     for split, counted in count.items():
         if not counted["bytes"]:
             raise RemaskError(f"the {split} split of {about['source']!r} holds no text after tokenising")
+    (out / MANIFEST).unlink(missing_ok=True)  # from here on the old files are not whole
     for key, path in passing.items():
         os.replace(path, targets[key])
     tokenizer.save(out / FILE)

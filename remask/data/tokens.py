@@ -25,6 +25,7 @@ from remask.data.corpus import Document, Undecodable, documents, stamp
 from remask.data.shards import FORMAT, MANIFEST, SPLITS, publish, replaced, tokenised
 from remask.data.tokenizer import FILE, Tokenizer
 from remask.errors import RemaskError
+from remask.locking import locked
 
 SAMPLE = 32_000_000
 """At most so many bytes of training text teach the tokenizer."""
@@ -127,33 +128,43 @@ def prepare(
     }
     out = Path(out)
     fingerprint = _fingerprint(options)
-    if (out / MANIFEST).is_file():
-        try:
-            done = open_tokens(out)
-            if done.manifest["fingerprint"] == fingerprint:
-                return done
-        except RemaskError:
-            pass  # damaged, or of another version: written anew
+    with locked(out, "preparing a corpus"):
+        if (out / MANIFEST).is_file():
+            try:
+                done = open_tokens(out)
+                if done.manifest["fingerprint"] == fingerprint:
+                    return done
+            except RemaskError:
+                pass  # damaged, or of another version: written anew
+        _write(out, options, fingerprint)
+    return open_tokens(out)
+
+
+def _write(out: Path, options: dict[str, Any], fingerprint: str) -> None:
+    """Reads, splits, tokenises, joins."""
+    reading = {k: options[k] for k in ("field", "separator", "undecodable")}
 
     def read() -> Iterator[tuple[Document, bool | None]]:
         """Every document, and whether it is for validation; None where the digest decides."""
-        fixed = None if validation is None else False
-        yield from ((d, fixed) for d in _up_to(documents(source, **reading), max_bytes))
-        if validation is not None:
-            yield from ((d, True) for d in documents(validation, **reading))
+        fixed = None if options["validation"] is None else False
+        yield from ((d, fixed) for d in _up_to(documents(options["source"], **reading), options["max_bytes"]))
+        if options["validation"] is not None:
+            yield from ((d, True) for d in documents(options["validation"], **reading))
 
     work = out / ".shards" / f"{fingerprint}-{shards.CHUNK}"
     work.mkdir(parents=True, exist_ok=True)
-    survey = _survey(work, read, validation_share)
+    survey = _survey(work, read, options["validation_share"])
 
     def split() -> Iterator[tuple[Document, bool]]:
         return ((d, _digest(d.text) < survey.below if held is None else held) for d, held in read())
 
-    made = _tokenizer(work, tokenizer, lambda: _spread(d.text for d, held in split() if not held), vocab_size)
+    def texts() -> Iterator[str]:
+        return _spread(d.text for d, held in split() if not held)
+
+    made = _tokenizer(work, options["tokenizer"], texts, options["vocab_size"] or 0)
     pieces = list(tokenised(work, split(), made, survey.bytes))
     publish(out, pieces, made, {"fingerprint": fingerprint, **options})
     shutil.rmtree(out / ".shards")
-    return open_tokens(out)
 
 
 def open_tokens(folder: str | Path) -> Prepared:

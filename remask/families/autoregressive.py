@@ -32,27 +32,31 @@ class Autoregressive(Family):
     def sampler(self) -> str:
         return "LeftToRight"
 
-    def shifted(self, tokens: Tensor) -> Tensor:
-        """(B, L) -> (B, L): the row moved right by one, the start token first."""
+    @property
+    def start(self) -> int:
+        """The id that stands before a text."""
         if self.vocabulary.end is None:
             raise RemaskError("the autoregressive family needs an end-of-text id to start a text with")
-        return torch.cat([torch.full_like(tokens[:, :1], self.vocabulary.end), tokens[:, :-1]], 1)
+        return self.vocabulary.end
 
-    def corrupt(self, batch: Batch, rng: torch.Generator | None = None, levels: Tensor | None = None) -> Noisy:
-        """Nothing is destroyed: every scored token is asked, each with weight 1."""
-        target = batch.tokens[batch.scored]
+    def present(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
+        """The row moved right by one, so that each position reads the token before the one it is asked for."""
         return Noisy(
-            tokens=self.shifted(batch.tokens),
-            ask=batch.scored,
-            target=target,
-            weight=torch.ones_like(target, dtype=torch.float32),
+            tokens=batch.tokens.roll(1, 1).masked_fill(batch.starts(), self.start),
+            ask=ask,
+            target=batch.tokens[ask],
+            weight=weight[:, None].expand_as(ask)[ask],
             attention=batch.visible(CAUSAL),
             positions=batch.positions(),
         )
 
+    def corrupt(self, batch: Batch, rng: torch.Generator | None = None, levels: Tensor | None = None) -> Noisy:
+        """Nothing is destroyed: every scored token is asked, each with weight 1."""
+        return self.present(batch, batch.scored, torch.ones(len(batch.tokens), device=batch.tokens.device))
+
     def loss(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator) -> Loss:
         noisy = self.corrupt(batch)
-        tokens = noisy.target.numel()
+        tokens = max(1, noisy.target.numel())
         return Loss(self.token_loss(denoiser, noisy).sum() / tokens, tokens)
 
     def bound(

@@ -56,8 +56,13 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
-        segments = None if self.segments is None else self.segments.to(device)
-        return replace(self, tokens=self.tokens.to(device), scored=self.scored.to(device), segments=segments)
+        return replace(
+            self,
+            tokens=self.tokens.to(device),
+            scored=self.scored.to(device),
+            segments=None if self.segments is None else self.segments.to(device),
+            attention=self.attention.to(device),
+        )
 
     def draw(self, per_row: tuple[int, ...], rng: torch.Generator) -> Tensor:
         """Uniforms of shape (B, *per_row), float32: this share of what the global batch draws.
@@ -83,14 +88,20 @@ class Batch:
         share = (order[self.first : self.first + rows] + offset) / n
         return share.float().clamp(max=1 - 2**-24).to(self.tokens.device)
 
+    def starts(self) -> Tensor:
+        """(B, L) bool, True where a text begins: the first position of a row, or of a segment."""
+        first = torch.zeros_like(self.scored)
+        first[:, 0] = True
+        if self.segments is not None:
+            first[:, 1:] = self.segments[:, 1:] != self.segments[:, :-1]
+        return first
+
     def positions(self) -> Tensor | None:
         """(B, L) rotary positions that start anew in each segment; None without segments."""
         if self.segments is None:
             return None
         steps = torch.arange(self.tokens.shape[1], device=self.tokens.device)
-        starts = torch.ones_like(self.segments, dtype=torch.bool)
-        starts[:, 1:] = self.segments[:, 1:] != self.segments[:, :-1]
-        return steps - torch.where(starts, steps, 0).cummax(1).values
+        return steps - torch.where(self.starts(), steps, 0).cummax(1).values
 
     def visible(self, own: Attention) -> Attention:
         """The family's own attention rule, narrowed by the segments and padding of these rows."""
@@ -172,6 +183,13 @@ class Family(ABC):
         return found
 
     @abstractmethod
+    def present(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
+        """What the network reads when exactly the positions `ask`, (B, L) bool, are wanted of it.
+
+        `weight` (B,) is that of each row's positions in the bound.
+        """
+
+    @abstractmethod
     def corrupt(self, batch: Batch, rng: torch.Generator, levels: Tensor | None = None) -> Noisy:
         """Destroys a batch. `levels` (B,) in [0, 1) places each row on the noise axis; drawn if None."""
 
@@ -186,6 +204,11 @@ class Family(ABC):
     @property
     def exact(self) -> bool:
         """Whether `bound` is -log p itself."""
+        return False
+
+    @property
+    def any_order(self) -> bool:
+        """Whether it predicts any hidden positions from any others, and so can be sampled in any order."""
         return False
 
     @property
@@ -249,9 +272,11 @@ def describe(family: Family) -> dict[str, Any]:
 
 def build(description: dict[str, Any]) -> Family:
     """The family that `describe` described. Only names of this package are looked up; no code is loaded."""
+    if not isinstance(description, dict):
+        raise RemaskError(f"a family is described by its name and options, not by {description!r}")
     known, options = families(), dict(description)
     name = options.pop("name", None)
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         raise unknown("family", name, known)
     try:
         return known[name](**options)

@@ -13,12 +13,12 @@ plain to see.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from remask.errors import RemaskError
+from remask.errors import RemaskError, unknown
 from remask.families.base import Batch, Denoiser, Family, Loss, Noisy, per_row
 from remask.model.attention import FULL
 
@@ -35,6 +35,16 @@ class Masked(Family):
     eps: float = 1e-3
     """Least masking probability of i.i.d. masks: p = (1 - eps) t + eps."""
 
+    def __post_init__(self) -> None:
+        if self.objective not in get_args(Objective):
+            raise unknown("objective", self.objective, get_args(Objective))
+        if not 0 <= self.eps < 1:
+            raise RemaskError(f"eps is {self.eps}; it must be at least 0 and below 1")
+
+    @property
+    def any_order(self) -> bool:
+        return True
+
     @property
     def asked(self) -> float:
         return 0.5
@@ -44,7 +54,7 @@ class Masked(Family):
         levels = batch.levels(rng) if levels is None else levels
         uniform = batch.draw((batch.tokens.shape[1],), rng)
         hidden, weight = self.masks(batch.scored, levels, uniform)
-        return self.hide(batch, hidden, weight)
+        return self.present(batch, hidden, weight)
 
     @property
     def mask(self) -> int:
@@ -63,7 +73,7 @@ class Masked(Family):
         `levels` (B,) in [0, 1) say how much, `uniform` (B, L) which.
         """
         if self.objective == "count":
-            length = scored.sum(1)
+            length = scored.sum(1).clamp(min=1)
             k = 1 + (levels.double() * length).long().clamp(max=length - 1)
             rank = uniform.masked_fill(~scored, 2.0).argsort(1).argsort(1)
             return (rank < k[:, None]) & scored, length / k
@@ -71,14 +81,14 @@ class Masked(Family):
         weight = torch.ones_like(p) if self.objective == "low_variance" else 1 / p
         return (uniform < p[:, None]) & scored, weight
 
-    def hide(self, batch: Batch, hidden: Tensor, weight: Tensor) -> Noisy:
-        """The batch with the `hidden` (B, L) positions masked and asked, weighted by row, (B,)."""
+    def present(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
+        """The row with the asked positions masked."""
         return Noisy(
-            tokens=batch.tokens.masked_fill(hidden, self.mask),
-            ask=hidden,
-            target=batch.tokens[hidden],
-            weight=weight[:, None].expand_as(hidden)[hidden],
-            time=hidden.sum(1) / batch.scored.sum(1),
+            tokens=batch.tokens.masked_fill(ask, self.mask),
+            ask=ask,
+            target=batch.tokens[ask],
+            weight=weight[:, None].expand_as(ask)[ask],
+            time=ask.sum(1) / batch.scored.sum(1).clamp(min=1),
             attention=batch.visible(FULL),
             positions=batch.positions(),
         )
@@ -86,7 +96,7 @@ class Masked(Family):
     def loss(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator) -> Loss:
         """The sum over masked tokens divided by all scored ones, not by the masked (SMDM, LLaDA)."""
         noisy = self.corrupt(batch, rng)
-        tokens = int(batch.scored.sum())
+        tokens = max(1, int(batch.scored.sum()))
         return Loss(self.token_loss(denoiser, noisy).sum() / tokens, tokens)
 
     def bound(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator, levels: Tensor | None = None) -> Tensor:
@@ -101,7 +111,3 @@ class Masked(Family):
     def counted(self) -> "Masked":
         """The exact-count form: equal to the bound in the mean, and of less variance."""
         return replace(self, objective="count").over(self.vocabulary)
-
-    def independent(self) -> "Masked":
-        """The i.i.d. form as SMDM evaluates it: p = t without the eps of training."""
-        return replace(self, objective="bound", eps=0.0).over(self.vocabulary)

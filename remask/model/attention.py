@@ -26,6 +26,10 @@ class Attention(ABC):
         """The rule for some of the batch rows only."""
         return self
 
+    def to(self, device: Any) -> "Attention":
+        """The rule with its tensors on another device."""
+        return self
+
     def __and__(self, other: "Attention") -> "Attention":
         if isinstance(other, Full):
             return self
@@ -75,6 +79,9 @@ class Padded(Attention):
     def rows(self, index: Tensor) -> "Padded":
         return Padded(self.valid[index])
 
+    def to(self, device: Any) -> "Padded":
+        return Padded(self.valid.to(device))
+
 
 @dataclass(frozen=True)
 class Segments(Attention):
@@ -89,6 +96,9 @@ class Segments(Attention):
     def rows(self, index: Tensor) -> "Segments":
         return Segments(self.number[index])
 
+    def to(self, device: Any) -> "Segments":
+        return Segments(self.number.to(device))
+
 
 @dataclass(frozen=True)
 class Both(Attention):
@@ -102,6 +112,9 @@ class Both(Attention):
 
     def rows(self, index: Tensor) -> "Both":
         return Both(self.one.rows(index), self.two.rows(index))
+
+    def to(self, device: Any) -> "Both":
+        return Both(self.one.to(device), self.two.to(device))
 
 
 FULL = Full()

@@ -42,6 +42,9 @@ class Architecture:
         for name in ("layers", "width", "heads", "kv_heads", "ffn", "head_width", "context"):
             if getattr(self, name) < 1:
                 raise RemaskError(f"architecture.{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("norm_eps", "rope_base"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise RemaskError(f"architecture.{name} is {getattr(self, name)}; it must be above 0, and finite")
         if self.heads % self.kv_heads:
             raise RemaskError(f"architecture.kv_heads {self.kv_heads} does not divide heads {self.heads}")
         if self.head_width % 2:
@@ -54,8 +57,14 @@ class Architecture:
         """N: parameters without embedding and head, gains included."""
         attention = 2 * self.width * self.head_width * (self.heads + self.kv_heads)
         block = attention + 3 * self.width * self.ffn + 2 * self.width
-        timed = self.layers * TIME * 6 * self.width + TIME * (FREQUENCIES + TIME) + 2 * TIME if self.time else 0
-        return self.layers * block + self.width + timed + (self.layers * 6 * self.width if self.time else 0)
+        return self.layers * block + self.width + self._timed
+
+    @property
+    def _timed(self) -> int:
+        """Parameters of the time embedding and of the layers' modulations."""
+        if not self.time:
+            return 0
+        return self.layers * (TIME + 1) * 6 * self.width + TIME * (FREQUENCIES + TIME) + 2 * TIME
 
     @property
     def parameters(self) -> int:
@@ -69,9 +78,10 @@ class Architecture:
         seen, half of them when causal.
         """
         gains = (2 * self.layers + 1) * self.width
+        timed = self._timed * (1 - 1 / length)  # one level a row, not a token
         pairs = (length + 1) / 2 if causal else length
         attention = 4 * pairs * self.heads * self.head_width * self.layers
-        return 3 * (2 * (self.non_embedding - gains) + attention + 2 * self.width * self.predicted * asked)
+        return 3 * (2 * (self.non_embedding - gains - timed) + attention + 2 * self.width * self.predicted * asked)
 
     @property
     def flops_6n(self) -> int:

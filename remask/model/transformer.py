@@ -208,7 +208,8 @@ class TimeEmbedding(nn.Module):
         half = FREQUENCIES // 2
         frequency = 1000 * torch.exp(torch.arange(half, device=time.device) * (-math.log(1e4) / half))
         angle = (time[:, None] if time.ndim == 1 else time)[..., None].float() * frequency
-        return silu(self.outer(silu(self.inner(torch.cat([angle.cos(), angle.sin()], -1)))))
+        waves = torch.cat([angle.cos(), angle.sin()], -1).to(self.inner.weight.dtype)
+        return silu(self.outer(silu(self.inner(waves))))
 
 
 def rotary(a: Architecture, positions: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from remask.errors import RemaskError
 from remask.sampling.base import Sampler, Step, Writing
 
 
@@ -20,6 +21,10 @@ class Ancestral(Sampler):
 
     steps: int = 64
     """Points of the time grid, from t = 1 to 0."""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise RemaskError(f"steps is {self.steps}; it must be at least 1")
 
     def fill(self, writing: Writing) -> Iterator[Step]:
         times = torch.linspace(1, 0, self.steps + 1, dtype=torch.float64).tolist()

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from remask.errors import RemaskError
-from remask.families.autoregressive import Autoregressive
-from remask.model.attention import CAUSAL
+from remask.families.base import Batch, Family
 from remask.model.cache import Cache
 from remask.sampling.base import Sampler, Step, Writing
 
@@ -20,14 +18,15 @@ class LeftToRight(Sampler):
     its own tokens while the others write.
     """
 
+    def fits(self, family: Family) -> bool:
+        return family.exact and family.causal
+
     @property
     def deterministic(self) -> bool:
         return True
 
     def fill(self, writing: Writing) -> Iterator[Step]:
         family, denoiser = writing.family, writing.denoiser
-        if not isinstance(family, Autoregressive):
-            raise RemaskError(f"LeftToRight samples autoregressive models, and this one is {type(family).__name__}")
         architecture = getattr(denoiser, "architecture", None)
         cache = Cache(architecture.layers, writing.tokens.shape[1]) if architecture is not None else None
         rows = torch.arange(len(writing.tokens), device=writing.tokens.device)
@@ -39,13 +38,14 @@ class LeftToRight(Sampler):
                 rows = rows[going]
                 if cache is not None:
                     cache.keep(going)
-            seen = family.shifted(writing.tokens[rows, : column + 1])
-            fresh = seen[:, read:] if cache is not None else seen
-            ask = torch.zeros_like(fresh, dtype=torch.bool)
+            text = writing.tokens[rows, : column + 1]
+            ask = torch.zeros_like(text, dtype=torch.bool)
             ask[:, -1] = todo[rows, column]
-            logits = denoiser(fresh, ask=ask, attention=CAUSAL, cache=cache)
+            seen = family.present(Batch(text, ask), ask, torch.ones(len(rows), device=text.device))
+            fresh = slice(read if cache is not None else 0, None)
+            logits = denoiser(seen.tokens[:, fresh], ask=ask[:, fresh], attention=seen.attention, cache=cache)
             read = column + 1
             writing.evaluations[rows] += 1
             chosen = torch.zeros_like(todo)
             chosen[rows, column] = todo[rows, column]
-            yield writing.write(self.pen, chosen, logits)
+            yield writing.write(self.pen, chosen, writing.without_mask(logits))

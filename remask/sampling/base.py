@@ -7,9 +7,10 @@ there (`Pen`). So the same sampler that generates text also gives the exact like
 A new sampler is one new file in this folder with a subclass of `Sampler`.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -73,8 +74,8 @@ class Pen:
     """Keep this many tokens; 0 keeps all."""
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise RemaskError(f"temperature is {self.temperature}; it must be 0 or more")
+        if not 0 <= self.temperature < math.inf:
+            raise RemaskError(f"temperature is {self.temperature}; it must be 0 or more, and finite")
         if not 0 < self.top_p <= 1:
             raise RemaskError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
         if self.top_k < 0:
@@ -88,8 +89,8 @@ class Pen:
             return torch.full_like(logits, -torch.inf).scatter_(-1, best, 0.0)
         logits = logits / self.temperature
         if 0 < self.top_k < logits.shape[-1]:
-            least = logits.topk(self.top_k, -1).values[:, -1:]
-            logits = logits.masked_fill(logits < least, -torch.inf)
+            kept = logits.topk(self.top_k, -1)
+            logits = torch.full_like(logits, -torch.inf).scatter_(-1, kept.indices, kept.values)
         if self.top_p < 1:
             ordered, index = logits.softmax(-1).sort(-1, descending=True)
             beyond = ordered.cumsum(-1) - ordered >= self.top_p
@@ -127,16 +128,20 @@ class Dice:
         self.device = device
         self._of = [torch.Generator().manual_seed(mixed(seed, row)) for row in range(rows)]
 
-    def uniforms(self, valid: Tensor) -> Tensor:
-        """(B, L) float64 in [0, 1); a row of n valid positions takes n draws."""
+    def uniforms(self, valid: Tensor, rows: Tensor) -> Tensor:
+        """(B, L) float64 in [0, 1) for the `rows`, (B,) bool, that need them; others are 0 and draw nothing.
+
+        A row of n valid positions takes n draws.
+        """
         out = torch.zeros(valid.shape, dtype=torch.float64)
-        for row, length in enumerate(valid.sum(1).tolist()):
-            out[row, :length] = torch.rand(length, dtype=torch.float64, generator=self._of[row])
+        for row, (length, needed) in enumerate(zip(valid.sum(1).tolist(), rows.tolist(), strict=True)):
+            if needed:
+                out[row, :length] = torch.rand(length, dtype=torch.float64, generator=self._of[row])
         return out.to(self.device)
 
 
 def mixed(*numbers: int) -> int:
-    """A 63-bit seed from several integers (SplitMix64, so that neighbours are unrelated)."""
+    """A seed from several integers (SplitMix64, so that neighbours are unrelated; torch uses 32 bits of it)."""
     state = 0
     for number in numbers:
         state = (state + number + 0x9E3779B97F4A7C15) & (2**64 - 1)
@@ -175,11 +180,11 @@ class Writing:
         return self.masked if self.focus is None else self.masked & self.focus
 
     def uniforms(self) -> Tensor:
-        """(B, L) fresh float64 uniforms."""
-        return self.dice.uniforms(self.canvas.valid)
+        """(B, L) fresh float64 uniforms for the rows that have something to write."""
+        return self.dice.uniforms(self.canvas.valid, self.todo.any(1))
 
     def predict(self, ask: Tensor) -> Tensor:
-        """(B, L) bool -> (N, V) float32 logits at those positions; the mask itself is never predicted.
+        """(B, L) bool -> (N, V) float32 logits at those positions; the mask itself is impossible.
 
         Only rows with a question go through the network, cut to the longest of them.
         """
@@ -196,17 +201,22 @@ class Writing:
             time=hidden / writable,
         )
         self.evaluations[rows] += getattr(denoiser, "passes", 1)
+        return self.without_mask(logits)
+
+    def without_mask(self, logits: Tensor) -> Tensor:
+        """(N, V) logits in which the mask itself is impossible, where the vocabulary holds it."""
         mask = self.family.vocabulary.mask
-        if mask is not None and mask < logits.shape[-1]:
-            logits[:, mask] = -torch.inf
-        return logits
+        if mask is None or mask >= logits.shape[-1]:
+            return logits
+        return logits.index_fill(-1, torch.tensor([mask], device=logits.device), -torch.inf)
 
     def write(self, pen: Pen, chosen: Tensor, logits: Tensor) -> Step:
         """Writes at the chosen positions, (B, L) bool, from their (N, V) logits."""
         row, column = chosen.nonzero().unbind(1)
         where = row, column
         log_probs = pen.log_probs(logits)
-        written = pen.write(log_probs, where, self.uniforms()[where])
+        uniforms = self.dice.uniforms(self.canvas.valid, chosen.any(1))
+        written = pen.write(log_probs, where, uniforms[where])
         log_prob = log_probs.gather(-1, written[:, None])[:, 0]
         self.tokens[where] = written
         self.confidence[where] = log_prob.exp().float()
@@ -249,8 +259,29 @@ class Sampler(ABC):
 
     @torch.inference_mode()  # as a decorator it holds while a step is made, and not between steps
     def stream(self, denoiser: Denoiser, family: Family, canvas: Canvas, dice: Dice) -> Iterator[Step]:
-        """Fills the canvas, one `Step` at a time. No network call once nothing is masked."""
+        """Fills the canvas, one `Step` at a time. No network call once nothing is masked.
+
+        RemaskError when this sampler does not fit the family.
+        """
+        if not self.fits(family):
+            fitting = [name for name, kind in samplers().items() if kind().fits(family)]
+            raise RemaskError(
+                f"{type(self).__name__} does not fit {type(family).__name__} models; these do: {', '.join(fitting)}"
+            )
         yield from self.fill(Writing(denoiser, family, canvas, dice))
+
+    def writing_with(self, pen: Pen) -> "Sampler":
+        """The same choice of positions, written by another pen."""
+        return replace(self, pen=pen)
+
+    @property
+    def written_with(self) -> Pen:
+        """The pen that writes."""
+        return self.pen
+
+    def fits(self, family: Family) -> bool:
+        """Whether this sampler can write with a model of that family."""
+        return family.any_order
 
     @abstractmethod
     def fill(self, writing: Writing) -> Iterator[Step]:

@@ -1,10 +1,11 @@
 """Block-wise decoding, by composition: one block after another, each filled by another sampler."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from remask.errors import RemaskError
-from remask.sampling.base import Sampler, Step, Writing
+from remask.families.base import Family
+from remask.sampling.base import Pen, Sampler, Step, Writing
 from remask.sampling.confidence import Confidence
 
 
@@ -23,15 +24,28 @@ class Blockwise(Sampler):
     def __post_init__(self) -> None:
         if self.size < 1:
             raise RemaskError(f"the block size is {self.size}; it must be at least 1")
+        if self.pen != Pen():
+            raise RemaskError("give the pen to the inner sampler: it is the one that writes")
+
+    def writing_with(self, pen: Pen) -> "Blockwise":
+        return replace(self, inner=self.inner.writing_with(pen))
+
+    @property
+    def written_with(self) -> Pen:
+        return self.inner.written_with
+
+    def fits(self, family: Family) -> bool:
+        return self.inner.fits(family)
 
     @property
     def deterministic(self) -> bool:
         return self.inner.deterministic
 
     def fill(self, writing: Writing) -> Iterator[Step]:
-        block = (writing.canvas.open.cumsum(1) - 1) // self.size
+        outer, open_ = writing.focus, writing.todo
+        block = (open_.cumsum(1) - 1) // self.size
         for number in range(int(block.max()) + 1):
-            writing.focus = writing.canvas.open & (block == number)
+            writing.focus = open_ & (block == number)
             if bool(writing.todo.any()):
                 yield from self.inner.fill(writing)
-        writing.focus = None
+        writing.focus = outer

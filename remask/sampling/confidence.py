@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from remask.errors import RemaskError, unknown
 from remask.sampling.base import Sampler, Step, Writing, largest
 
 Rule = Literal["probability", "margin", "entropy", "random", "left"]
@@ -30,13 +31,21 @@ class Confidence(Sampler):
     """even: equal shares, the remainder in the first steps (LLaDA). linear: floor(masked (1 - s/t)) on
     t from 1 to 1e-5, all that is left at the last (SMDM)."""
 
+    def __post_init__(self) -> None:
+        if self.steps is not None and self.steps < 1:
+            raise RemaskError(f"steps is {self.steps}; it must be at least 1")
+        if self.rule not in get_args(Rule):
+            raise unknown("rule", self.rule, get_args(Rule))
+        if self.schedule not in get_args(Schedule):
+            raise unknown("schedule", self.schedule, get_args(Schedule))
+
     @property
     def deterministic(self) -> bool:
         return self.rule != "random"
 
     def fill(self, writing: Writing) -> Iterator[Step]:
         start = writing.todo.sum(1)
-        steps = self.steps or int(start.max())
+        steps = int(start.max()) if self.steps is None else self.steps
         for i in range(steps):
             todo = writing.todo
             count = self.count(i, steps, start, todo.sum(1))
@@ -58,6 +67,8 @@ class Confidence(Sampler):
 
     def count(self, step: int, steps: int, start: Tensor, left: Tensor) -> Tensor:
         """(B,) how many to write in this step, of `start` (B,) at first and `left` (B,) now."""
+        if self.steps is None:
+            return left.clamp(max=1)
         if step == steps - 1:
             return left
         if self.schedule == "even":

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from remask.errors import RemaskError
 from remask.sampling.base import Sampler, Step, Writing, largest
 
 
@@ -19,6 +20,10 @@ class FirstHitting(Sampler):
 
     at_once: int = 1
     """Positions revealed from one prediction."""
+
+    def __post_init__(self) -> None:
+        if self.at_once < 1:
+            raise RemaskError(f"at_once is {self.at_once}; it must be at least 1")
 
     def fill(self, writing: Writing) -> Iterator[Step]:
         while bool((todo := writing.todo).any()):

@@ -4,6 +4,7 @@ p(x | c, z)^(1+w) / p(x | m..m, z)^w, the condition-free branch reading the prom
 special training (Nie et al. 2025, *Scaling up Masked Diffusion Models on Text*, section 4).
 """
 
+import math
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ def guided(denoiser: Denoiser, family: Family, weight: float, prompt: Tensor) ->
     """
     if weight == 0:
         return denoiser
+    if not math.isfinite(weight):
+        raise RemaskError(f"guidance is {weight}; it must be finite")
     if family.vocabulary.mask is None or family.exact:
         raise RemaskError(f"guidance needs a model that reads masks, and this one is {type(family).__name__}")
     return Guided(denoiser, weight, prompt, family.vocabulary.mask)

@@ -107,7 +107,8 @@ class Keeper(lightning.Callback):
             return  # in the middle of an accumulated step
         self._last = step
         self.asked_to_stop = trainer.strategy.reduce_boolean_decision(self.asked_to_stop, all=False)
-        module.give_up(str(newest) if (newest := next(iter(states(self.out)), None)) else None)
+        kept = [path for path in states(self.out) if step_of(path) <= step]  # not a damaged one of later
+        module.give_up(str(kept[0]) if kept else None)
         over = step >= module.steps
         better = False
         if self.rows is not None and (over or (self.validate_every and step % self.validate_every == 0)):
@@ -147,7 +148,8 @@ class Keeper(lightning.Callback):
         """Writes the training state and drops all but the newest few."""
         trainer.save_checkpoint(self.out / "checkpoints" / f"step-{trainer.global_step:08}.ckpt")
         if trainer.is_global_zero:
-            for stale in states(self.out)[KEPT:]:
+            ours = [path for path in states(self.out) if step_of(path) <= trainer.global_step]
+            for stale in ours[KEPT:]:
                 stale.unlink(missing_ok=True)
 
     def publish(self, module: Module, name: str, step: int) -> None:
@@ -254,7 +256,7 @@ class Log(lightning.Callback):
             "flops_6n": step * self.flops_6n,
             "seconds": round(self.seconds, 3),
             "loss": self.loss,
-            "lr": trainer.optimizers[0].param_groups[0]["lr"],
+            "lr": module.optimizer.rate(step, module.steps),
             "gradient_norm": module.gradient_norm,
             "skipped": module.skipped,
         }
@@ -301,14 +303,23 @@ def states(out: Path) -> list[Path]:
     return sorted((out / "checkpoints").glob("step-*.ckpt"), reverse=True)
 
 
-def newest_whole(out: Path) -> Path | None:
-    """The newest training state that can be read. A damaged one is named and left where it is."""
+def step_of(state: Path) -> int:
+    """The step a training state was saved at, by its name."""
+    return int(state.stem.removeprefix("step-"))
+
+
+def newest_whole(out: Path, module: Module) -> Path | None:
+    """The newest training state of this module that can be read. A damaged one is named and left where it is."""
+    wanted = {name: weight.shape for name, weight in module.state_dict().items()}
     for path in states(out):
         try:
-            torch.load(path, map_location="meta", weights_only=True)
+            state = torch.load(path, map_location="meta", weights_only=True)
+            found = {name: weight.shape for name, weight in state["state_dict"].items()}
+            if found != wanted or state["global_step"] != step_of(path) or "remask" not in state:
+                raise RemaskError("not a state of this run")
             return path
         except Exception as error:  # whatever a damaged file makes the reader raise
-            say(f"{path} is damaged ({str(error).splitlines()[0]}); trying the one before")
+            say(f"{path} is damaged ({(str(error) or repr(error)).splitlines()[0]}); trying the one before")
     return None
 
 

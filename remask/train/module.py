@@ -37,7 +37,7 @@ class Module(lightning.LightningModule):
         world, rank = self.trainer.world_size, self.trainer.global_rank
         rows = self.batches.batch // (world * self.micro)
         batch = self.batches.share(step, (micro * world + rank) * rows, rows).to(self.device)
-        rng = torch.Generator().manual_seed(mixed(self.seed, step))
+        rng = torch.Generator().manual_seed(mixed(self.seed, 1, step))
         loss = self.family.loss(self.denoiser, batch, rng).value
         self.losses.append(loss.detach())
         # a loss that is not finite may still have finite gradients: spoil them, so that every process skips

@@ -29,8 +29,8 @@ class Budget:
         if len(given) > 1:
             raise RemaskError(f"give one budget, not {' and '.join('budget.' + k for k in given)}")
         for name, value in given.items():
-            if value <= 0:
-                raise RemaskError(f"budget.{name} is {value}; it must be above 0")
+            if not 0 < value < math.inf:
+                raise RemaskError(f"budget.{name} is {value}; it must be above 0, and finite")
 
     def resolve(self, non_embedding: int, batch: int, length: float, seconds: Callable[[], float]) -> int:
         """Optimiser steps for `batch` rows of mean `length`; `seconds()` measures one step, if needed.
@@ -72,6 +72,19 @@ class Optimizer:
     """Decay norms and embeddings too, as SMDM does."""
     clip: float = 1.0
     """Largest gradient norm; 0 does not clip."""
+
+    def __post_init__(self) -> None:
+        for name, low, high in (("lr", 0.0, math.inf), ("decay", 0.0, 1.0)):
+            value = getattr(self, name)
+            if not (low < value <= high and math.isfinite(value)):
+                raise RemaskError(f"optimizer.{name} is {value}; it must be above {low:g} and at most {high:g}")
+        if not 0 <= self.floor <= 1:
+            raise RemaskError(f"optimizer.floor is {self.floor}; it must lie between 0 and 1")
+        for name in ("clip", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise RemaskError(f"optimizer.{name} is {getattr(self, name)}; it must be 0 or more, and finite")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise RemaskError(f"optimizer.betas is {self.betas}; both must be at least 0 and below 1")
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of a step, 0 <= step <= steps; 0 at step 0."""

@@ -28,10 +28,11 @@ WORTH_COMPILING = 90.0
 
 def process_rank(devices: int) -> int:
     """The number of this process among all, under torchrun, SLURM, Lightning's own launcher, or alone."""
-    for name in ("RANK", "SLURM_PROCID"):
-        if name in os.environ:
-            return int(os.environ[name])
-    return int(os.environ.get("NODE_RANK", "0")) * devices + int(os.environ.get("LOCAL_RANK", "0"))
+    if "RANK" in os.environ:
+        return int(os.environ["RANK"])
+    if "LOCAL_RANK" in os.environ:
+        return int(os.environ.get("NODE_RANK", "0")) * devices + int(os.environ["LOCAL_RANK"])
+    return int(os.environ.get("SLURM_PROCID", "0"))
 
 
 def check(

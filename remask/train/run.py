@@ -5,11 +5,10 @@
 Rerunning the command resumes; on the CPU the weights come out as if it had never stopped.
 """
 
-import fcntl
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,19 +18,16 @@ import torch
 from remask import machine
 from remask.data.batches import Batches, Rows
 from remask.data.tokens import open_tokens
-from remask.errors import RemaskError
+from remask.errors import Interrupted, RemaskError
 from remask.families import Family
 from remask.families.masked import Masked
+from remask.locking import locked
 from remask.model.sizes import Overrides, size
 from remask.model.transformer import Initialisation, Transformer, initialise
 from remask.sampling.base import mixed
 from remask.terminal import progress, say
 from remask.train.optim import Budget, Optimizer
 from remask.train.plan import check, plain, process_rank, resolve
-
-
-class Interrupted(RemaskError):
-    """The run was stopped by a signal, with its work saved."""
 
 
 def train(
@@ -99,7 +95,16 @@ def train(
         predicted=tokenizer.vocabulary.predicted,
         context=architecture.context or length,
     )
+    if not 0 <= ema < 1:
+        raise RemaskError(f"ema is {ema}; it must be at least 0 and below 1")
+    if min(devices, nodes) < 1:
+        raise RemaskError(f"devices is {devices} and nodes is {nodes}; both must be at least 1")
     world, rank = int(os.environ.get("WORLD_SIZE", devices * nodes)), process_rank(devices)
+    if world != devices * nodes:
+        raise RemaskError(
+            f"{world} processes were started, and --devices {devices} x --nodes {nodes} is {devices * nodes}: "
+            "give them the same number"
+        )
     check(shape, length, batch, world, accumulate, validation_rows, log_every)
     rows = Rows(prepared.train, length)
     validation = Rows(prepared.valid, length) if validation_rows and len(prepared.valid) >= length else None
@@ -113,9 +118,8 @@ def train(
     machine.keep_memory()
 
     denoiser = Transformer(shape)
-    initialise(denoiser, initialisation, torch.Generator().manual_seed(mixed(seed, -1)))
-    out.mkdir(parents=True, exist_ok=True)
-    with _lock(out) if rank == 0 else _nothing():
+    initialise(denoiser, initialisation, torch.Generator().manual_seed(mixed(seed, 0)))
+    with locked(out, "training") if rank == 0 else nullcontext():
         plan = resolve(out, options, prepared.manifest["fingerprint"], denoiser, family, batches, world, device, rank)
         if plan["compile"]:
             denoiser.compile()
@@ -144,18 +148,18 @@ def _fit(
     for name in ("lightning.pytorch", "lightning.fabric"):  # which set their own level when imported
         logging.getLogger(name).setLevel(logging.ERROR)
 
-    from remask.train.callbacks import AtomicIO, Average, Keeper, Log, newest_whole
+    from remask.train.callbacks import AtomicIO, Average, Keeper, Log, newest_whole, step_of
     from remask.train.module import Module
 
     steps = plan["steps"]
     part = max(1, steps // 20)
-    resume = newest_whole(out)
-    done = int(resume.stem.split("-")[1]) if resume else 0
+    module = Module(denoiser, family, batches, options["optimizer"], steps, options["seed"])
+    module.micro = options["accumulate"]
+    resume = newest_whole(out, module)
+    done = step_of(resume) if resume else 0
     if done >= steps and (out / "latest").exists():
         say(f"{out} is complete: {steps:,} steps")
         return out / "latest"
-    module = Module(denoiser, family, batches, options["optimizer"], steps, options["seed"])
-    module.micro = options["accumulate"]
     average = Average(options["ema"]) if options["ema"] else None
     about = {
         "data": options["data"].name,
@@ -201,27 +205,13 @@ def _fit(
         )
         # the loader only counts: what a step reads is a function of its number
         counter = range(done * options["accumulate"], steps * options["accumulate"])
+        if trainer.world_size != options["devices"] * options["nodes"]:
+            raise RemaskError(f"{trainer.world_size} processes were started, not devices x nodes")
         with _signals(keeper):
             trainer.fit(module, counter, ckpt_path=resume, weights_only=True)
     if keeper.asked_to_stop and trainer.global_step < steps:
         raise Interrupted(f"stopped at step {trainer.global_step:,} of {steps:,}, saved; the same command goes on")
     return out / "latest"
-
-
-@contextmanager
-def _lock(out: Path) -> Iterator[None]:
-    """One process on a run directory at a time. The system drops the lock of a process that dies."""
-    with open(out / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RemaskError(f"another process is training in {out}; choose another --out or wait") from None
-        yield
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 @contextmanager

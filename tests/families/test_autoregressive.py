@@ -109,6 +109,6 @@ def test_it_says_what_it_is() -> None:
     family = Autoregressive()
     assert family.exact and family.sampler == "LeftToRight"
     with pytest.raises(RemaskError, match="end-of-text"):
-        family.over(Vocabulary(size=4, mask=3)).shifted(torch.zeros(1, 2, dtype=torch.long))
+        _ = family.over(Vocabulary(size=4, mask=3)).start
     with pytest.raises(RemaskError, match="no noise process"):
         family.alpha(0.5)

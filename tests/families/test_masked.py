@@ -71,7 +71,7 @@ def in_mean_of_package(family: Masked, table: Table, text: tuple[int, ...]) -> f
     for level, uniform, probability in cases:
         batch = whole(torch.tensor([text] * len(level)))
         hidden, weight = family.masks(batch.scored, level, uniform)
-        noisy = family.hide(batch, hidden, weight)
+        noisy = family.present(batch, hidden, weight)
         total += float((per_row(family.token_loss(table, noisy), noisy.ask) * probability).sum())
     return total
 
@@ -217,7 +217,7 @@ def test_loss_divides_by_all_scored_tokens() -> None:
     hidden, weight = family.masks(batch.scored, torch.tensor([0.5]), uniform)
     assert hidden.tolist() == [[True, False, True, False]]
     assert float(weight) == pytest.approx(1 / 0.5005)
-    noisy = family.hide(batch, hidden, weight)
+    noisy = family.present(batch, hidden, weight)
     assert float(family.token_loss(table, noisy).sum()) / 4 == pytest.approx(1.998002, abs=1e-6)
     seen = [family.corrupt(batch, rng(seed)) for seed in range(200)]
     for seed, noisy in enumerate(seen):
@@ -359,12 +359,12 @@ def test_a_row_in_two_pieces_has_the_loss_of_the_pieces_apart(objective: Objecti
                 if not bool(hidden.any()):
                     continue
                 weight = noisy.weight[noisy.ask.nonzero()[:, 0] == row][:1]
-                apart += float(family.token_loss(model, family.hide(piece, hidden, weight)).sum())
+                apart += float(family.token_loss(model, family.present(piece, hidden, weight)).sum())
             assert float(together[row]) == pytest.approx(apart, rel=1e-5)
-        plain = family.hide(whole(tokens), noisy.ask, torch.ones(3))
+        plain = family.present(whole(tokens), noisy.ask, torch.ones(3))
         unlike = (
             family.token_loss(model, plain).sum()
-            - family.token_loss(model, family.hide(batch, noisy.ask, torch.ones(3))).sum()
+            - family.token_loss(model, family.present(batch, noisy.ask, torch.ones(3))).sum()
         )
     assert abs(float(unlike)) > 1e-2  # the pieces would see each other, and it would show
 

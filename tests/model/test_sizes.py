@@ -87,7 +87,7 @@ def test_llada(name: str, millions: int) -> None:
 
 
 def test_unknown_size_names_the_nearest() -> None:
-    with pytest.raises(RemaskError, match="unknown model size '1028'.*'1028M'.*LLaDA-8B"):
+    with pytest.raises(RemaskError, match=r"unknown model size '1028'.*'1028M'.*LLaDA-8B"):
         size("1028")
 
 

@@ -63,8 +63,9 @@ def naive(model: Transformer, row: list[int], causal: bool = False) -> np.ndarra
             heads = []
             for h in range(a.heads):
                 g = h * a.kv_heads // a.heads
-                own, shared = slice(h * a.head_width, (h + 1) * a.head_width), slice(
-                    g * a.head_width, (g + 1) * a.head_width
+                own, shared = (
+                    slice(h * a.head_width, (h + 1) * a.head_width),
+                    slice(g * a.head_width, (g + 1) * a.head_width),
                 )
                 seen = range(i + 1) if causal else range(len(row))
                 scores = np.array([turn(q[i][own], i) @ turn(k[j][shared], j) for j in seen])
@@ -229,9 +230,7 @@ def test_time_is_demanded() -> None:
         made(time=True)(ids(1, 4))
 
 
-@given(
-    length=st.integers(2, 24), place=st.integers(0, 23), token=st.integers(0, ROWS - 1), learning=st.booleans()
-)
+@given(length=st.integers(2, 24), place=st.integers(0, 23), token=st.integers(0, ROWS - 1), learning=st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_causal_never_looks_ahead(length: int, place: int, token: int, learning: bool) -> None:
     model, tokens, place = made().requires_grad_(learning), ids(2, length), place % length

@@ -614,5 +614,5 @@ def test_samplers_refuse_families_that_they_do_not_fit(model: Transformer) -> No
     with pytest.raises(RemaskError, match="Masked"):
         next(LeftToRight().stream(model, MASKED, canvas, Dice(0, 1)))
     table = CausalTable(random_joint(3, 3, seed=0), end=3)
-    with pytest.raises(RemaskError, match="noise process"):
+    with pytest.raises(RemaskError, match="Autoregressive"):
         next(Ancestral().stream(table, Autoregressive().over(table.vocabulary), canvas, Dice(0, 1)))

@@ -94,9 +94,7 @@ def test_stable_then_decay() -> None:
     assert rates[80:] == pytest.approx([1 - 0.9 * i / 20 for i in range(21)])
 
 
-@given(
-    st.integers(1, 500), st.sampled_from(["cosine", "wsd"]), st.floats(0, 1), st.floats(0.01, 1), st.integers(0, 50)
-)
+@given(st.integers(1, 500), st.sampled_from(["cosine", "wsd"]), st.floats(0, 1), st.floats(0.01, 1), st.integers(0, 50))
 def test_rates_stay_between_zero_and_the_peak(steps: int, schedule, floor: float, decay: float, warmup: int) -> None:
     optimizer = Optimizer(lr=3.0, schedule=schedule, floor=floor, decay=decay, warmup=min(warmup, steps - 1))
     rates = [optimizer.rate(step, steps) for step in range(steps + 1)]

@@ -1,0 +1,256 @@
+"""The command line: what it prints, where, and with which exit status."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remask import cli
+
+ROOT = Path(__file__).parents[1]
+
+
+class Ran:
+    """What a command printed and how it ended."""
+
+    def __init__(self, status: int, out: str, err: str) -> None:
+        self.status, self.out, self.err = status, out, err
+
+    @property
+    def document(self) -> Any:
+        """The one JSON document on standard output."""
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def remask(capfd: pytest.CaptureFixture[str]) -> Any:
+    """`remask("sample", run, "--json")` in this process."""
+
+    def run(*arguments: object) -> Ran:
+        capfd.readouterr()
+        status = 0
+        try:
+            cli.main([str(a) for a in arguments])
+        except SystemExit as end:
+            status = int(end.code or 0)
+        out, err = capfd.readouterr()
+        assert "Traceback" not in out + err
+        return Ran(status, out, err)
+
+    return run
+
+
+def process(*arguments: str) -> Ran:
+    """A process of its own."""
+    done = subprocess.run([sys.executable, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def test_help_names_every_verb_and_imports_nothing_heavy() -> None:
+    done = process("-X", "importtime", "-m", "remask", "--help")
+    assert done.status == 0
+    for name, verb in cli.VERBS.items():
+        assert name in done.out and verb.says in done.out
+    imported = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in done.err.splitlines()}
+    assert "remask" in imported
+    assert not imported & {"torch", "lightning", "numpy", "jsonargparse", "datasets", "transformers"}
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import remask, sys; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    assert not {"torch", "numpy", "lightning"} & set(process("-c", code).out.split())
+
+
+@pytest.mark.parametrize("verb", sorted(cli.VERBS))
+def test_help_of_a_verb(remask: Any, verb: str) -> None:
+    done = remask(verb, "--help")
+    assert done.status == 0 and done.err == ""
+    assert f"usage: remask {verb}" in done.out
+    for name in cli.VERBS[verb].positional:
+        assert name in done.out
+
+
+def test_version(remask: Any) -> None:
+    import remask as package
+
+    assert remask("--version").out == f"remask {package.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        ([], 2, "usage: remask VERB"),
+        (["smaple"], 2, "unknown verb 'smaple'. Did you mean 'sample'? Known:"),
+        (["xyz"], 2, "Known: demo, "),
+        (["train", "--family", "Maskd"], 2, "unknown family 'Maskd'. Did you mean 'Masked'? Known: Autoregressive"),
+        (["train", "--family=Nothing"], 2, "Known: Autoregressive"),
+        (["train", "--data", "d", "--out", "o", "--colour", "red"], 2, "--colour"),
+        (["train", "--out", "o"], 2, "data"),
+        (["train", "--data", "d", "--out", "o", "--length", "many"], 2, "--length"),
+        (["train", "--data", "d", "--out", "o", "--precision", "fp8"], 2, "fp8"),
+        (["train", "--config", "nowhere.yaml", "--data", "d", "--out", "o"], 2, "nowhere.yaml"),
+        (["sample"], 2, "run"),
+        (["sample", "x", "--nonsense"], 2, "--nonsense"),
+        (["train", "--data", "nowhere", "--out", "o"], 1, "'nowhere' is not a prepared corpus"),
+        (["prepare", "nowhere.txt", "--out", "o"], 1, "nowhere.txt"),
+        (["prepare", "synthetic:colour=1", "--out", "o"], 1, "unknown option of a synthetic corpus 'colour'"),
+        (["sample", "nowhere"], 1, "no checkpoint at nowhere"),
+        (["score", "nowhere", "--text", "a"], 1, "no checkpoint at nowhere"),
+        (["score", "nowhere"], 1, "give --text or --file, one of them"),
+        (["info", "nowhere"], 1, "no checkpoint at nowhere"),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else None,
+)
+def test_wrong_use_and_failure(
+    remask: Any, arguments: list[str], status: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = remask(*arguments)
+    assert done.status == status
+    assert says in (done.out + done.err if not arguments else done.err)
+    assert arguments == [] or done.out == ""
+    if status == 1:
+        assert done.err.startswith("remask: ") and len(done.err.strip().splitlines()) <= 2
+    assert not (tmp_path / "o" / "run.json").exists()
+
+
+def test_from_text_to_scores(remask: Any, tmp_path: Path) -> None:
+    """prepare, train, info, sample, infill and score, one after another, by their commands."""
+    text = tmp_path / "corpus.txt"
+    text.write_text("".join(f"{i} and {i} is {2 * i}.\n<|endoftext|>\n" for i in range(300)))
+    data, run = tmp_path / "data", tmp_path / "run"
+    done = remask("prepare", text, "--out", data, "--tokenizer", "bytes")
+    assert done.status == 0 and "train: " in done.out and str(data) in done.out
+    tiny = "--architecture.layers 1 --architecture.width 32 --architecture.heads 2 --architecture.ffn 64 --length 32"
+    tiny += " --batch 8 --budget.steps 30 --precision fp32 --compile off --accelerator cpu --architecture.context 48"
+    done = remask("train", "--data", data, "--out", run, *tiny.split())
+    assert (done.status, done.out) == (0, "")
+    assert "30 steps" in done.err
+
+    found = remask("info", run, "--json").document
+    assert found["layers"] == 1 and found["context"] == 48 and "Masked" in found["family"]
+    assert "30 of 30" in remask("info", run).out
+
+    written = remask("sample", run, "--prompt", "7 and ", "--length", 9, "--json", "--seed", 3, "--no-stop").document
+    assert len(written) == 1 and written[0]["prompt"] == "7 and " and len(written[0]["tokens"]) == 9
+    again = remask("sample", run, "--prompt", "7 and ", "--length", 9, "--seed", 3, "--no-stop")
+    assert again.out == "7 and " + written[0]["text"] + "\n"
+
+    filled = remask("sample", run, "--infill", "7 and [MASK:3] is 14.", "--json").document[0]
+    assert len(filled["tokens"]) == 3
+
+    scored = remask("score", run, "--text", "7 is 14", "--draws", 16, "--json").document
+    assert scored["kind"] == "bound" and scored["tokens"] == scored["bytes"] == 7 and scored["stderr"] > 0
+    (tmp_path / "text").write_text("7 is 14")
+    from_file = remask("score", run, "--file", tmp_path / "text", "--draws", 16, "--json").document
+    assert from_file == scored
+
+
+@pytest.mark.parametrize("which", ["masked_run", "autoregressive_run"])
+def test_json_is_the_only_output(remask: Any, request: pytest.FixtureRequest, which: str) -> None:
+    run = request.getfixturevalue(which)
+    for arguments in (
+        ["sample", run, "--length", 8, "--json"],
+        ["sample", run, "--length", 8, "--count", 3, "--json", "--temperature", 0.5, "--top_k", 5, "--top-p", 0.9],
+        ["sample", run, "--length", 8, "--watch", "--json"],
+        ["score", run, "--text", "abcabc", "--prompt", "ab", "--draws", 8, "--json"],
+        ["info", run, "--json"],
+    ):
+        done = remask(*arguments)
+        assert done.status == 0, done.err
+        assert done.document
+        assert done.out.count("\n") == 1
+    exact = which == "autoregressive_run"
+    found = remask("score", run, "--text", "abcabc", "--draws", 8, "--json").document
+    assert (found["kind"], found["stderr"] == 0) == (("exact", True) if exact else ("bound", False))
+    said = remask("score", run, "--text", "abcabc", "--draws", 8).out
+    assert ("-log p = " in said and "(exact)" in said) if exact else ("-log p <= " in said and "+-" in said)
+
+
+def test_samples_do_not_depend_on_their_batch(remask: Any, masked_run: Path) -> None:
+    common = ["--length", 8, "--json", "--prompt", "ab", "--sampler", "Confidence", "--steps", 4, "--block", 4]
+    one = remask("sample", masked_run, *common).document
+    three = remask("sample", masked_run, *common, "--count", 3).document
+    assert len(three) == 3 and three[0]["tokens"] == one[0]["tokens"]
+    assert 0 < one[0]["evaluations"] <= 4
+
+
+def test_watching_does_not_disturb_the_text(remask: Any, masked_run: Path) -> None:
+    plain = remask("sample", masked_run, "--length", 8)
+    watched = remask("sample", masked_run, "--length", 8, "--watch")
+    assert watched.out == plain.out and "step 1/" in watched.err
+
+
+def test_guidance(remask: Any, masked_run: Path, autoregressive_run: Path) -> None:
+    arguments = ["--prompt", "abc", "--length", 4, "--guidance", 1.5, "--json", "--sampler", "FirstHitting"]
+    assert remask("sample", masked_run, *arguments).document[0]["evaluations"] == 8
+    done = remask("sample", autoregressive_run, "--prompt", "abc", "--guidance", 1.5, "--length", 4)
+    assert done.status == 1 and "guidance needs a model that reads masks" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--prompt", "a" * 60, "--length", 5], "60 tokens of text and 5 to write are beyond the context of 64"),
+        (["--length", 0], "length is 0; it must be at least 1"),
+        (["--infill", "no hole"], "has no hole"),
+        (["--infill", "a [MASK:0] hole"], "[MASK:0] is a hole of no tokens"),
+        (["--infill", "a [MASK:99] hole"], "beyond the context of 64"),
+        (["--infill", "a [MASK:2]", "--prompt", "b"], "a prompt or a text to infill, not both"),
+        (["--infill", "a [MASK:2]", "--count", 2], "count is for prompts"),
+        (["--sampler", "Confident"], "unknown sampler 'Confident'. Did you mean 'Confidence'?"),
+        (["--sampler", "LeftToRight"], "LeftToRight samples autoregressive models"),
+        (["--temperature", -1], "temperature is -1"),
+        (["--top_p", 0], "top_p is 0"),
+        (["--top_k", -2], "top_k is -2"),
+        (["--steps", 0], "steps is 0"),
+        (["--block", 0], "block is 0"),
+        (["--count", 0], "empty"),
+        (["--device", "tpu9"], "tpu9"),
+    ],
+    ids=lambda x: " ".join(map(str, x))[:30] if isinstance(x, list) else "",
+)
+def test_samples_that_cannot_be(remask: Any, masked_run: Path, arguments: list, says: str) -> None:
+    done = remask("sample", masked_run, *arguments, *([] if "--length" in arguments else ["--length", 4]))
+    assert (done.status, done.out) == (1, "")
+    assert says in done.err and len(done.err.strip().splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--text", ""], "nothing to score"),
+        (["--text", "a", "--file", "b"], "give --text or --file"),
+        (["--file", "nowhere"], "cannot read nowhere"),
+        (["--text", "a", "--draws", 0], "draws is 0"),
+        (["--text", "a" * 60, "--prompt", "b" * 5], "60"),
+        (["--text", "ab", "--sampler", "Confidence"], 'under estimator "rule" only'),
+    ],
+    ids=lambda x: " ".join(map(str, x))[:30] if isinstance(x, list) else "",
+)
+def test_scores_that_cannot_be(remask: Any, masked_run: Path, arguments: list, says: str) -> None:
+    done = remask("score", masked_run, *arguments)
+    assert (done.status, done.out) == (1, "")
+    assert says in done.err
+
+
+def test_a_file_that_is_not_text(remask: Any, masked_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad").write_bytes(b"abc\xff")
+    done = remask("score", masked_run, "--file", tmp_path / "bad")
+    assert done.status == 1 and "not UTF-8: byte 3 is 0xff" in done.err
+
+
+def test_the_published_config_is_read_back(remask: Any, masked_run: Path, tmp_path: Path, corpus: Path) -> None:
+    """`config.yaml` of a run is a recipe: everything in it, re-runnable, gives the same weights."""
+    done = remask("train", "--config", masked_run / "config.yaml", "--out", tmp_path / "again", "--data", corpus)
+    assert done.status == 0, done.err
+    one, two = (path / "latest" / "model.safetensors" for path in (masked_run, tmp_path / "again"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_a_process_of_its_own_ends_with_the_status() -> None:
+    assert process("-m", "remask", "info", "nowhere").status == 1
+    assert process("-m", "remask", "nonsense").status == 2

@@ -1,0 +1,474 @@
+"""Agreement with recorded outputs of published code (SMDM, LLaDA, MDLM), where the recordings are at hand.
+
+They lie beside the checkout in `shared/vectors`, with a README of what each one is; elsewhere these tests are
+skipped. Deviations are printed with `pytest -s`.
+"""
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from remask.families import Batch, Vocabulary
+from remask.families.autoregressive import Autoregressive
+from remask.families.base import Denoiser, cross_entropy, per_row
+from remask.families.masked import Masked
+from remask.likelihood import Text, score
+from remask.model.attention import CAUSAL, Padded
+from remask.model.cache import Cache
+from remask.model.sizes import Architecture
+from remask.model.transformer import Transformer
+from remask.sampling import Canvas, Dice, Pen, Sampler, Step
+from remask.sampling.blockwise import Blockwise
+from remask.sampling.confidence import Confidence
+from remask.sampling.guidance import guided
+
+VECTORS = Path(__file__).resolve().parents[2] / "shared" / "vectors"
+pytestmark = pytest.mark.skipif(not VECTORS.is_dir(), reason=f"no recorded outputs in {VECTORS}")
+
+GREEDY = Pen(temperature=0)
+
+
+@pytest.fixture(autouse=True)
+def without_gradients() -> Any:
+    with torch.no_grad():
+        yield
+
+
+@cache
+def recorded(name: str) -> dict[str, Tensor]:
+    """The tensors of a file."""
+    return load_file(VECTORS / f"{name}.safetensors")
+
+
+@cache
+def settings(name: str) -> dict[str, Any]:
+    """A JSON file."""
+    return json.loads((VECTORS / f"{name}.json").read_text())
+
+
+def cases(name: str, **wanted: Any) -> list[Any]:
+    """The cases of a settings file, none where it is absent."""
+    if not VECTORS.is_dir():
+        return []
+    return [case for case in settings(name)["cases"] if all(case.get(k) == v for k, v in wanted.items())]
+
+
+def close(what: str, found: Tensor, truth: Tensor, *, relative: float) -> None:
+    """The largest deviation, as a share of the largest entry."""
+    deviation = float((found - truth).abs().max() / truth.abs().max())
+    print(f"\n  {what}: {deviation:.1e} of the largest entry (allowed {relative:.0e})")
+    assert found.shape == truth.shape
+    assert deviation < relative
+
+
+# Weights under other names
+
+
+def smdm(folder: str, context: int | None = None) -> Transformer:
+    """A network from SMDM's names; rows of the fused matrix are q, k, v of one head after another."""
+    about, theirs = settings(f"{folder}/settings"), recorded(f"{folder}/weights")
+    heads, width = about["n_head"], about["head_size"]
+    assert about["n_query_groups"] == heads
+    ours = {
+        "model.embed_tokens.weight": theirs["transformer.wte.weight"],
+        "model.norm.weight": theirs["transformer.ln_f.weight"],
+        "lm_head.weight": theirs["lm_head.weight"],
+    }
+    for i in range(about["n_layer"]):
+        old, new = f"transformer.h.{i}", f"model.layers.{i}"
+        fused = theirs[f"{old}.attn.attn.weight"].view(heads, 3, width, -1)
+        for j, part in enumerate("qkv"):
+            ours[f"{new}.self_attn.{part}_proj.weight"] = fused[:, j].flatten(0, 1)
+        for a, b in (
+            ("attn.proj", "self_attn.o_proj"),
+            ("norm_1", "input_layernorm"),
+            ("norm_2", "post_attention_layernorm"),
+            ("mlp.swiglu.w1", "mlp.gate_proj"),
+            ("mlp.swiglu.w2", "mlp.up_proj"),
+            ("mlp.swiglu.w3", "mlp.down_proj"),
+        ):
+            ours[f"{new}.{b}.weight"] = theirs[f"{old}.{a}.weight"]
+    shape = Architecture(
+        layers=about["n_layer"],
+        width=about["n_embd"],
+        heads=heads,
+        kv_heads=heads,
+        head_width=width,
+        ffn=about["intermediate_size"],
+        context=context or about["block_size"],
+        norm_eps=about["norm_eps"],
+        rope_base=about["rope_base"],
+        rope_bf16=True,
+        rows=about["embedding_rows"],
+        predicted=about["padded_vocab_size"],
+    )
+    return filled(shape, ours)
+
+
+def llada(name: str) -> Transformer:
+    """A network from LLaDA's names, such as `llada_model/gqa`."""
+    prefix = f"{name}_" if name[-3:] in ("mha", "gqa") else f"{name}/"
+    about, theirs = settings(f"{prefix}config"), recorded(f"{prefix}model")
+    ours = {
+        "model.embed_tokens.weight": theirs["model.transformer.wte.weight"],
+        "model.norm.weight": theirs["model.transformer.ln_f.weight"],
+        "lm_head.weight": theirs["model.transformer.ff_out.weight"],
+    }
+    for i in range(about["n_layers"]):
+        for a, b in (
+            ("q_proj", "self_attn.q_proj"),
+            ("k_proj", "self_attn.k_proj"),
+            ("v_proj", "self_attn.v_proj"),
+            ("attn_out", "self_attn.o_proj"),
+            ("attn_norm", "input_layernorm"),
+            ("ff_norm", "post_attention_layernorm"),
+            ("ff_proj", "mlp.gate_proj"),
+            ("up_proj", "mlp.up_proj"),
+            ("ff_out", "mlp.down_proj"),
+        ):
+            ours[f"model.layers.{i}.{b}.weight"] = theirs[f"model.transformer.blocks.{i}.{a}.weight"]
+    shape = Architecture(
+        layers=about["n_layers"],
+        width=about["d_model"],
+        heads=about["n_heads"],
+        kv_heads=about["n_kv_heads"],
+        head_width=about["d_model"] // about["n_heads"],
+        ffn=about["mlp_hidden_size"],
+        context=about["max_sequence_length"],
+        norm_eps=about["rms_norm_eps"],
+        rope_base=about["rope_theta"],
+        rows=about["embedding_size"],
+        predicted=about["embedding_size"],
+    )
+    return filled(shape, ours)
+
+
+def filled(shape: Architecture, weights: dict[str, Tensor]) -> Transformer:
+    """A network with these weights, every one of them."""
+    model = Transformer(shape)
+    model.load_state_dict(weights)
+    return model.eval()
+
+
+def over(model: Transformer, mask: int) -> Masked:
+    """The family over a network's ids."""
+    return Masked().over(Vocabulary(size=model.architecture.rows, mask=mask))
+
+
+# SMDM: network and training loss
+
+
+def test_smdm_logits() -> None:
+    io, model = recorded("smdm_mdm/io"), smdm("smdm_mdm")
+    close("smdm_mdm logits", model(io["ids"]), io["logits"], relative=2e-5)
+    close("smdm_mdm logits of the first 7", model(io["ids"][:, :7]), io["logits_first7"], relative=2e-5)
+    ask = torch.rand(io["ids"].shape, generator=torch.Generator().manual_seed(0)) < 0.3
+    close("smdm_mdm logits where asked", model(io["ids"], ask=ask), io["logits"][ask], relative=2e-5)
+
+
+def test_smdm_training_loss() -> None:
+    io, model = recorded("smdm_mdm/io"), smdm("smdm_mdm")
+    about = settings("smdm_mdm/settings")
+    family = Masked(eps=about["eps_train"]).over(Vocabulary(size=129, mask=about["mask_id"]))
+    batch = Batch(io["loss_x0"], torch.ones_like(io["loss_x0"], dtype=torch.bool))
+    hidden, weight = family.masks(batch.scored, io["loss_t"], io["loss_u"])
+    assert torch.equal(hidden, io["loss_mask"])
+    close("smdm_mdm 1/p", weight, 1 / io["loss_p_mask"], relative=1e-6)
+    noisy = family.present(batch, hidden, weight)
+    assert torch.equal(noisy.tokens, io["loss_noisy"])
+    logits = model(noisy.tokens, ask=noisy.ask, **noisy.reading())
+    close("smdm_mdm logits of the loss", logits, io["loss_logits"][hidden], relative=2e-5)
+    close("smdm_mdm cross-entropy", cross_entropy(model, noisy), io["loss_ce_masked"], relative=1e-5)
+    value = family.token_loss(model, noisy).sum() / batch.scored.sum()
+    close("smdm_mdm loss", value, io["loss_value"], relative=1e-5)
+
+
+def test_smdm_causal_logits_and_loss() -> None:
+    io, model = recorded("smdm_arm/io"), smdm("smdm_arm")
+    text = io["seq"]
+    close("smdm_arm logits", model(text[:, :-1], attention=CAUSAL), io["logits"], relative=2e-5)
+    nll = model.nll(text[:, :-1], text[:, 1:].flatten(), ask=torch.ones(3, 24, dtype=torch.bool), attention=CAUSAL)
+    close("smdm_arm nats of each token", nll.view(3, 24), io["per_token_nll"], relative=1e-5)
+    # their text has no token in front: ours with its first token as the one that starts a text
+    for row in range(3):
+        family = Autoregressive().over(Vocabulary(size=128, end=int(text[row, 0])))
+        batch = Batch(text[row : row + 1, 1:], torch.ones(1, 24, dtype=torch.bool))
+        bound = family.bound(model, batch)
+        close("smdm_arm nats of a row", bound.float(), io["per_token_nll"][row].sum()[None], relative=1e-5)
+        (found,) = score(model, family, [Text(text[row, 1:].tolist())])
+        assert found.nats == pytest.approx(float(bound), rel=1e-6)
+    close("smdm_arm loss", nll.mean(), io["loss_value"], relative=1e-5)
+
+
+def test_smdm_key_value_cache() -> None:
+    io, model = recorded("smdm_arm/io"), smdm("smdm_arm")
+    row, cache = io["seq"][:1, :-1], Cache(2, 24)
+    parts = [model(row[:, :5], attention=CAUSAL, cache=cache)]
+    parts += [model(row[:, i : i + 1], attention=CAUSAL, cache=cache) for i in range(5, 24)]
+    close("smdm_arm logits through the cache", torch.cat(parts, 1), io["logits_kv_row0"], relative=2e-5)
+
+
+# SMDM: likelihood
+
+
+@pytest.mark.parametrize("case", cases("smdm_eval/settings"), ids=lambda c: f"case{c['case']}")
+def test_smdm_likelihoods(case: dict[str, Any]) -> None:
+    io, model = recorded("smdm_eval/io"), smdm("smdm_eval")
+    name, family = f"case{case['case']}", over(model, 128)
+    prefix, target = io[f"{name}.prefix"], io[f"{name}.target"]
+    found = replayed(model, family, prefix, target, io[f"{name}.mc_u0"], io[f"{name}.mc_u"], case["cfg"])
+    close(f"smdm_eval {name} Monte Carlo, w={case['cfg']}", found, io[f"{name}.mc_nll"], relative=1e-5)
+    text = Text(target.tolist(), prefix.tolist())
+    (chained,) = score(model, family, [text], estimator="chain", guidance=case["cfg"])
+    close(f"smdm_eval {name} chain rule", torch.tensor(chained.nats), io[f"{name}.chain_nll"], relative=1e-5)
+    greedy = io[f"{name}.greedy_tokens"]
+    if len(greedy):
+        last = list(written(Confidence(pen=GREEDY), model, family, [prefix.tolist()], len(target), case["cfg"]))[-1]
+        assert torch.equal(last.tokens[0, len(prefix) :], greedy)
+
+
+def test_smdm_likelihood_with_a_row_filled_with_masks() -> None:
+    io, about = recorded("smdm_eval/io"), settings("smdm_eval/settings")["padded_case"]
+    model = smdm("smdm_eval", context=about["block_size"])
+    prefix, target = io["padded.prefix"], io["padded.target"]
+    found = replayed(
+        model,
+        over(model, 128),
+        prefix,
+        target,
+        io["padded.mc_u0"],
+        io["padded.mc_u"],
+        about["cfg"],
+        behind=about["padded_length"] - len(prefix) - len(target),
+    )
+    close("smdm_eval padded to 2048", found, io["padded.mc_nll"], relative=1e-5)
+
+
+def replayed(
+    model: Transformer,
+    family: Masked,
+    prefix: Tensor,
+    target: Tensor,
+    offset: Tensor,
+    uniform: Tensor,
+    guidance: float,
+    behind: int = 0,
+) -> Tensor:
+    """The Monte Carlo nats from recorded offsets [batches] and uniforms [batches, batch, length]."""
+    batches, rows, length = uniform.shape
+    masks = torch.full((behind,), family.mask)
+    tokens = torch.cat([prefix, target, masks]).expand(rows, -1)
+    at = torch.arange(length + behind)
+    scored = ((at >= len(prefix)) & (at < length)).expand(rows, -1)
+    prompt = (at < len(prefix)).expand(rows, -1)
+    independent = family.independent()
+    values = []
+    for i in range(batches):
+        levels = (offset[i] + torch.arange(rows) / rows) % 1
+        drawn = torch.cat([uniform[i], torch.ones(rows, behind)], 1)
+        hidden, weight = independent.masks(scored, levels, drawn)
+        noisy = independent.present(Batch(tokens, scored), hidden, weight)
+        denoiser = guided(model, family, guidance, prompt)
+        values.append(per_row(independent.token_loss(denoiser, noisy), noisy.ask).mean())
+    return torch.stack(values).mean().float()
+
+
+# SMDM: sampling
+
+
+def written(
+    sampler: Sampler,
+    model: Transformer,
+    family: Masked,
+    prompts: Sequence[Sequence[int]],
+    length: int,
+    guidance: float,
+    dice: Dice | None = None,
+) -> list[Step]:
+    """The steps of writing `length` tokens behind each prompt."""
+    canvas = Canvas.of([[*prompt, *[None] * length] for prompt in prompts])
+    denoiser: Denoiser = guided(model, family, guidance, ~canvas.open & canvas.valid)
+    return list(sampler.stream(denoiser, family, canvas, dice or Dice(0, len(prompts))))
+
+
+@pytest.mark.parametrize("case", cases("smdm_sample/settings", alg="greddy", batch=1), ids=lambda c: f"case{c['case']}")
+def test_smdm_greedy_samples(case: dict[str, Any]) -> None:
+    """One row; of several, theirs pools the confidences of the batch, and ours does not."""
+    io, model = recorded("smdm_sample/io"), smdm("smdm_sample")
+    prompt = io[f"case{case['case']}.prompt"]
+    sampler = Confidence(steps=case["steps"], schedule="linear", pen=GREEDY)
+    steps = written(
+        sampler, model, over(model, 128), prompt.tolist(), case["context_length"] - prompt.shape[1], case["cfg_scale"]
+    )
+    assert torch.equal(steps[-1].tokens, io[f"case{case['case']}.tokens"])
+    assert [int(step.changed.sum()) for step in steps] == [n for n in case["commits"] if n]
+    passes = 2 if case["cfg_scale"] else 1
+    assert int(steps[-1].evaluations[0]) == passes * sum(n > 0 for n in case["commits"])
+
+
+# LLaDA
+
+
+@pytest.mark.parametrize("heads", ["mha", "gqa"])
+def test_llada_logits(heads: str) -> None:
+    io, model = recorded(f"llada_model/{heads}_io"), llada(f"llada_model/{heads}")
+    close(f"llada_model {heads} logits", model(io["ids"]), io["logits"], relative=2e-5)
+    valid = io["attention_mask"].bool()
+    padded = model(io["ids_padded"], ask=valid, attention=Padded(valid))
+    close(f"llada_model {heads} logits beside padding", padded, io["logits_padded"][valid], relative=2e-5)
+    hidden = model.hidden(io["ids"])
+    close(f"llada_model {heads} hidden states", hidden, io["hidden_states"][-1], relative=2e-5)
+
+
+GENERATED = [
+    (heads, case)
+    for heads in ("mha", "gqa")
+    for case in cases(f"llada_generate/{heads}_settings", remasking="low_confidence")
+]
+KEYS = [f"{heads}-{case['case']}" for heads, case in GENERATED]
+
+
+def llada_sampler(case: dict[str, Any], **options: Any) -> Blockwise:
+    """Low-confidence remasking in blocks, each with its share of the steps."""
+    blocks = case["gen_length"] // case["block_length"]
+    inner = Confidence(steps=case["steps"] // blocks, schedule="even", pen=GREEDY, **options)
+    return Blockwise(inner=inner, size=case["block_length"])
+
+
+@pytest.mark.parametrize(("heads", "case"), GENERATED, ids=KEYS)
+def test_llada_generation(heads: str, case: dict[str, Any]) -> None:
+    io, model = recorded(f"llada_generate/{heads}_io"), llada(f"llada_generate/{heads}")
+    family = over(model, settings(f"llada_generate/{heads}_settings")["mask_id"])
+    prompt = io[f"case{case['case']}.prompt"]
+    steps = written(llada_sampler(case), model, family, prompt.tolist(), case["gen_length"], case["cfg_scale"])
+    assert torch.equal(steps[-1].tokens, io[f"case{case['case']}.tokens"])
+    left = [case["gen_length"], *(int(step.masked.sum()) for step in steps[:-1])]
+    theirs = io[f"case{case['case']}.masked_before_step"][:, 0].tolist()
+    assert left == sorted(set(theirs) - {0}, reverse=True)  # theirs runs on where nothing is left to write
+    assert len(steps) <= case["nfe"]
+
+
+@pytest.mark.parametrize(("heads", "case"), GENERATED, ids=KEYS)
+def test_llada_generation_in_a_batch(heads: str, case: dict[str, Any]) -> None:
+    """Theirs pads in front and ours behind, which a rotation by differences of positions cannot tell."""
+    io, model = recorded(f"llada_generate/{heads}_io"), llada(f"llada_generate/{heads}")
+    family = over(model, settings(f"llada_generate/{heads}_settings")["mask_id"])
+    prompts = left_padded(io)
+    last = written(llada_sampler(case), model, family, prompts, case["gen_length"], case["cfg_scale"])[-1]
+    for row, prompt in enumerate(prompts):
+        whole = len(prompt) + case["gen_length"]
+        assert torch.equal(last.tokens[row, :whole], io[f"case{case['case']}.batch_tokens"][row, -whole:])
+
+
+class Recorded(Dice):
+    """Uniforms that were recorded: one for the choice of positions, then any for what to write there."""
+
+    def __init__(self, uniforms: Sequence[Tensor]) -> None:
+        self.left = [u for recorded in uniforms for u in (recorded, torch.zeros_like(recorded))]
+
+    def uniforms(self, valid: Tensor) -> Tensor:
+        return self.left.pop(0)
+
+
+@pytest.mark.parametrize("heads", ["mha", "gqa"])
+def test_llada_random_remasking(heads: str) -> None:
+    io, model = recorded(f"llada_generate/{heads}_io"), llada(f"llada_generate/{heads}")
+    about = settings(f"llada_generate/{heads}_settings")
+    (case,) = (case for case in about["cases"] if case["remasking"] == "random")
+    prompts, size = left_padded(io), io["random.u"].shape[2]
+    ours = torch.zeros_like(io["random.u"], dtype=torch.float64)
+    for row, prompt in enumerate(prompts):
+        whole = len(prompt) + case["gen_length"]
+        ours[:, row, :whole] = io["random.u"][:, row, size - whole :].double()
+    sampler = llada_sampler(case, rule="random")
+    length = max(map(len, prompts)) + case["gen_length"]
+    dice = Recorded(list(ours[:, :, :length]))
+    last = written(sampler, model, over(model, about["mask_id"]), prompts, case["gen_length"], 0.0, dice)[-1]
+    for row, prompt in enumerate(prompts):
+        whole = len(prompt) + case["gen_length"]
+        assert torch.equal(last.tokens[row, :whole], io["random.tokens"][row, -whole:])
+
+
+def left_padded(io: dict[str, Tensor]) -> list[list[int]]:
+    """The prompts of a batch that is padded in front."""
+    rows = zip(io["batch_prompt"], io["batch_attention_mask"].bool(), strict=True)
+    return [row[valid].tolist() for row, valid in rows]
+
+
+@pytest.mark.parametrize("case", cases("llada_likelihood/settings"), ids=lambda c: f"case{c['case']}")
+def test_llada_likelihoods(case: dict[str, Any]) -> None:
+    io, model = recorded("llada_likelihood/io"), llada("llada_likelihood")
+    name, family = f"case{case['case']}", over(model, settings("llada_likelihood/settings")["mask_id"])
+    prompt, answer = io[f"{name}.prompt"], io[f"{name}.answer"]
+    values = []
+    for hidden, p in zip(io[f"{name}.mask"], io[f"{name}.p_mask"], strict=True):
+        tokens = torch.cat([prompt, answer]).expand(len(hidden), -1)
+        given = (torch.arange(tokens.shape[1]) < len(prompt)).expand_as(tokens)
+        noisy = family.present(Batch(tokens, ~given), hidden, 1 / p)
+        denoiser = guided(model, family, case["cfg_scale"], given)
+        values.append(-per_row(family.token_loss(denoiser, noisy), noisy.ask).mean())
+        counts = hidden.sum(1)
+        torch.testing.assert_close(counts / len(answer), p)  # the weight L/k of the exact-count form
+    close(f"llada_likelihood {name}", torch.stack(values).mean(), io[f"{name}.log_likelihood"], relative=1e-5)
+    if len(answer) == 1:
+        text = Text(answer.tolist(), prompt.tolist())
+        (found,) = score(model, family, [text], guidance=case["cfg_scale"])
+        assert (found.kind, found.nats) == ("exact", pytest.approx(-case["log_likelihood"], rel=1e-5))
+
+
+# MDLM
+
+
+class Replay:
+    """A denoiser that was recorded."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+    def __call__(self, tokens: Tensor, *, ask: Tensor | None = None, **reading: Any) -> Tensor:
+        return self.logits if ask is None else self.logits[ask]
+
+
+def test_mdlm_losses() -> None:
+    """Theirs weighs by 1/t and masks with probability (1 - eps) t; ours by one over that probability."""
+    io = recorded("losses_mdlm/io")
+    p, hidden = 1 - io["alpha"], io["xt"] == 128
+    denoiser = Replay(io["logits"][..., :128])  # the mask is never predicted
+    batch = Batch(io["x0"], torch.ones_like(hidden))
+    vocabulary = Vocabulary(size=129, mask=128)
+    for family, name, scale in (
+        (Masked(objective="low_variance", eps=0.0), "low_var", 1.0),
+        (Masked(objective="bound", eps=0.0), "nelbo", -float(io["dalpha"])),
+    ):
+        family = family.over(vocabulary)
+        masks, weight = family.masks(batch.scored, p, io["u_mask"])
+        assert torch.equal(masks, hidden)
+        noisy = family.present(batch, masks, weight)
+        found = torch.zeros(hidden.shape).masked_scatter(hidden, scale * family.token_loss(denoiser, noisy))
+        close(f"losses_mdlm {name}", found, io[f"{name}_per_token"], relative=1e-5)
+        if name == "nelbo":
+            valid = io["valid"].bool()
+            close("losses_mdlm loss", found[valid].sum() / valid.sum(), io["loss"], relative=1e-5)
+
+
+def test_mdlm_levels_are_stratified_alike() -> None:
+    """Independent offsets in each stratum there, one offset here: both put one level in each."""
+    io = recorded("losses_mdlm/io")
+    theirs = ((io["t"] - 1e-3) / (1 - 1e-3) * 4).floor().long().sort().values
+    ours = Batch(io["x0"], io["x0"] >= 0).levels(torch.Generator().manual_seed(0))
+    assert torch.equal(theirs, torch.arange(4))
+    assert torch.equal((ours * 4).floor().long().sort().values, torch.arange(4))
+
+
+def test_rounding_of_the_rotary_tables_shows() -> None:
+    """The switch is needed: without it the logits are off by far more than is allowed."""
+    io, model = recorded("smdm_mdm/io"), smdm("smdm_mdm")
+    other = filled(Architecture(**{**vars(model.architecture), "rope_bf16": False}), model.state_dict())
+    assert float((other(io["ids"]) - io["logits"]).abs().max()) > 1e-2
