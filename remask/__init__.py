@@ -27,7 +27,6 @@ _HOME = {
     "sample": "remask.api",
     "score": "remask.api",
     "stream": "remask.api",
-    "train": "remask.train.run",
 }
 __all__ = [
     "Checkpoint",
@@ -43,6 +42,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "train":  # a folder that can be called
+        import remask.train as folder
+
+        return folder
     if name not in _HOME:
         raise AttributeError(f"module 'remask' has no attribute {name!r}")
     import importlib
@@ -51,4 +54,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted({*globals(), *__all__})

@@ -92,7 +92,7 @@ def run(name: str, arguments: list[str]) -> None:
     function: Callable[..., Any] = getattr(importlib.import_module(module), function_name)
     parser = _parser(name, verb, function)
     _check_names(arguments)
-    options = parser.instantiate_classes(parser.parse_args(_flags(function, arguments)))
+    options = parser.instantiate(parser.parse_args(_flags(function, arguments)))
     given = {k: v for k, v in vars(options).items() if k != "config"}
     function(**given)
 
@@ -100,7 +100,8 @@ def run(name: str, arguments: list[str]) -> None:
 def _parser(name: str, verb: Verb, function: Callable[..., Any]) -> Any:
     from jsonargparse import ArgumentParser
 
-    parser = ArgumentParser(prog=f"remask {name}", description=verb.says[:1].upper() + verb.says[1:] + ".")
+    usage = " ".join([f"remask {name}", *map(str.upper, verb.positional), "[options]"])
+    parser = ArgumentParser(prog=f"remask {name}", usage=usage, description=verb.says[:1].upper() + verb.says[1:] + ".")
     parser.add_argument("--config", action="config", help="A YAML recipe; options after it overrule it.")
     for positional in verb.positional:
         parser.add_argument(positional, type=str)
@@ -123,7 +124,7 @@ def _flags(function: Callable[..., Any], arguments: list[str]) -> list[str]:
 
 def _check_names(arguments: list[str]) -> None:
     """An unknown family is answered with the known ones, and no module is imported for one that a recipe names."""
-    for option, value in zip(arguments, [*arguments[1:], ""], strict=True):
+    for option, value in zip(arguments, [*arguments, ""][1:], strict=True):
         option, _, given = option.partition("=")
         if option in ("--family", "--family.class_path"):
             _check_family(given or value)

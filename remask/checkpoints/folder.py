@@ -120,7 +120,7 @@ def load(source: str | Path, *, device: str = "cpu", dtype: torch.dtype | None =
         family = build(config["family"])
         with torch.device("meta"):
             model = Transformer(architecture)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (RemaskError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise RemaskError(f"{folder / 'config.json'} is damaged: {error}") from None
     tokenizer = Tokenizer.load(folder / "tokenizer.json")
     vocabulary = tokenizer.vocabulary
