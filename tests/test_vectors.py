@@ -268,7 +268,7 @@ def replayed(
     at = torch.arange(length + behind)
     scored = ((at >= len(prefix)) & (at < length)).expand(rows, -1)
     prompt = (at < len(prefix)).expand(rows, -1)
-    independent = family.independent()
+    independent = Masked(eps=0.0).over(family.vocabulary)  # p = t, without the eps of training
     values = []
     for i in range(batches):
         levels = (offset[i] + torch.arange(rows) / rows) % 1
@@ -373,7 +373,7 @@ class Recorded(Dice):
     def __init__(self, uniforms: Sequence[Tensor]) -> None:
         self.left = [u for recorded in uniforms for u in (recorded, torch.zeros_like(recorded))]
 
-    def uniforms(self, valid: Tensor) -> Tensor:
+    def uniforms(self, valid: Tensor, rows: Tensor) -> Tensor:
         return self.left.pop(0)
 
 
