@@ -11,12 +11,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+from hypothesis import HealthCheck, settings
 from torch import Tensor
 
 from remask.families.base import Denoiser, Vocabulary
 from remask.model.attention import FULL, Attention
 from remask.model.sizes import Architecture
 from remask.model.transformer import Transformer
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""For laws, on a machine that is busy with something else."""
 
 State = tuple[int | None, ...]
 """What stands at each position; None is a mask."""

@@ -32,6 +32,6 @@ class Ancestral(Sampler):
             if not bool(writing.todo.any()):
                 return
             now, then = writing.family.alpha(t), writing.family.alpha(s)
-            chosen = writing.todo & (writing.uniforms() < (then - now) / (1 - now))
+            chosen = writing.todo & (writing.uniforms(writing.todo) < (then - now) / (1 - now))
             if bool(chosen.any()):
                 yield writing.write(self.pen, chosen, writing.predict(chosen))

@@ -179,9 +179,9 @@ class Writing:
         """(B, L) bool: masked positions that may be written now."""
         return self.masked if self.focus is None else self.masked & self.focus
 
-    def uniforms(self) -> Tensor:
-        """(B, L) fresh float64 uniforms for the rows that have something to write."""
-        return self.dice.uniforms(self.canvas.valid, self.todo.any(1))
+    def uniforms(self, where: Tensor) -> Tensor:
+        """(B, L) fresh float64 uniforms for the rows with a position in `where`, (B, L) bool."""
+        return self.dice.uniforms(self.canvas.valid, where.any(1))
 
     def predict(self, ask: Tensor) -> Tensor:
         """(B, L) bool -> (N, V) float32 logits at those positions; the mask itself is impossible.
@@ -215,8 +215,7 @@ class Writing:
         row, column = chosen.nonzero().unbind(1)
         where = row, column
         log_probs = pen.log_probs(logits)
-        uniforms = self.dice.uniforms(self.canvas.valid, chosen.any(1))
-        written = pen.write(log_probs, where, uniforms[where])
+        written = pen.write(log_probs, where, self.uniforms(chosen)[where])
         log_prob = log_probs.gather(-1, written[:, None])[:, 0]
         self.tokens[where] = written
         self.confidence[where] = log_prob.exp().float()

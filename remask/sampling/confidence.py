@@ -55,7 +55,7 @@ class Confidence(Sampler):
             if not bool(asked.any()):
                 continue
             if self.rule in ("random", "left"):  # needs no prediction: ask only what is written
-                scores = writing.uniforms() if self.rule == "random" else -todo.cumsum(1).double()
+                scores = writing.uniforms(asked) if self.rule == "random" else -todo.cumsum(1).double()
                 chosen = largest(scores, asked, count)
                 yield writing.write(self.pen, chosen, writing.predict(chosen))
                 continue

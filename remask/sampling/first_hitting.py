@@ -28,5 +28,5 @@ class FirstHitting(Sampler):
     def fill(self, writing: Writing) -> Iterator[Step]:
         while bool((todo := writing.todo).any()):
             count = torch.full(todo.shape[:1], self.at_once, device=todo.device)
-            chosen = largest(writing.uniforms(), todo, count)
+            chosen = largest(writing.uniforms(todo), todo, count)
             yield writing.write(self.pen, chosen, writing.predict(chosen))

@@ -17,7 +17,6 @@ from remask import machine
 from remask.data.batches import Batches
 from remask.errors import RemaskError
 from remask.families import Family, describe
-from remask.model.sizes import Architecture
 from remask.model.transformer import Transformer
 from remask.terminal import say
 from remask.train.optim import Budget
@@ -35,23 +34,28 @@ def process_rank(devices: int) -> int:
     return int(os.environ.get("SLURM_PROCID", "0"))
 
 
-def check(
-    shape: Architecture, length: int, batch: int, world: int, accumulate: int, validation_rows: int, log_every: int
-) -> None:
-    """Raises for sizes that do not fit together."""
-    if length > shape.context:
+def check(options: dict[str, Any], world: int) -> None:
+    """Raises for numbers that are out of range, or do not fit together."""
+    least = dict.fromkeys(("length", "batch", "accumulate", "log_every", "devices", "nodes"), 1)
+    least |= dict.fromkeys(("save_every", "validate_every"), 1) | {"validation_rows": 0}
+    for name, value in least.items():
+        if options[name] is not None and options[name] < value:
+            raise RemaskError(f"{name} is {options[name]}; it must be at least {value}")
+    if not 0 <= options["ema"] < 1:
+        raise RemaskError(f"ema is {options['ema']}; it must be at least 0 and below 1")
+    context = options["architecture"].context
+    if context is not None and options["length"] > context:
+        raise RemaskError(f"length {options['length']} is beyond the context {context} of the model")
+    shares = world * options["accumulate"]
+    if options["batch"] % shares:
         raise RemaskError(
-            f"length {length} is beyond the context {shape.context} of the model; see --architecture.context"
+            f"batch {options['batch']} does not divide over {world} processes x {options['accumulate']} micro-batches"
         )
-    for name, value in (
-        ("accumulate", accumulate),
-        ("log_every", log_every),
-        ("validation_rows + 1", validation_rows + 1),
-    ):
-        if value < 1:
-            raise RemaskError(f"{name} is {value}; it must be at least 1")
-    if batch < 1 or batch % (world * accumulate):
-        raise RemaskError(f"batch {batch} does not divide over {world} processes x {accumulate} micro-batches")
+    if world != options["devices"] * options["nodes"]:
+        raise RemaskError(
+            f"{world} processes were started, and --devices {options['devices']} x --nodes {options['nodes']} "
+            "says otherwise: give them the same number"
+        )
 
 
 def resolve(

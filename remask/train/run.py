@@ -5,6 +5,7 @@
 Rerunning the command resumes; on the CPU the weights come out as if it had never stopped.
 """
 
+import itertools
 import os
 import signal
 from collections.abc import Iterator
@@ -86,6 +87,8 @@ def train(
         The published folder `out/latest`.
     """
     options = {k: v for k, v in locals().items() if k != "out"}
+    world, rank = int(os.environ.get("WORLD_SIZE", devices * nodes)), process_rank(devices)
+    check(options, world)
     prepared = open_tokens(data)
     tokenizer = prepared.tokenizer
     family = family.over(tokenizer.vocabulary)
@@ -95,17 +98,6 @@ def train(
         predicted=tokenizer.vocabulary.predicted,
         context=architecture.context or length,
     )
-    if not 0 <= ema < 1:
-        raise RemaskError(f"ema is {ema}; it must be at least 0 and below 1")
-    if min(devices, nodes) < 1:
-        raise RemaskError(f"devices is {devices} and nodes is {nodes}; both must be at least 1")
-    world, rank = int(os.environ.get("WORLD_SIZE", devices * nodes)), process_rank(devices)
-    if world != devices * nodes:
-        raise RemaskError(
-            f"{world} processes were started, and --devices {devices} x --nodes {nodes} is {devices * nodes}: "
-            "give them the same number"
-        )
-    check(shape, length, batch, world, accumulate, validation_rows, log_every)
     rows = Rows(prepared.train, length)
     validation = Rows(prepared.valid, length) if validation_rows and len(prepared.valid) >= length else None
     if validation is None and validation_rows:
@@ -203,15 +195,26 @@ def _fit(
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-        # the loader only counts: what a step reads is a function of its number
-        counter = range(done * options["accumulate"], steps * options["accumulate"])
         if trainer.world_size != options["devices"] * options["nodes"]:
             raise RemaskError(f"{trainer.world_size} processes were started, not devices x nodes")
         with _signals(keeper):
-            trainer.fit(module, counter, ckpt_path=resume, weights_only=True)
+            trainer.fit(module, Counting(done * options["accumulate"]), ckpt_path=resume, weights_only=True)
     if keeper.asked_to_stop and trainer.global_step < steps:
         raise Interrupted(f"stopped at step {trainer.global_step:,} of {steps:,}, saved; the same command goes on")
     return out / "latest"
+
+
+class Counting:
+    """The loader: it only counts micro-batches, from the one to go on with; what each reads is a function of it.
+
+    Without a length, since Lightning would take that for the end of an epoch and begin anew.
+    """
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count(self.start)
 
 
 @contextmanager

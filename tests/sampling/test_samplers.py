@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import CausalTable, Counting, Table, random_joint, rng, tiny
+from tables import UNHURRIED, CausalTable, Counting, Table, random_joint, rng, tiny
 from torch import Tensor
 
 from remask.errors import RemaskError
@@ -141,6 +141,7 @@ def test_linear_schedule_is_that_of_smdm(masks: int, steps: int, counts: list[in
     assert written(Confidence(steps=steps, schedule="linear", rule="left"), masks) == [n for n in found if n]
 
 
+@UNHURRIED
 @given(masks=st.integers(0, 60), steps=st.integers(1, 80), schedule=st.sampled_from(get_args(Schedule)))
 def test_a_schedule_writes_everything_and_never_too_much(masks: int, steps: int, schedule: Schedule) -> None:
     sampler = Confidence(steps=steps, schedule=schedule)
@@ -189,6 +190,7 @@ def test_one_token_at_a_time_is_the_most_certain_one() -> None:
             before = step.tokens
 
 
+@UNHURRIED
 @given(
     scores=st.lists(st.sampled_from([0.0, 0.5, 0.5, 1.0, -1.0]), min_size=1, max_size=8),
     count=st.integers(0, 9),
@@ -448,9 +450,10 @@ def test_steps_keep_their_own_state(name: str, model: Transformer) -> None:
 
 # The pen
 
-LOGITS = st.lists(st.floats(-8, 8, width=32), min_size=2, max_size=9)
+LOGITS = st.lists(st.floats(-8, 8, width=32, allow_subnormal=False), min_size=2, max_size=9)
 
 
+@UNHURRIED
 @given(logits=LOGITS, temperature=st.floats(0.05, 5), top_p=st.floats(0.01, 1), top_k=st.integers(0, 12))
 def test_a_pen_keeps_a_distribution_over_the_most_probable(
     logits: list[float], temperature: float, top_p: float, top_k: int
@@ -469,6 +472,7 @@ def test_a_pen_keeps_a_distribution_over_the_most_probable(
     assert float(ratio.abs().max()) < 1e-6  # what is kept keeps its odds
 
 
+@UNHURRIED
 @given(logits=LOGITS, top_p=st.floats(0.01, 1, exclude_max=True))
 def test_top_p_keeps_the_fewest_that_reach_it(logits: list[float], top_p: float) -> None:
     p = torch.tensor([logits], dtype=torch.float64).softmax(-1)[0]
@@ -477,12 +481,14 @@ def test_top_p_keeps_the_fewest_that_reach_it(logits: list[float], top_p: float)
     assert float(p[kept].sum() - p[kept].min()) < top_p + 1e-9
 
 
+@UNHURRIED
 @given(logits=st.lists(st.integers(-20, 20), min_size=2, max_size=9, unique=True), top_k=st.integers(0, 12))
 def test_top_k_keeps_k(logits: list[int], top_k: int) -> None:
     kept = Pen(top_k=top_k).log_probs(torch.tensor([logits]).float()) > -torch.inf
     assert int(kept.sum()) == (min(top_k, len(logits)) if top_k else len(logits))
 
 
+@UNHURRIED
 @given(logits=LOGITS)
 def test_temperature_zero_writes_the_most_probable(logits: list[float]) -> None:
     pen = Pen(temperature=0)
@@ -493,6 +499,7 @@ def test_temperature_zero_writes_the_most_probable(logits: list[float]) -> None:
     assert int(pen.write(log_probs, nowhere, torch.tensor([0.999], dtype=torch.float64))) == best
 
 
+@UNHURRIED
 @given(
     logits=LOGITS,
     dead=st.sets(st.integers(0, 8), max_size=8),

@@ -378,7 +378,7 @@ def test_one_process_at_a_time(fit: Fit, corpus: Path, tmp_path: Path) -> None:
     [
         ({"length": 65, "architecture": Overrides(layers=1, context=64)}, "length 65 is beyond the context 64"),
         ({"batch": 9, "accumulate": 2}, "batch 9 does not divide over 1 processes x 2 micro-batches"),
-        ({"batch": 0}, "batch 0"),
+        ({"batch": 0}, "batch is 0"),
         ({"accumulate": 0}, "accumulate is 0"),
         ({"length": 0}, "length( of|\\.? is) 0"),
         ({"length": 10**6, "architecture": Overrides(context=10**6)}, "row length of 1000000 is longer than the 25"),
