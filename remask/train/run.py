@@ -140,7 +140,8 @@ def _fit(
     for name in ("lightning.pytorch", "lightning.fabric"):  # which set their own level when imported
         logging.getLogger(name).setLevel(logging.ERROR)
 
-    from remask.train.callbacks import AtomicIO, Average, Keeper, Log, newest_whole, step_of
+    from remask.train.callbacks import AtomicIO, Average, Keeper, newest_whole, step_of
+    from remask.train.log import Log
     from remask.train.module import Module
 
     steps = plan["steps"]
@@ -160,17 +161,6 @@ def _fit(
         "flops_6n": steps * plan["flops_6n"],
         "options": plain({k: v for k, v in options.items() if k != "data"}),
     }
-    keeper = Keeper(
-        out,
-        validation,
-        tokenizer,
-        about,
-        options["save_every"] or part,
-        options["validate_every"] or part,
-        options["validation_rows"],
-        min(32, batches.batch),
-        average,
-    )
     say(
         f"{type(family).__name__} {options['model']}: {denoiser.architecture.non_embedding:,} parameters "
         f"({denoiser.architecture.parameters:,} with embeddings), {steps:,} steps of {plan['tokens']:,} tokens, "
@@ -178,7 +168,19 @@ def _fit(
         + (f", resumed at step {done:,}" if done else "")
     )
     with progress("training", steps, "steps", done) as tick:
-        log = Log(out, tick, keeper, options["log_every"], plan)
+        log = Log(out, tick, options["log_every"], plan)
+        keeper = Keeper(
+            out,
+            validation,
+            tokenizer,
+            about,
+            options["save_every"] or part,
+            options["validate_every"] or part,
+            options["validation_rows"],
+            min(32, batches.batch),
+            average,
+            log,
+        )
         trainer = lightning.Trainer(
             accelerator="gpu" if device.type == "cuda" else "cpu",
             devices=options["devices"],
@@ -186,7 +188,7 @@ def _fit(
             precision="bf16-mixed" if plan["bf16"] else "32-true",
             max_steps=steps,
             accumulate_grad_batches=options["accumulate"],
-            callbacks=[c for c in (average, keeper, log) if c],
+            callbacks=[c for c in (average, log, keeper) if c],
             logger=TensorBoardLogger(out, name="", version="tensorboard"),
             plugins=[AtomicIO()],
             default_root_dir=out,
