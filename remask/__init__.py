@@ -13,17 +13,17 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from remask.api import Sample, sample, score, stream
-    from remask.checkpoints.folder import Checkpoint, load
+    from remask.checkpoints.checkpoint import Checkpoint, load
     from remask.errors import RemaskError
     from remask.likelihood import Estimate
     from remask.train.run import train
 
 _HOME = {
-    "Checkpoint": "remask.checkpoints.folder",
+    "Checkpoint": "remask.checkpoints.checkpoint",
     "Estimate": "remask.likelihood",
     "RemaskError": "remask.errors",
     "Sample": "remask.api",
-    "load": "remask.checkpoints.folder",
+    "load": "remask.checkpoints.checkpoint",
     "sample": "remask.api",
     "score": "remask.api",
     "stream": "remask.api",

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from remask.checkpoints.folder import Checkpoint
+from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError, unknown
 from remask.likelihood import Estimate, Estimator, Text
 from remask.likelihood import score as score_texts

@@ -9,11 +9,12 @@ import math
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from json import dumps
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Optional
 
+from remask.checkpoints.hints import Hints
 from remask.errors import Interrupted, RemaskError, unknown
 
 
@@ -34,7 +35,8 @@ VERBS = {
     "train": Verb("remask.train.run:train", (), "pre-train a model; rerunning the command resumes", heavy=True),
     "sample": Verb("remask.cli:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.cli:score", ("run",), "likelihood of a text: exact, or a bound with its error"),
-    "info": Verb("remask.cli:info", ("source",), "what a checkpoint holds"),
+    "convert": Verb("remask.cli:convert", ("source", "destination"), "other people's weights in, and ours out"),
+    "info": Verb("remask.cli:info", ("source",), "what a checkpoint of any form holds"),
 }
 
 
@@ -94,18 +96,26 @@ def run(name: str, arguments: list[str]) -> None:
     _check_names(arguments)
     options = parser.instantiate(parser.parse_args(_flags(function, arguments)))
     given = {k: v for k, v in vars(options).items() if k != "config"}
+    if "hints" in inspect.signature(function).parameters:
+        given["form"] = given.pop("from")
+        given["hints"] = Hints(**{f.name: given.pop(f.name) for f in fields(Hints)})
     function(**given)
 
 
 def _parser(name: str, verb: Verb, function: Callable[..., Any]) -> Any:
-    from jsonargparse import ArgumentParser
+    from jsonargparse import ArgumentParser, set_parsing_settings
 
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
     usage = " ".join([f"remask {name}", *map(str.upper, verb.positional), "[options]"])
     parser = ArgumentParser(prog=f"remask {name}", usage=usage, description=verb.says[:1].upper() + verb.says[1:] + ".")
     parser.add_argument("--config", action="config", help="A YAML recipe; options after it overrule it.")
     for positional in verb.positional:
         parser.add_argument(positional, type=str)
-    parser.add_function_arguments(function, skip=set(verb.positional), as_positional=False)
+    foreign = {"form", "hints"} & set(inspect.signature(function).parameters)
+    parser.add_function_arguments(function, skip={*verb.positional, *foreign}, as_positional=False)
+    if foreign:
+        parser.add_argument("--from", type=Optional[str], help="smdm, llada, dit or llama; by default recognised.")
+        parser.add_class_arguments(Hints)
     return parser
 
 
@@ -340,16 +350,47 @@ def score(
     print(f"{found.tokens} tokens, {found.bytes} bytes: {found.nats_per_token:.4f} nats per token, {found}")
 
 
-def info(source: str, json: bool = False) -> None:
+def convert(
+    source: str,
+    destination: Path,
+    to: str | None = None,
+    tokenizer: Path | None = None,
+    force: bool = False,
+    form: str | None = None,
+    hints: Hints = Hints(),  # noqa: B008
+) -> None:
+    """Converts a checkpoint, one tensor at a time.
+
+    Args:
+        source: A run directory, a published folder; a file, folder or Hub name in another form.
+        destination: Folder to write.
+        to: llama or llada; by default the form of remask.
+        tokenizer: A tokenizer.json, where there is none beside the weights.
+        force: Replace what stands at the destination.
+    """
+    from remask.checkpoints.convert import convert as function
+
+    folder = function(source, destination, form=form, to=to, tokenizer=tokenizer, hints=hints, force=force, show=True)
+    print(f"written to {folder}" + ("" if to else f"; next: remask sample {folder} --prompt ..."))
+
+
+def info(
+    source: str,
+    json: bool = False,
+    tokenizer: Path | None = None,
+    form: str | None = None,
+    hints: Hints = Hints(),  # noqa: B008
+) -> None:
     """Says what a checkpoint holds.
 
     Args:
-        source: A run directory or a published folder.
+        source: A run directory, a published folder; a file, folder or Hub name in another form.
         json: Print one JSON document on standard output, and nothing else.
+        tokenizer: A tokenizer.json, where there is none beside the weights.
     """
-    from remask.checkpoints.folder import contents
+    from remask.checkpoints.checkpoint import contents
 
-    found = contents(source)
+    found = contents(source, form, tokenizer, hints)
     if json:
         print(document(found))
         return

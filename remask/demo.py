@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from remask.api import Sample, sample, stream
-from remask.checkpoints.folder import Checkpoint, load
+from remask.checkpoints.checkpoint import Checkpoint, load
 from remask.data.batches import Rows, in_order
 from remask.data.tokens import Prepared, prepare
 from remask.errors import RemaskError

@@ -1,6 +1,7 @@
 """One process on a folder at a time."""
 
 import fcntl
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,3 +22,21 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
         except OSError:
             raise RemaskError(f"another process is {doing} in {folder}; choose another --out or wait") from None
         yield
+
+
+class Held(Exception):
+    """Another process holds the folder."""
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Holds a folder that exists, without a file in it. Raises `Held` when another process does."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Held from None
+        yield
+    finally:
+        os.close(handle)

@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("same", derandomize=True)  # the same examples in every run
+settings.load_profile("same")
 
 ROOT = Path(__file__).parents[1]
 if str(ROOT) not in sys.path:  # where the package is not installed

@@ -32,11 +32,13 @@ FILE = "tokenizer.json"
 class Tokenizer:
     """A `tokenizers.Tokenizer` that knows its end and mask tokens and counts bytes."""
 
-    def __init__(self, inner: tokenizers.Tokenizer) -> None:
-        """Takes over `inner`; adds a mask as the last id where the vocabulary has none."""
+    def __init__(self, inner: tokenizers.Tokenizer, vocabulary: Vocabulary | None = None) -> None:
+        """Takes over `inner`. Without a `vocabulary` its special ids are found by name, and a mask is added as the
+        last id where there is none; with one, a model's ids are taken as that says."""
         inner.no_padding()
         inner.no_truncation()
-        if all(inner.token_to_id(name) is None for name in MASKS):
+        self._given = vocabulary
+        if vocabulary is None and all(inner.token_to_id(name) is None for name in MASKS):
             inner.add_special_tokens([AddedToken(MASK, special=True, normalized=False)])
         inner.encode_special_tokens = True  # spelled out in a text, they are text
         self._inner = inner
@@ -72,14 +74,14 @@ class Tokenizer:
         return cls(inner)
 
     @classmethod
-    def load(cls, path: str | Path) -> "Tokenizer":
+    def load(cls, path: str | Path, vocabulary: Vocabulary | None = None) -> "Tokenizer":
         """Reads a `tokenizer.json`, or the one in a folder. RemaskError when missing or damaged."""
         path = Path(path)
         path = path / FILE if path.is_dir() else path
         if not path.is_file():
             raise RemaskError(f"no tokenizer at {str(path)!r}. Accepted: bpe, bytes, or a {FILE} file")
         try:
-            return cls(tokenizers.Tokenizer.from_file(str(path)))
+            return cls(tokenizers.Tokenizer.from_file(str(path)), vocabulary)
         except Exception as error:  # the library raises bare Exception
             raise RemaskError(f"{path} is not a tokenizer: {error}") from None
 
@@ -106,8 +108,27 @@ class Tokenizer:
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """Number of ids, the mask's and the end's; `end` is None where no known name is found."""
-        size = max(self._inner.get_vocab().values()) + 1
-        return Vocabulary(size, mask=self._first_of(MASKS), end=self._first_of(ENDS))
+        return self._given or Vocabulary(self.size, mask=self._first_of(MASKS), end=self._first_of(ENDS))
+
+    @cached_property
+    def size(self) -> int:
+        """Number of ids that have a name; a model's vocabulary may be padded beyond it."""
+        return max(self._inner.get_vocab().values(), default=-1) + 1
+
+    @cached_property
+    def opening(self) -> list[int]:
+        """The ids that the published tokenizer itself puts before a text, such as <s>."""
+        whole = self._inner.encode("a", add_special_tokens=True)
+        first = next((i for i, special in enumerate(whole.special_tokens_mask) if not special), 0)
+        return whole.ids[:first]
+
+    def name(self, token: int) -> str | None:
+        """The name of an id; None for one without."""
+        return self._inner.id_to_token(token)
+
+    def id(self, name: str) -> int | None:
+        """The id of a token by name, such as <|eot_id|>; None where there is none."""
+        return self._inner.token_to_id(name)
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without any special token."""
@@ -179,7 +200,7 @@ class Tokenizer:
     @cached_property
     def _lengths(self) -> NDArray[np.uint16]:
         """(size,) bytes of each id of a byte-level vocabulary."""
-        lengths = np.zeros(self.vocabulary.size, np.uint16)
+        lengths = np.zeros(self.size, np.uint16)
         for i in self._inner.get_vocab().values():
             lengths[i] = len(self._bytes_of(i))
         return lengths

@@ -35,9 +35,15 @@ class Autoregressive(Family):
     @property
     def start(self) -> int:
         """The id that stands before a text."""
-        if self.vocabulary.end is None:
-            raise RemaskError("the autoregressive family needs an end-of-text id to start a text with")
-        return self.vocabulary.end
+        found = self.vocabulary.end if self.vocabulary.start is None else self.vocabulary.start
+        if found is None:
+            raise RemaskError("the autoregressive family needs a start or an end-of-text id to begin a text with")
+        return found
+
+    @property
+    def opening(self) -> list[int]:
+        """Nothing: `present` puts the start before every row."""
+        return []
 
     def present(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
         """The row moved right by one, so that each position reads the token before the one it is asked for."""

@@ -29,7 +29,11 @@ class Vocabulary:
     mask: int | None = None
     """The mask id; never predicted."""
     end: int | None = None
-    """The end-of-text id, which also starts a text that is read from left to right."""
+    """The end-of-text id, which also starts a text that is read from left to right where there is no `start`."""
+    start: int | None = None
+    """The id that begins a text, in vocabularies that have one of its own."""
+    turn: int | None = None
+    """The id that ends a turn of a conversation."""
 
     @property
     def predicted(self) -> int:
@@ -220,6 +224,11 @@ class Family(ABC):
     def asked(self) -> float:
         """Mean share of the positions at which training asks for a prediction; for counting FLOPs."""
         return 1.0
+
+    @property
+    def opening(self) -> list[int]:
+        """What stands before the tokens of a prompt on the canvas: the vocabulary's start, where it has one."""
+        return [] if self.vocabulary.start is None else [self.vocabulary.start]
 
     @property
     def sampler(self) -> str:

@@ -28,9 +28,18 @@ class Architecture:
     rope_base: float = 10000.0
     rope_bf16: bool = False
     """Round the rotary tables to bfloat16, as SMDM's weights were trained."""
+    rope_scaling: tuple[float, float, float, float] | None = None
+    """Llama 3's stretching of slow rotations: factor, low and high frequency factor, original context."""
     norm_eps: float = 1e-5
     tied: bool = False
     """The head is the embedding matrix."""
+    qkv_bias: bool = False
+    """Queries, keys and values have a bias (Qwen 2)."""
+    qk_norm: bool = False
+    """Queries and keys are normalised in each head (Qwen 3)."""
+    shifted: bool = False
+    """Position i is predicted where i-1 is read, as by a network that began as an autoregressive one (DiffuLLaMA,
+    Dream); the first position of a text where it stands itself."""
     time: bool = False
     """Condition every layer on the noise level."""
     rows: int = 0
@@ -49,6 +58,10 @@ class Architecture:
             raise RemaskError(f"architecture.kv_heads {self.kv_heads} does not divide heads {self.heads}")
         if self.head_width % 2:
             raise RemaskError(f"architecture.head_width {self.head_width} is odd; the rotation needs pairs")
+        if self.rope_scaling is not None:
+            object.__setattr__(self, "rope_scaling", tuple(map(float, self.rope_scaling)))
+            if len(self.rope_scaling) != 4 or min(self.rope_scaling) <= 0:
+                raise RemaskError(f"architecture.rope_scaling is {self.rope_scaling}; it must be four positive numbers")
         if self.tied and self.predicted > self.rows:
             raise RemaskError(f"a tied head cannot predict {self.predicted} ids from {self.rows} embeddings")
 
@@ -56,7 +69,7 @@ class Architecture:
     def non_embedding(self) -> int:
         """N: parameters without embedding and head, gains included."""
         attention = 2 * self.width * self.head_width * (self.heads + self.kv_heads)
-        block = attention + 3 * self.width * self.ffn + 2 * self.width
+        block = attention + 3 * self.width * self.ffn + 2 * self.width + self._vectors
         return self.layers * block + self.width + self._timed
 
     @property
@@ -65,6 +78,12 @@ class Architecture:
         if not self.time:
             return 0
         return self.layers * (TIME + 1) * 6 * self.width + TIME * (FREQUENCIES + TIME) + 2 * TIME
+
+    @property
+    def _vectors(self) -> int:
+        """Parameters of a layer's attention that are no matrices."""
+        bias = self.head_width * (self.heads + 2 * self.kv_heads) if self.qkv_bias else 0
+        return bias + (2 * self.head_width if self.qk_norm else 0)
 
     @property
     def parameters(self) -> int:
@@ -77,7 +96,7 @@ class Architecture:
         `asked` is the share of positions at which the head runs. Attention counts the pairs that are
         seen, half of them when causal.
         """
-        gains = (2 * self.layers + 1) * self.width
+        gains = (2 * self.layers + 1) * self.width + self.layers * self._vectors
         timed = self._timed * (1 - 1 / length)  # one level a row, not a token
         pairs = (length + 1) / 2 if causal else length
         attention = 4 * pairs * self.heads * self.head_width * self.layers

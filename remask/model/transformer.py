@@ -74,7 +74,7 @@ class Transformer(nn.Module):
         hidden = self._trunk(tokens, table, attend, time, cache)
         if cache:
             cache.used = keys
-        return hidden
+        return one_later(hidden, positions) if self.architecture.shifted else hidden
 
     @property
     def head(self) -> Tensor:
@@ -148,16 +148,20 @@ class SelfAttention(nn.Module):
     def __init__(self, a: Architecture, index: int) -> None:
         super().__init__()
         self.index, self.head_width = index, a.head_width
-        self.q_proj = Linear(a.width, a.heads * a.head_width)
-        self.k_proj = Linear(a.width, a.kv_heads * a.head_width)
-        self.v_proj = Linear(a.width, a.kv_heads * a.head_width)
+        self.q_proj = Linear(a.width, a.heads * a.head_width, a.qkv_bias)
+        self.k_proj = Linear(a.width, a.kv_heads * a.head_width, a.qkv_bias)
+        self.v_proj = Linear(a.width, a.kv_heads * a.head_width, a.qkv_bias)
         self.o_proj = Linear(a.heads * a.head_width, a.width)
+        self.q_norm = nn.RMSNorm(a.head_width, eps=a.norm_eps) if a.qk_norm else None
+        self.k_norm = nn.RMSNorm(a.head_width, eps=a.norm_eps) if a.qk_norm else None
 
     def forward(self, x: Tensor, table: tuple[Tensor, Tensor], attend: Rendered, cache: Cache | None) -> Tensor:
         q, k, v = (
             project(x).unflatten(-1, (-1, self.head_width)).transpose(1, 2)  # (B, H or G, S, d)
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
         q, k = rotate(q, *table), rotate(k, *table)
         if cache is not None:
             k, v = cache.append(self.index, k, v)
@@ -178,10 +182,10 @@ class SwiGLU(nn.Module):
 
 
 class Linear(nn.Linear):
-    """Without bias, and left unfilled: `initialise` or a checkpoint fills it."""
+    """Left unfilled: `initialise` or a checkpoint fills it."""
 
-    def __init__(self, wide: int, out: int) -> None:
-        super().__init__(wide, out, bias=False)
+    def __init__(self, wide: int, out: int, bias: bool = False) -> None:
+        super().__init__(wide, out, bias=bias)
 
     def reset_parameters(self) -> None:
         """Nothing: drawing weights that are then overwritten costs seconds."""
@@ -215,17 +219,34 @@ class TimeEmbedding(nn.Module):
 def rotary(a: Architecture, positions: Tensor) -> tuple[Tensor, Tensor]:
     """cos and sin of the angles position * base^(-2i/d), each (S, d/2) or (B, 1, S, d/2), float32."""
     exponent = torch.arange(0, a.head_width, 2, device=positions.device).float() / a.head_width
-    angle = positions[..., None].float() * a.rope_base**-exponent
+    frequency = a.rope_base**-exponent
+    if a.rope_scaling is not None:
+        frequency = stretched(frequency, *a.rope_scaling)
+    angle = positions[..., None].float() * frequency
     if positions.ndim == 2:
         angle = angle[:, None]
     cos, sin = angle.cos(), angle.sin()
     return (cos.bfloat16().float(), sin.bfloat16().float()) if a.rope_bf16 else (cos, sin)
 
 
+def stretched(frequency: Tensor, factor: float, low: float, high: float, context: float) -> Tensor:
+    """Rotary frequencies for a longer context: slow ones divided by `factor`, fast ones kept, with a ramp between
+    `low` and `high` turns in the original context (Llama 3.1)."""
+    turns = context * frequency / (2 * math.pi)
+    kept = ((turns - low) / (high - low)).clamp(0, 1)
+    return frequency * (kept + (1 - kept) / factor)
+
+
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """(B, H, S, d) rotated, the first half of d paired with the second (Su et al. 2021, as in NeoX)."""
     first, second = x.float().chunk(2, -1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
+
+
+def one_later(hidden: Tensor, positions: Tensor) -> Tensor:
+    """(B, S, D) moved right by one; where a text begins, at position 0, the hidden state stays its own."""
+    moved = torch.cat([hidden[:, :1], hidden[:, :-1]], 1)
+    return torch.where((positions == 0)[..., None], hidden, moved)
 
 
 def at(hidden: Tensor, ask: Tensor) -> Tensor:

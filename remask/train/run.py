@@ -199,7 +199,7 @@ def _fit(
         )
         if trainer.world_size != options["devices"] * options["nodes"]:
             raise RemaskError(f"{trainer.world_size} processes were started, not devices x nodes")
-        with _signals(keeper):
+        with _signals(keeper), deterministic(device):
             trainer.fit(module, Counting(done * options["accumulate"]), ckpt_path=resume, weights_only=True)
     if keeper.asked_to_stop and trainer.global_step < steps:
         raise Interrupted(f"stopped at step {trainer.global_step:,} of {steps:,}, saved; the same command goes on")
@@ -217,6 +217,20 @@ class Counting:
 
     def __iter__(self) -> Iterator[int]:
         return itertools.count(self.start)
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """On the CPU, compiled kernels add up in a fixed order, as eager ones do; else no run could be repeated."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    if device.type == "cpu":
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.utils.deterministic.fill_uninitialized_memory = before[1]  # type: ignore[assignment]
 
 
 @contextmanager

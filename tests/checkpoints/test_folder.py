@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from remask.checkpoints.folder import Checkpoint, contents, find, load, save
+from remask.checkpoints.checkpoint import Checkpoint, contents, load
+from remask.checkpoints.folder import find, save
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 from remask.families import Family, describe
@@ -110,8 +111,9 @@ def test_saving_again_replaces_the_whole_folder(folder: Path) -> None:
 def test_where_a_checkpoint_is_found(folder: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
+    assert find(run) is None
     with pytest.raises(RemaskError, match=r"no checkpoint in .*run: found neither"):
-        find(run)
+        load(run)
     with pytest.raises(RemaskError, match=r"no checkpoint at .*nowhere"):
         load(tmp_path / "nowhere")
     for name in ("best", "latest.old", "latest"):  # the later, the preferred

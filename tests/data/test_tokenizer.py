@@ -48,7 +48,7 @@ def test_text_comes_back(tokenizer: Tokenizer, text: str) -> None:
     ids = tokenizer.encode(text)
     # A first space is part of Llama's own encoding, and its decoder drops one.
     assert tokenizer.decode(ids) == text
-    assert "".join(tokenizer.pieces(ids)).removeprefix(" ") == text.removeprefix(" ")
+    assert "".join(tokenizer.pieces(ids)) in (text, f" {text}")
 
 
 def test_special_names_in_a_text_are_text(tokenizer: Tokenizer) -> None:

@@ -1,0 +1,118 @@
+"""The adaLN DiT of MDLM, Duo, Eso-LM and scaling-dllms, as Lightning checkpoints or Hub folders hold it.
+
+Names are the network's own behind `backbone.`. The same tensors serve masked and uniform-state models: which one
+it is, and whether it is told the noise level, comes from its configuration or from `--family` and `--time`.
+Source: models/dit.py of s-sahoo/scaling-dllms and s-sahoo/duo.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from remask.checkpoints.base import Format, Hints, Reading, bound, count, heads_of, number, shape, whole
+from remask.checkpoints.source import Source, Tensors
+from remask.families import Vocabulary
+from remask.model.dit import DIT_HEADS, DiTArchitecture
+from remask.model.sizes import Architecture
+
+FAMILIES = {"mdlm": "Masked", "ar": "Autoregressive", "duo": "Uniform", "duo_base": "Uniform", "distillation": "Uniform",
+            "esolm": "Interpolating", "eso-lm": "Interpolating", "eso_lm": "Interpolating"}  # fmt: skip
+"""Families by the name that configurations give the algorithm."""
+SPECIAL = {
+    50257: {"start": 50256, "end": 50256},
+    50258: {"mask": 50257, "start": 50256, "end": 50256},
+    30522: {"mask": 103, "start": 101, "end": 102},
+    32001: {"mask": 32000, "start": 1, "end": 2},
+    131072: {"mask": 3, "start": 1, "end": 2},
+}
+"""Special ids of the published vocabularies (GPT-2, BERT, Llama 2, NVIDIA's) by number of ids."""
+
+GPT2 = "openai-community/gpt2"
+TOKENIZERS = {50257: GPT2, 50258: GPT2, 30522: "google-bert/bert-base-uncased", 32001: "TinyLlama/TinyLlama_v1.1"}
+
+
+class DiTFormat(Format):
+    """The DiT's layout; `rotary_emb.inv_freq` is a function of the shape and is not read."""
+
+    name = "dit"
+    mark = "backbone.blocks.0.attn_qkv.weight"
+    wrapper = "backbone."
+
+    def read(self, source: Source, hints: Hints) -> Reading:
+        prefix = self.wrapper
+        layers = count(source.tensors, prefix + "blocks.{}.attn_qkv.weight")
+        rows, width = shape(source, prefix + "vocab_embed.embedding")
+        ffn, _ = shape(source, prefix + "blocks.0.mlp.0.weight")
+        predicted, _ = shape(source, prefix + "output_layer.linear.weight")
+        adaln = prefix + "sigma_map.mlp.0.weight" in source.tensors
+        config = flat(source.config)
+        said = replace(source, config=config)
+        family = hints.family or FAMILIES.get(str(config.get("algorithm", "")).lower())
+        family = family or ("Masked" if adaln else "Autoregressive")
+        time = hints.time if hints.time is not None else config.get("time_conditioning", family == "Uniform")
+        named = {"": known} if (known := known_shape(layers, width, ffn)) else {}
+        heads = heads_of(said, hints.heads, "n_heads", layers=layers, width=width, ffn=ffn, named=named)
+        ids = SPECIAL.get(predicted, {})
+        mask = hints.mask_id if hints.mask_id is not None else ids.get("mask", predicted - 1)
+        silent = hints.mask_id if family == "Uniform" else mask
+        a = DiTArchitecture(
+            layers=layers,
+            width=width,
+            heads=heads,
+            kv_heads=heads,
+            head_width=width // heads,
+            ffn=ffn,
+            context=whole(said, hints.context, "model_length", "length", default=1024) or 1024,
+            rope_base=number(said, hints.rope_theta, default=10000.0) or 0.0,
+            norm_eps=number(said, hints.norm_eps, default=1e-5) or 0.0,
+            time=bool(time) and adaln,
+            adaln=adaln,
+            condition=shape(source, prefix + "sigma_map.mlp.0.weight")[0] if adaln else 128,
+            silent=None if family == "Autoregressive" and predicted == 50257 else silent,
+            rows=rows,
+            predicted=predicted,
+        )
+        vocabulary = Vocabulary(
+            rows,
+            mask=mask if family in ("Masked", "Interpolating") else None,
+            start=hints.start_id if hints.start_id is not None else ids.get("start"),
+            end=hints.end_id if hints.end_id is not None else ids.get("end"),
+        )
+        return Reading(a, bound(source, family, vocabulary))
+
+    def tokenizer(self, source: Source) -> str | None:
+        rows, _ = shape(source, self.wrapper + "vocab_embed.embedding")
+        return TOKENIZERS.get(rows)
+
+    def names(self, a: Architecture) -> dict[str, str]:
+        assert isinstance(a, DiTArchitecture)
+        ours = ["vocab_embed.weight", "output_layer.norm_final.weight"]
+        ours += [f"output_layer.linear.{x}" for x in ("weight", "bias")]
+        if a.adaln:
+            ours += [f"sigma_map.mlp.{i}.{x}" for i in (0, 2) for x in ("weight", "bias")]
+            ours += [f"output_layer.adaLN_modulation.{x}" for x in ("weight", "bias")]
+        for i in range(a.layers):
+            block = [f"{name}.weight" for name in ("norm1", "attn_qkv", "attn_out", "norm2")]
+            block += [f"mlp.{j}.{x}" for j in (0, 2) for x in ("weight", "bias")]
+            block += [f"adaLN_modulation.{x}" for x in ("weight", "bias") if a.adaln]
+            ours += [f"blocks.{i}.{name}" for name in block]
+        return {name: "backbone." + name.replace("vocab_embed.weight", "vocab_embed.embedding") for name in ours}
+
+
+def known_shape(layers: int, width: int, ffn: int) -> Architecture | None:
+    """The published network of this shape."""
+    heads = DIT_HEADS.get((layers, width))
+    if heads is None:
+        return None
+    return Architecture(layers=layers, width=width, heads=heads, kv_heads=heads, ffn=ffn, head_width=width // heads)
+
+
+def flat(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a Hub config.json or of a training configuration, on one level."""
+    found: dict[str, Any] = {"algorithm": config.get("model_type", config.get("algorithm"))}
+    for part in (config, config.get("model"), config.get("algo")):
+        if isinstance(part, dict):
+            found |= {k: v for k, v in part.items() if k in ("n_heads", "length", "model_length", "time_conditioning")}
+    algorithm = config.get("algo")
+    if isinstance(algorithm, dict):
+        found["algorithm"] = algorithm.get("name")
+    return found

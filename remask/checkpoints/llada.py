@@ -1,0 +1,153 @@
+"""LLaDA (GSAI-ML/LLaDA-8B-Base, -Instruct, 1.5, ...): names of OLMo, the network of Llama.
+
+`ff_out` means two things: inside a block the way back from the feed-forward, outside the head. Source:
+modeling_llada.py of GSAI-ML/LLaDA-8B-Instruct. Written for engines that read this layout: the head gets a row for
+every id, the mask's as well, which here is a copy of the row before it (the rarest piece of a BPE), so
+that the mask is never strictly the best.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from remask.checkpoints.base import Format, Hints, Reading, bound, count, heads_of, number, shape, whole
+from remask.checkpoints.source import Source
+from remask.errors import RemaskError
+from remask.families import Family, Vocabulary
+from remask.model.sizes import Architecture
+
+LAYER = "model.transformer.blocks.{}."
+HEAD = "model.transformer.ff_out.weight"
+NAMES = {
+    "attn_norm": "input_layernorm",
+    "ff_norm": "post_attention_layernorm",
+    "q_proj": "self_attn.q_proj",
+    "k_proj": "self_attn.k_proj",
+    "v_proj": "self_attn.v_proj",
+    "attn_out": "self_attn.o_proj",
+    "ff_proj": "mlp.gate_proj",
+    "up_proj": "mlp.up_proj",
+    "ff_out": "mlp.down_proj",
+}
+SPECIAL = {126464: {"mask": 126336, "end": 126081, "turn": 126348}}
+"""Ids of the published vocabulary, by embedding rows; a text does not begin with a token of its own."""
+UNSUPPORTED = {"alibi": True, "include_bias": True, "attention_layer_norm": True, "input_emb_norm": True,
+               "scale_logits": True, "rope": False, "layer_norm_with_affine": False}  # fmt: skip
+"""Options of the published code under which the network would be another one."""
+
+
+class LLaDA(Format):
+    """LLaDA's layout."""
+
+    name = "llada"
+    mark = "model.transformer.blocks.0.attn_out.weight"
+    wrapper = "model."
+    writes = True
+
+    def read(self, source: Source, hints: Hints) -> Reading:
+        for option, value in UNSUPPORTED.items():
+            if source.config.get(option) is value:
+                raise RemaskError(f"{source.name}: config.json says {option}: {value}, which remask's network has not")
+        tensors = source.tensors
+        layers = count(tensors, LAYER + "attn_out.weight")
+        rows, width = shape(source, "model.transformer.wte.weight")
+        ffn, _ = shape(source, LAYER.format(0) + "ff_proj.weight")
+        (queries, _), (keys, _) = (shape(source, LAYER.format(0) + f"{x}_proj.weight") for x in "qk")
+        heads = heads_of(source, hints.heads, "n_heads", layers=layers, width=width, ffn=ffn)
+        own = source.config.get("remask", {})  # what our own export adds
+        a = Architecture(
+            layers=layers,
+            width=width,
+            heads=heads,
+            kv_heads=hints.kv_heads or keys * heads // queries,
+            head_width=queries // heads,
+            ffn=ffn,
+            context=whole(source, hints.context, "max_sequence_length", default=4096) or 4096,
+            rope_base=number(source, hints.rope_theta, "rope_theta", default=500000.0) or 0.0,
+            rope_bf16=bool(own.get("rope_bf16", False)),
+            norm_eps=number(source, hints.norm_eps, "rms_norm_eps", default=1e-5) or 0.0,
+            tied=HEAD not in tensors,
+            qkv_bias=LAYER.format(0) + "q_proj.bias" in tensors,
+            rows=rows,
+            predicted=int(own.get("predicted", rows)),
+        )
+        ids = SPECIAL.get(rows, {})
+        mask = whole(source, hints.mask_id, "mask_token_id", default=ids.get("mask"))
+        if mask is None:
+            raise RemaskError(f"{source.name}: no config.json says which id is the mask. Give --mask-id")
+        vocabulary = Vocabulary(
+            rows,
+            mask=mask,
+            start=whole(source, hints.start_id, "bos_token_id"),
+            end=whole(source, hints.end_id, "eos_token_id", default=ids.get("end")),
+            turn=ids.get("turn"),
+        )
+        return Reading(a, bound(source, hints.family or "Masked", vocabulary))
+
+    def names(self, a: Architecture) -> dict[str, str]:
+        found = {
+            "model.embed_tokens.weight": "model.transformer.wte.weight",
+            "model.norm.weight": "model.transformer.ln_f.weight",
+        }
+        if not a.tied:
+            found["lm_head.weight"] = HEAD
+        for i in range(a.layers):
+            ours, theirs = f"model.layers.{i}.", LAYER.format(i)
+            found |= {f"{ours}{b}.weight": f"{theirs}{x}.weight" for x, b in NAMES.items()}
+            if a.qkv_bias:
+                found |= {f"{ours}self_attn.{x}_proj.bias": f"{theirs}{x}_proj.bias" for x in "qkv"}
+        return found
+
+    def take(self, theirs: Tensor, ours: str, a: Architecture) -> Tensor:
+        return theirs[: a.predicted] if ours == "lm_head.weight" else theirs
+
+    def give(self, ours: Sequence[Tensor], theirs: str, a: Architecture) -> Tensor:
+        (only,) = ours
+        if theirs != HEAD or a.predicted == a.rows:
+            return only
+        return torch.cat([only, only[-1:].expand(a.rows - a.predicted, -1)])
+
+    def config(self, a: Architecture, family: Family) -> dict[str, Any]:
+        if type(a) is not Architecture or a.time or a.qk_norm or a.shifted or a.rope_scaling:
+            raise RemaskError("the llada layout holds plain Llama networks only: no DiT, time, q/k norms, shift or scaling")
+        if family.vocabulary.mask is None or family.exact:
+            raise RemaskError(f"the llada layout is for masked models, and this one is {type(family).__name__}")
+        if a.head_width * a.heads != a.width:
+            raise RemaskError("the llada layout needs heads that together are as wide as the stream")
+        return {
+            "architectures": ["LLaDAModelLM"],
+            "model_type": "llada",
+            "block_type": "llama",
+            "block_group_size": 1,
+            "d_model": a.width,
+            "n_layers": a.layers,
+            "n_heads": a.heads,
+            "n_kv_heads": a.kv_heads,
+            "mlp_hidden_size": a.ffn,
+            "mlp_ratio": 4,
+            "activation_type": "silu",
+            "layer_norm_type": "rms",
+            "layer_norm_with_affine": True,
+            "rms_norm_eps": a.norm_eps,
+            "rope": True,
+            "rope_theta": a.rope_base,
+            "rope_full_precision": True,
+            "alibi": False,
+            "attention_layer_norm": False,
+            "input_emb_norm": False,
+            "include_bias": False,
+            "include_qkv_bias": a.qkv_bias,
+            "scale_logits": False,
+            "weight_tying": a.tied,
+            "max_sequence_length": a.context,
+            "vocab_size": a.rows,
+            "embedding_size": a.rows,
+            "mask_token_id": family.vocabulary.mask,
+            "eos_token_id": family.vocabulary.end,
+            "pad_token_id": family.vocabulary.end,
+            "bos_token_id": family.vocabulary.start,
+            "use_cache": False,
+            "remask": {"predicted": a.predicted, "rope_bf16": a.rope_bf16},
+        }

@@ -1,0 +1,94 @@
+"""SMDM (nieshen/SMDM): masked and autoregressive models of *Scaling up Masked Diffusion Models on Text*.
+
+A lit-gpt layout. The fused attention matrix holds, for each group of heads, its queries, then one key, then one
+value. The rotary tables are rounded to bfloat16 as in training. A masked model has one embedding row more than
+head rows, for the mask. Source: lit_gpt/diffmodel.py of ML-GSAI/SMDM.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from remask.checkpoints.base import Format, Hints, Reading, bound, count, heads_of, number, shape, whole
+from remask.checkpoints.source import Source
+from remask.families import Vocabulary
+from remask.model.sizes import Architecture
+
+LAYER = "transformer.h.{}."
+ATTENTION = "attn.attn.weight"
+PARTS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+NAMES = {
+    "norm_1": "input_layernorm",
+    "norm_2": "post_attention_layernorm",
+    "attn.proj": "self_attn.o_proj",
+    "mlp.swiglu.w1": "mlp.gate_proj",
+    "mlp.swiglu.w2": "mlp.up_proj",
+    "mlp.swiglu.w3": "mlp.down_proj",
+}
+
+
+class SMDM(Format):
+    """SMDM's layout."""
+
+    name = "smdm"
+    mark = "transformer.h.0.attn.attn.weight"
+
+    def read(self, source: Source, hints: Hints) -> Reading:
+        layers = count(source.tensors, LAYER + ATTENTION)
+        rows, width = shape(source, "transformer.wte.weight")
+        predicted, _ = shape(source, "lm_head.weight")
+        fused, _ = shape(source, LAYER.format(0) + ATTENTION)
+        ffn, _ = shape(source, LAYER.format(0) + "mlp.swiglu.w1.weight")
+        heads = heads_of(source, hints.heads, "n_head", layers=layers, width=width, ffn=ffn)
+        a = Architecture(
+            layers=layers,
+            width=width,
+            heads=heads,
+            kv_heads=whole(source, hints.kv_heads, default=(fused * heads // width - heads) // 2) or heads,
+            head_width=width // heads,
+            ffn=ffn,
+            context=whole(source, hints.context, "block_size", default=2048) or 2048,
+            rope_base=number(source, hints.rope_theta, "rope_base", default=10000.0) or 0.0,
+            rope_bf16=True,
+            norm_eps=number(source, hints.norm_eps, "norm_eps", default=1e-5) or 0.0,
+            rows=rows,
+            predicted=predicted,
+        )
+        masked = rows > predicted
+        start, end = (1, 2) if predicted == 32000 else (None, None)  # Llama 2's ids; every evaluation begins with <s>
+        vocabulary = Vocabulary(
+            rows,
+            mask=(predicted if hints.mask_id is None else hints.mask_id) if masked else None,
+            start=start if hints.start_id is None else hints.start_id,
+            end=end if hints.end_id is None else hints.end_id,
+        )
+        return Reading(a, bound(source, hints.family or ("Masked" if masked else "Autoregressive"), vocabulary))
+
+    def tokenizer(self, source: Source) -> str | None:
+        return "TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T"
+
+    def names(self, a: Architecture) -> dict[str, str]:
+        found = {
+            "model.embed_tokens.weight": "transformer.wte.weight",
+            "model.norm.weight": "transformer.ln_f.weight",
+            "lm_head.weight": "lm_head.weight",
+        }
+        for i in range(a.layers):
+            ours, theirs = f"model.layers.{i}.", LAYER.format(i)
+            found |= {f"{ours}{b}.weight": f"{theirs}{a}.weight" for a, b in NAMES.items()}
+            found |= {f"{ours}{part}.weight": theirs + ATTENTION for part in PARTS}
+        return found
+
+    def take(self, theirs: Tensor, ours: str, a: Architecture) -> Tensor:
+        part = next((i for i, part in enumerate(PARTS) if part in ours), None)
+        if part is None:
+            return theirs
+        queries = a.heads // a.kv_heads
+        slots = theirs.view(a.kv_heads, queries + 2, a.head_width, -1)
+        return (slots[:, :queries], slots[:, queries:-1], slots[:, -1:])[part].flatten(0, 2)
+
+    def give(self, ours: Sequence[Tensor], theirs: str, a: Architecture) -> Tensor:
+        if not theirs.endswith(ATTENTION):
+            return super().give(ours, theirs, a)
+        return torch.cat([x.unflatten(0, (a.kv_heads, -1, a.head_width)) for x in ours], 1).flatten(0, 2)

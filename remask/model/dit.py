@@ -1,0 +1,238 @@
+"""The network of MDLM, Duo and Eso-LM: a diffusion transformer whose layers are modulated by the noise level.
+
+LayerNorm without bias, fused attention with rotary positions, GELU, adaLN (Peebles & Xie 2023), an untied
+head with bias. It answers the same calls as `Transformer`, so every family, sampler and likelihood
+reads it. Parameters are named as in the published checkpoints (s-sahoo/scaling-dllms, models/dit.py).
+
+Shapes: B batch, S positions read, N asked positions, D width, H heads, d head width, V ids.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, layer_norm, linear, silu
+
+from remask.errors import RemaskError
+from remask.model.attention import FULL, Attention, Rendered, render
+from remask.model.cache import Cache
+from remask.model.sizes import SIZES, Architecture
+from remask.model.transformer import at, rotary, rotate
+
+FREQUENCIES = 256
+"""Sinusoids of the noise level."""
+IMPOSSIBLE = -1e6
+"""Logit of an id that is never predicted; finite, so that guidance may subtract it from itself."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiTArchitecture(Architecture):
+    """Everything that fixes the shape and the function of a `DiT`. `time` False reads every level as none."""
+
+    adaln: bool = True
+    """Whether there are modulations at all; the causal baseline of MDLM, Duo and Eso-LM has none."""
+    condition: int = 128
+    """Width of the embedded noise level."""
+    noise_eps: float = 1e-3
+    """Share of tokens still clean at time 1: the level is -log alpha, alpha = 1 - (1 - noise_eps) t."""
+    silent: int | None = None
+    """An id whose logit is impossible: the mask, where the head has a row for it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.time and not self.adaln:
+            raise RemaskError("a DiT without adaLN cannot be conditioned on time")
+        if self.silent is not None and not 0 <= self.silent < self.predicted:
+            raise RemaskError(f"the silent id {self.silent} is not among the {self.predicted} predicted ones")
+        if self.kv_heads != self.heads or self.head_width * self.heads != self.width:
+            raise RemaskError("a DiT has as many key-value heads as heads, which together are as wide as the stream")
+
+    @property
+    def _conditioned(self) -> int:
+        """Parameters of the embedded level and of the modulations."""
+        if not self.adaln:
+            return 0
+        c = self.condition
+        return (FREQUENCIES + 1) * c + (c + 1) * c + (c + 1) * (6 * self.layers + 2) * self.width
+
+    @property
+    def non_embedding(self) -> int:
+        block = 4 * self.width**2 + 2 * self.width * self.ffn + self.ffn + self.width + 2 * self.width
+        return self.layers * block + self.width + self._conditioned
+
+    @property
+    def parameters(self) -> int:
+        return self.non_embedding + self.width * self.rows + (self.width + 1) * self.predicted
+
+    def flops(self, length: int, *, asked: float = 1.0, causal: bool = False) -> float:
+        pairs = (length + 1) / 2 if causal else length
+        matrices = self.layers * (4 * self.width**2 + 2 * self.width * self.ffn) + self._conditioned / length
+        attention = 4 * pairs * self.width * self.layers
+        return 3 * (2 * matrices + attention + 2 * self.width * self.predicted * asked)
+
+
+_SMALL = {"tiny": (8, 256, 8), "base": (6, 384, 6), "small": (12, 768, 12), "medium": (24, 1024, 16)}
+DIT_HEADS: dict[tuple[int, int], int] = {(layers, width): heads for layers, width, heads in _SMALL.values()}
+"""Heads of the published networks by layers and width; the scaling study shares SMDM's shapes."""
+DIT_HEADS |= {(a.layers, a.width): a.heads for name, a in SIZES.items() if name[0].isdigit() and a.ffn >= 4 * a.width}
+
+
+class DiT(nn.Module):
+    """A `Denoiser`: tokens and noise level in, logits at the asked positions out."""
+
+    def __init__(self, architecture: DiTArchitecture) -> None:
+        super().__init__()
+        a = self.architecture = architecture
+        self.vocab_embed = nn.Embedding(a.rows, a.width)
+        self.sigma_map = Level(a.condition) if a.adaln else None
+        self.blocks = nn.ModuleList(DiTBlock(a, i) for i in range(a.layers))
+        self.output_layer = Output(a)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        *,
+        ask: Tensor | None = None,
+        time: Tensor | None = None,
+        attention: Attention = FULL,
+        positions: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """(B, S) ids, or (B, S, V) logits of a soft token -> (N, V) float32; (B, S, V) when `ask` is None."""
+        hidden = self.hidden(tokens, time, attention, positions, cache)
+        hidden = hidden if ask is None else at(hidden, ask)
+        logits = linear(hidden, self.output_layer.linear.weight, self.output_layer.linear.bias).float()
+        if self.architecture.silent is None:
+            return logits
+        return logits.index_fill(-1, torch.tensor(self.architecture.silent, device=logits.device), IMPOSSIBLE)
+
+    def nll(self, tokens: Tensor, target: Tensor, *, ask: Tensor, **reading: Any) -> Tensor:
+        """(N,) float32 nats, -log p(target) at the asked positions."""
+        return cross_entropy(self(tokens, ask=ask, **reading), target, reduction="none")
+
+    def hidden(
+        self,
+        tokens: Tensor,
+        time: Tensor | None = None,
+        attention: Attention = FULL,
+        positions: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """(B, S) ids -> (B, S, D), normalised and modulated, ready for the head."""
+        rows, queries = tokens.shape[:2]
+        keys = queries + (cache.used if cache else 0)
+        if positions is None:
+            positions = torch.arange(keys - queries, keys, device=tokens.device)
+        attend = render(attention, rows, keys, queries, tokens.device)
+        table = rotary(self.architecture, positions)
+        level = self._level(rows, time, tokens.device)
+        if tokens.is_floating_point():
+            x = (tokens.float().softmax(-1) @ self.vocab_embed.weight.float()).to(self.vocab_embed.weight.dtype)
+        else:
+            x = self.vocab_embed(tokens)  # (B, S, D)
+        for block in self.blocks:
+            x = block(x, table, attend, level, cache)
+        if cache:
+            cache.used = keys
+        return self.output_layer(x, level)
+
+    def _level(self, rows: int, time: Tensor | None, device: torch.device) -> Tensor | None:
+        """(B, 1, C) or (B, S, C), the embedded noise level -log alpha(t); None without adaLN."""
+        if self.sigma_map is None:
+            return None
+        a = self.architecture
+        if not a.time:
+            return self.sigma_map(torch.zeros(rows, 1, device=device))
+        if time is None:
+            raise RemaskError("this network is conditioned on time, and the family gave none")
+        sigma = -torch.log1p(-(1 - a.noise_eps) * time.float())
+        return self.sigma_map(sigma[:, None] if sigma.ndim == 1 else sigma)
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compiles the blocks in place."""
+        for block in self.blocks:
+            block.compile(*args, **kwargs)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.vocab_embed.weight.device
+
+
+class DiTBlock(nn.Module):
+    """Attention and an MLP; adaLN gives each a shift, a scale and a gate."""
+
+    def __init__(self, a: DiTArchitecture, index: int) -> None:
+        super().__init__()
+        self.index, self.head_width = index, a.head_width
+        self.norm1 = Norm(a)
+        self.attn_qkv = nn.Linear(a.width, 3 * a.width, bias=False)
+        self.attn_out = nn.Linear(a.width, a.width, bias=False)
+        self.norm2 = Norm(a)
+        self.mlp = nn.Sequential(nn.Linear(a.width, a.ffn), nn.GELU(approximate="tanh"), nn.Linear(a.ffn, a.width))
+        self.adaLN_modulation = nn.Linear(a.condition, 6 * a.width) if a.adaln else None
+
+    def forward(
+        self, x: Tensor, table: tuple[Tensor, Tensor], attend: Rendered, level: Tensor | None, cache: Cache | None
+    ) -> Tensor:
+        if self.adaLN_modulation is None:
+            x = x + self.attention(self.norm1(x), table, attend, cache)
+            return x + self.mlp(self.norm2(x))
+        a, b, c, d, e, f = self.adaLN_modulation(level).chunk(6, -1)  # shift, scale, gate; twice
+        x = x + c * self.attention(modulate(self.norm1(x), a, b), table, attend, cache)
+        return x + f * self.mlp(modulate(self.norm2(x), d, e))
+
+    def attention(self, x: Tensor, table: tuple[Tensor, Tensor], attend: Rendered, cache: Cache | None) -> Tensor:
+        """(B, S, D) -> (B, S, D)."""
+        q, k, v = self.attn_qkv(x).unflatten(-1, (3, -1, self.head_width)).permute(2, 0, 3, 1, 4)  # (B, H, S, d)
+        q, k = rotate(q, *table), rotate(k, *table)
+        if cache is not None:
+            k, v = cache.append(self.index, k, v)
+        return self.attn_out(attend(q, k, v).transpose(1, 2).flatten(2))
+
+
+class Output(nn.Module):
+    """Final norm, modulated; its `linear` is the head."""
+
+    def __init__(self, a: DiTArchitecture) -> None:
+        super().__init__()
+        self.norm_final = Norm(a)
+        self.linear = nn.Linear(a.width, a.predicted)
+        self.adaLN_modulation = nn.Linear(a.condition, 2 * a.width) if a.adaln else None
+
+    def forward(self, x: Tensor, level: Tensor | None) -> Tensor:
+        x = self.norm_final(x)
+        return x if self.adaLN_modulation is None else modulate(x, *self.adaLN_modulation(level).chunk(2, -1))
+
+
+class Level(nn.Module):
+    """(B, 1) or (B, S) noise levels -> (..., C): sinusoids of the level itself, then two layers."""
+
+    def __init__(self, condition: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(FREQUENCIES, condition), nn.SiLU(), nn.Linear(condition, condition))
+
+    def forward(self, sigma: Tensor) -> Tensor:
+        half = FREQUENCIES // 2
+        frequency = torch.exp(torch.arange(half, device=sigma.device) * (-math.log(1e4) / half))
+        angle = sigma[..., None] * frequency
+        return silu(self.mlp(torch.cat([angle.cos(), angle.sin()], -1).to(self.mlp[0].weight.dtype)))
+
+
+class Norm(nn.Module):
+    """LayerNorm in float32 with a gain and no bias."""
+
+    def __init__(self, a: DiTArchitecture) -> None:
+        super().__init__()
+        self.eps = a.norm_eps
+        self.weight = nn.Parameter(torch.ones(a.width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (layer_norm(x.float(), x.shape[-1:], eps=self.eps) * self.weight).to(x.dtype)
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """adaLN: x (1 + scale) + shift."""
+    return x * (1 + scale) + shift
