@@ -140,10 +140,10 @@ def main() -> None:
         errors.setdefault(label, []).extend(e.stderr for e in found)
         return [(time.perf_counter() - start) / len(some)]
 
-    baseline, same, equal = f"published, {DRAWS} draws", f"iid, {DRAWS} draws", f"count, {draws} draws"
+    baseline, same, equal = f"published, {DRAWS} draws", f"smdm, {DRAWS} draws", f"count, {draws} draws"
     variants = {
         baseline: time_published,
-        same: lambda: time_ours(same, "iid", DRAWS),
+        same: lambda: time_ours(same, "smdm", DRAWS),
         equal: lambda: time_ours(equal, "count", draws),
     }
     rounds = alternate(variants, repeats, lambda: peaks(given.quick))

@@ -23,6 +23,8 @@ from remask.sampling.guidance import guided
 HOLE = re.compile(r"\[MASK:(\d{1,9})\]")
 
 
+Prompt = str | Sequence[int]
+"""Text, or the ids themselves."""
 MOST = 2**16
 """Most steps that may be asked for."""
 
@@ -47,7 +49,7 @@ class Sample:
 def stream(
     checkpoint: Checkpoint,
     *,
-    prompt: str | Sequence[str] = "",
+    prompt: Prompt | Sequence[Prompt] = "",
     infill: str | None = None,
     length: int = 128,
     sampler: str | Sampler | None = None,
@@ -74,16 +76,18 @@ def stream(
 
 
 def sample(
-    checkpoint: Checkpoint, *, prompt: str | Sequence[str] = "", infill: str | None = None, **options: Any
+    checkpoint: Checkpoint, *, prompt: Prompt | Sequence[Prompt] = "", infill: str | None = None, **options: Any
 ) -> Any:
     """Generates text.
 
     Args:
         checkpoint: From `remask.load`.
-        prompt: Text to continue; a list is one batch, and gives a list. Results do not depend on the batch.
+        prompt: Text to continue, or its ids; a list of these is one batch, and gives a list. Results do not depend
+            on the batch.
         infill: Text with holes, such as "the [MASK:3] sat"; a hole of n is n tokens.
         length: Tokens to write behind a prompt.
-        sampler: Name of a sampler, or one made in Python; by default the family's.
+        sampler: Name of a sampler, with options as "LLaDA:late_end=true,remasking=random"; or one made in Python.
+            By default the family's.
         steps: Steps over the whole text; by default the sampler's own number.
         block: Fill blocks of this many tokens from left to right.
         temperature: 0 writes the most probable token.
@@ -97,17 +101,17 @@ def sample(
         A `Sample`, or a list of them for a list of prompts.
     """
     (last,) = deque(stream(checkpoint, prompt=prompt, infill=infill, **options), maxlen=1)
-    prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+    prompts, single = _prompts(prompt)
     length, stop = options.get("length", 128), options.get("stop", True)
     done = [finished(checkpoint, last, row, p, infill, length, stop) for row, p in enumerate(prompts)]
-    return done[0] if isinstance(prompt, str) else done
+    return done[0] if single else done
 
 
 def finished(
-    checkpoint: Checkpoint, step: Step, row: int, prompt: str, infill: str | None, length: int, stop: bool
+    checkpoint: Checkpoint, step: Step, row: int, prompt: Prompt, infill: str | None, length: int, stop: bool
 ) -> Sample:
-    """One row of the last step as a `Sample`."""
-    tokenizer = checkpoint.tokenizer
+    """One row of the last step as a `Sample`; without a tokenizer its text is empty."""
+    decode = checkpoint.text.decode if checkpoint.text is not None else lambda ids: ""
     if math.isnan(float(step.log_prob[row])):
         raise RemaskError("the model predicts nan: its weights are damaged, or temperature or guidance too extreme")
     about = {"evaluations": int(step.evaluations[row]), "log_prob": float(step.log_prob[row])}
@@ -115,22 +119,43 @@ def finished(
         (parts,) = _rows(checkpoint, "", infill, length)
         ids = step.tokens[row, : len(parts)].tolist()
         holes = [i for i, part in zip(ids, parts, strict=True) if part is None]
-        return Sample(tokenizer.decode(ids), holes, infill, ended=False, **about)
-    first = len(tokenizer.encode(prompt))
+        return Sample(decode(ids[len(checkpoint.family.opening) :]), holes, infill, ended=False, **about)
+    given = _encoded(checkpoint, prompt)
+    first = len(given)
     ids = step.tokens[row, first : first + length].tolist()
     end = checkpoint.family.vocabulary.end
     ended = stop and end in ids
     ids = ids[: ids.index(end)] if ended else ids
-    return Sample(tokenizer.decode(ids), ids, prompt, ended=ended, **about)
+    return Sample(decode(ids), ids, prompt if isinstance(prompt, str) else decode(given), ended=ended, **about)
+
+
+def _prompts(prompt: Prompt | Sequence[Prompt]) -> tuple[list[Prompt], bool]:
+    """The prompts of a batch, and whether it was a single one and no list."""
+    if isinstance(prompt, str) or (len(prompt) and isinstance(prompt[0], int)):
+        return [prompt], True  # type: ignore[list-item]
+    return list(prompt), False  # type: ignore[arg-type]
+
+
+def _encoded(checkpoint: Checkpoint, prompt: Prompt) -> list[int]:
+    """What stands on the canvas before what is written. Ids stand as they are; a text gets the model's opening."""
+    if isinstance(prompt, str):
+        text = checkpoint.tokenizer.encode(prompt) if prompt else []
+        return [*checkpoint.family.opening, *text]
+    size = checkpoint.family.vocabulary.size
+    for i in prompt:
+        if not 0 <= i < size:
+            raise RemaskError(f"id {i} of the prompt is not among the model's {size}")
+    return list(prompt)
 
 
 def score(
     checkpoint: Checkpoint,
     *,
-    text: str,
-    prompt: str = "",
+    text: Prompt,
+    prompt: Prompt = "",
     draws: int = 128,
     estimator: Estimator = "auto",
+    strata: int | None = None,
     sampler: str | Sampler | None = None,
     steps: int | None = None,
     block: int | None = None,
@@ -143,10 +168,11 @@ def score(
 
     Args:
         checkpoint: From `remask.load`.
-        text: What is scored. One longer than the context is scored in pieces that do not see each other.
+        text: What is scored, or its ids (then the prompt is ids too). One longer than the context is scored in pieces that do not see each other.
         prompt: What is given; its trailing spaces count as the text's, as benchmarks have it.
         draws: Network passes a text may take where the estimator is random.
-        estimator: auto, count, iid, chain or rule; see `remask.likelihood`.
+        estimator: auto, count, chain, rule, llada or smdm; see `remask.likelihood`.
+        strata: Draws of llada and smdm that are spread evenly together (their batch size); 16 by default.
         sampler: The rule whose exact likelihood estimator "rule" gives; Confidence by default.
         steps: Steps of that sampler; one token a step by default.
         block: Block size of that sampler.
@@ -155,7 +181,15 @@ def score(
         seed: Of the draws.
         show: Show progress on standard error.
     """
-    texts = split(checkpoint, text, prompt)
+    if isinstance(text, str) != isinstance(prompt, str) and prompt:
+        raise RemaskError("text and prompt are both text, or both ids")
+    if isinstance(text, str):
+        texts = split(checkpoint, text, str(prompt))
+    else:
+        given, context = _encoded(checkpoint, prompt or []), checkpoint.model.architecture.context
+        texts = [Text(_encoded(checkpoint, text), given)]
+        if len(given) + len(text) > context:
+            raise RemaskError(f"{len(given)} + {len(text)} ids are beyond the context of {context}")
     if estimator != "rule" and (sampler, steps, block, temperature) != (None, None, None, 1.0):
         raise RemaskError('sampler, steps, block and temperature are for estimator "rule": they say whose likelihood')
     pen = Pen(temperature=temperature)
@@ -167,6 +201,7 @@ def score(
         texts,
         estimator=estimator,
         draws=draws,
+        strata=strata,
         sampler=rule,
         guidance=guidance,
         seed=seed,
@@ -181,34 +216,35 @@ def split(checkpoint: Checkpoint, text: str, prompt: str = "") -> list[Text]:
     tokenizer, context = checkpoint.tokenizer, checkpoint.model.architecture.context
     kept = prompt.rstrip(" ")
     text, prompt = prompt[len(kept) :] + text, kept
-    given, whole = tokenizer.encode(prompt), tokenizer.encode(prompt + text)
+    opening = checkpoint.family.opening
+    given, whole = [*opening, *tokenizer.encode(prompt)], [*opening, *tokenizer.encode(prompt + text)]
     target = whole[len(given) :] if whole[: len(given)] == given else tokenizer.encode(text)
     size = len(text.encode())
     if not target:
         raise RemaskError("nothing to score: the text is empty")
     if len(given) + len(target) <= context:
         return [Text(target, given, size)]
-    if given:
+    if prompt:
         raise RemaskError(
             f"prompt and text are {len(given)} + {len(target)} tokens, and the context is {context}; "
             "only a text without a prompt is scored in pieces"
         )
     ((ids, sizes),) = tokenizer.encode_with_bytes([text])
-    return [
-        Text(ids[i : i + context].tolist(), (), int(sizes[i : i + context].sum())) for i in range(0, len(ids), context)
-    ]
+    room = context - len(opening)
+    starts = range(0, len(ids), room)
+    return [Text(ids[i : i + room].tolist(), opening, int(sizes[i : i + room].sum())) for i in starts]
 
 
 def _rows(
-    checkpoint: Checkpoint, prompt: str | Sequence[str], infill: str | None, length: int
+    checkpoint: Checkpoint, prompt: Prompt | Sequence[Prompt], infill: str | None, length: int
 ) -> list[list[int | None]]:
     """Rows of ids with None at the open positions."""
-    tokenizer, context = checkpoint.tokenizer, checkpoint.model.architecture.context
+    context = checkpoint.model.architecture.context
     rows: list[list[int | None]] = []
     if infill is not None:
         if prompt:
             raise RemaskError("give a prompt or a text to infill, not both")
-        row: list[int | None] = []
+        row: list[int | None] = [*checkpoint.family.opening]
         pieces = HOLE.split(infill)  # text, size, text, size, ..., text
         if len(pieces) == 1:
             raise RemaskError('the text to infill has no hole; write one as "the [MASK:3] sat"')
@@ -217,15 +253,15 @@ def _rows(
                 raise RemaskError(f"[MASK:{piece}] is a hole of no tokens; give at least 1")
             if i % 2 and int(piece) > context:
                 raise RemaskError(f"[MASK:{piece}] is a hole beyond the context of {context} tokens")
-            row += [None] * int(piece) if i % 2 else tokenizer.encode(piece)
+            row += [None] * int(piece) if i % 2 else checkpoint.tokenizer.encode(piece)
         rows = [row]
     else:
         if not 1 <= length <= context:
             raise RemaskError(f"length is {length}; it must be at least 1, and at most the context of {context}")
-        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        prompts, _ = _prompts(prompt)
         if not prompts:
             raise RemaskError("the list of prompts is empty")
-        rows = [[*tokenizer.encode(p), *[None] * length] for p in prompts]
+        rows = [[*_encoded(checkpoint, p), *[None] * length] for p in prompts]
     for row in rows:
         if len(row) > context:
             given = sum(i is not None for i in row)
@@ -242,18 +278,21 @@ def _sampler(
     if isinstance(name, Sampler):
         return name
     known = samplers()
-    kind = known.get(name or checkpoint.family.sampler)
+    name, _, given = (name or checkpoint.family.sampler).partition(":")
+    kind = known.get(name)
     if kind is None or kind is Blockwise:
         raise unknown("sampler", name, known.keys() - {"Blockwise"})
-    made = kind(pen=pen)
+    made = kind(pen=pen, **spelled(kind, given))
     if block is not None and block < 1:
         raise RemaskError(f"block is {block}; it must be at least 1")
     block = None if block is None else min(block, length)
+    options = {f.name for f in fields(made)}
+    if block is not None and "block" in options:
+        made, block = replace(made, **{"block": block}), None
     if steps is not None:
         if not 1 <= steps <= MOST:
             raise RemaskError(f"steps is {steps}; it must be at least 1, and at most {MOST}")
         share = max(1, math.ceil(steps * min(block, length) / length)) if block else steps
-        options = {f.name for f in fields(made)}
         if "steps" in options:
             made = replace(made, **{"steps": share})
         elif "at_once" in options:
@@ -261,3 +300,24 @@ def _sampler(
         else:
             raise RemaskError(f"{kind.__name__} writes one token a step and takes no number of steps")
     return Blockwise(inner=made, size=block) if block else made
+
+
+def spelled(kind: type[Sampler], text: str) -> dict[str, Any]:
+    """The options of a sampler written as KEY=VALUE,...; RemaskError for an unknown key or a value of another type."""
+    types = {f.name: f.type for f in fields(kind) if f.name not in ("pen", "inner")}
+    found: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if key not in types or not equals:
+            raise unknown(f"option of {kind.__name__}", key, types)
+        if types[key] is bool:
+            if value not in ("true", "false"):
+                raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be true or false")
+            found[key] = value == "true"
+        elif types[key] in (int, int | None):
+            if not value.isdigit():
+                raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be a whole number")
+            found[key] = int(value)
+        else:
+            found[key] = value
+    return found

@@ -198,6 +198,8 @@ def prepare(
 def sample(
     run: str,
     prompt: str = "",
+    ids: str | None = None,
+    chat: bool = False,
     infill: str | None = None,
     length: int = 128,
     sampler: str | None = None,
@@ -211,17 +213,21 @@ def sample(
     count: int = 1,
     stop: bool = True,
     watch: bool = False,
+    tokenizer: Path | None = None,
     device: str = "cpu",
     json: bool = False,
 ) -> None:
     """Generates text with a trained model.
 
     Args:
-        run: A run directory or a published folder.
+        run: A run directory, a published folder, or other people's weights (see `remask convert`).
         prompt: Text to continue.
+        ids: The ids of the prompt, as 5,17,3, instead of text.
+        chat: Put the prompt into the model's chat template, as a user's turn.
         infill: Text with holes, such as "the [MASK:3] sat".
         length: Tokens to write behind the prompt.
-        sampler: Ancestral, FirstHitting, Confidence or LeftToRight; by default the family's.
+        sampler: Ancestral, FirstHitting, Confidence, LeftToRight, or as published LLaDA, SMDM; by default the
+            family's. Options follow as LLaDA:late_end=true,remasking=random.
         steps: Steps over the whole text.
         block: Fill blocks of this many tokens from left to right.
         temperature: 0 writes the most probable token.
@@ -232,24 +238,32 @@ def sample(
         count: Texts to write, as one batch.
         stop: End a text at its end-of-text token.
         watch: Show the text being denoised.
+        tokenizer: A tokenizer.json, where the checkpoint has none.
         device: cpu or cuda.
         json: Print one JSON document on standard output, and nothing else.
     """
     import remask
     from remask.api import finished
 
-    checkpoint = remask.load(run, device=device)
+    checkpoint = remask.load(run, device=device, tokenizer=tokenizer)
     options: dict[str, Any] = {k: v for k, v in locals().items() if k in _SAMPLING}
     if count < 1 or (infill is not None and count > 1):
         raise RemaskError(f"count is {count}; it must be at least 1, and 1 for a text to infill")
     if infill is not None and prompt:
         raise RemaskError("give --prompt or --infill, not both")
-    prompts = [prompt] * count if infill is None else ""
+    if [bool(prompt), ids is not None, infill is not None].count(True) > 1:
+        raise RemaskError("give --prompt, --ids or --infill, one of them")
+    given: str | list[int] = prompt if ids is None else numbers(ids)
+    if chat:
+        from remask.data.chat import turns
+
+        given = turns(checkpoint.tokenizer, [("user", prompt)])
+    prompts = [given] * count if infill is None else ""
     if watch:
         from remask.watch import watch as show
 
         last = show(remask.stream(checkpoint, prompt=prompts, infill=infill, **options), checkpoint.tokenizer)
-        texts = [finished(checkpoint, last, i, prompt, infill, length, stop) for i in range(count)]
+        texts = [finished(checkpoint, last, i, given, infill, length, stop) for i in range(count)]
     else:
         found = remask.sample(checkpoint, prompt=prompts, infill=infill, **options)
         texts = found if isinstance(found, list) else [found]
@@ -257,7 +271,19 @@ def sample(
         print(document([vars(t) for t in texts]))
         return
     for number, text in enumerate(texts):
-        print(("\n" if number else "") + (text.text if infill is not None else text.prompt + text.text))
+        if checkpoint.text is None:
+            print(",".join(map(str, text.tokens)))
+        else:
+            whole = text.text if infill is not None or chat else text.prompt + text.text
+            print(("\n" if number else "") + whole)
+
+
+def numbers(text: str) -> list[int]:
+    """Ids written with commas."""
+    try:
+        return [int(part) for part in text.split(",")] if text.strip() else []
+    except ValueError:
+        raise RemaskError(f"ids are whole numbers with commas, as 5,17,3, and not {text!r}") from None
 
 
 def document(value: Any) -> str:
@@ -281,39 +307,49 @@ def score(
     text: str | None = None,
     file: Path | None = None,
     prompt: str = "",
+    ids: str | None = None,
+    prompt_ids: str | None = None,
     draws: int = 128,
-    estimator: Literal["auto", "count", "iid", "chain", "rule"] = "auto",
+    estimator: Literal["auto", "count", "chain", "rule", "smdm", "llada"] = "auto",
+    strata: int | None = None,
     sampler: str | None = None,
     steps: int | None = None,
     block: int | None = None,
     temperature: float = 1.0,
     guidance: float = 0.0,
     seed: int = 0,
+    tokenizer: Path | None = None,
     device: str = "cpu",
     json: bool = False,
 ) -> None:
     """Scores a text.
 
     Args:
-        run: A run directory or a published folder.
+        run: A run directory, a published folder, or other people's weights (see `remask convert`).
         text: The text.
         file: A file with the text.
         prompt: What is given.
+        ids: The ids of what is scored, as 5,17,3, instead of text.
+        prompt_ids: The ids of what is given.
         draws: Network passes a random estimator may take.
-        estimator: auto, count, iid, chain or rule.
+        estimator: auto, count, chain or rule; smdm and llada as published.
+        strata: Draws of smdm and llada that are spread evenly together (their batch size); 16 by default.
         sampler: The sampler whose rule is scored.
         steps: Its steps.
         block: Its block size.
         temperature: Its temperature.
         guidance: Weight of classifier-free guidance.
         seed: Of the draws.
+        tokenizer: A tokenizer.json, where the checkpoint has none.
         device: cpu or cuda.
         json: Print one JSON document on standard output, and nothing else.
     """
     import remask
 
-    if (text is None) == (file is None):
-        raise RemaskError("give --text or --file, one of them")
+    if [text, file, ids].count(None) != 2:
+        raise RemaskError("give --text, --file or --ids, one of them")
+    if ids is None and prompt_ids is not None:
+        raise RemaskError("--prompt_ids goes with --ids")
     if file is not None:
         try:
             text = file.read_bytes().decode("utf-8")
@@ -321,13 +357,14 @@ def score(
             raise RemaskError(f"cannot read {file}: {error.strerror}") from None
         except UnicodeDecodeError as error:
             raise RemaskError(f"{file} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}") from None
-    checkpoint = remask.load(run, device=device)
+    checkpoint = remask.load(run, device=device, tokenizer=tokenizer)
     found = remask.score(
         checkpoint,
-        text=text or "",
-        prompt=prompt,
+        text=text or "" if ids is None else numbers(ids),
+        prompt=prompt if prompt_ids is None else numbers(prompt_ids),
         draws=draws,
         estimator=estimator,
+        strata=strata,
         sampler=sampler,
         steps=steps,
         block=block,

@@ -2,27 +2,28 @@
 
 Validation loss, `remask score` and benchmark scores all come from here.
 
-For an autoregressive model the value is exact. For a masked one there are five estimators:
+For an autoregressive model the value is exact. For a masked one there are these estimators (`remask.estimators`):
 
 count   the bound; exactly k tokens masked, every k equally likely, k stratified over the draws
-iid     the same bound from independent masks with stratified rates (SMDM's estimator); its variance is
-        infinite, since 1/p is not integrable, and so its error is understated
 chain   exact -log p of the text read in one order, left to right (one network call a token)
 rule    exact -log p of a sampler that chooses positions by a deterministic rule (DUEL)
 auto    count, or by enumeration of all masks where those are no more than the draws
+smdm    SMDM's: independent masks with stratified rates; its variance is infinite, since 1/p is not integrable, and
+        so its error is understated
+llada   LLaDA's: exact counts, rounded so that some are drawn more often than others; slightly biased
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from itertools import combinations
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from remask.errors import RemaskError, unknown
+from remask.errors import RemaskError
+from remask.estimators import Estimator, Work, plain, plan, shares, stratified
 from remask.families.base import Batch, Denoiser, Family, cross_entropy, per_row
 from remask.families.masked import Masked
 from remask.model.attention import FULL, Padded
@@ -31,11 +32,8 @@ from remask.sampling.confidence import Confidence
 from remask.sampling.guidance import guided
 from remask.terminal import progress
 
-Estimator = Literal["auto", "count", "iid", "chain", "rule"]
 MOST = 2**17
 """Most draws that may be asked for."""
-GROUPS = 8
-"""Independent groups of stratified draws, between which the error is measured."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +101,7 @@ def score(
     *,
     estimator: Estimator = "auto",
     draws: int = 128,
+    strata: int | None = None,
     sampler: Sampler | None = None,
     guidance: float = 0.0,
     seed: int = 0,
@@ -122,7 +121,7 @@ def score(
     if family.exact:
         if estimator != "auto":
             raise RemaskError(f"estimator {estimator!r} is for masked models; this one is exact already")
-        plan = [_plain(text) for text in texts]
+        works = [plain(len(text.target)) for text in texts]
     elif isinstance(family, Masked):  # the estimators of any-order prediction
         if estimator == "rule":
             rule = sampler or Confidence()
@@ -131,54 +130,13 @@ def score(
                 _rule(denoiser, family, text, rule, guidance, draws, s, device)
                 for text, s in zip(texts, seeds, strict=True)
             ]
-        if estimator not in ("auto", "count", "iid", "chain"):
-            raise unknown("estimator", estimator, ("auto", "count", "iid", "chain", "rule"))
-        plan = [_plan(text, estimator, draws, mixed(seed, i)) for i, text in enumerate(texts)]
+        works = [plan(len(t.target), estimator, draws, mixed(seed, i), strata) for i, t in enumerate(texts)]
     else:
         if estimator != "auto" or guidance:
             raise RemaskError(f"estimators and guidance are for masked models, and this one is {type(family).__name__}")
         return [_drawn(denoiser, family, t, draws, mixed(seed, i), rows, device) for i, t in enumerate(texts)]
-    values = _run(denoiser, family, list(zip(texts, plan, strict=True)), guidance, rows, device, show)
-    return [_gather(text, work, value) for text, work, value in zip(texts, plan, values, strict=True)]
-
-
-@dataclass(frozen=True)
-class Work:
-    """The network's share of an estimate: what to mask in n copies of one text, and how to weigh it."""
-
-    hidden: Tensor | None
-    """(n, T) bool over the target; None for an autoregressive model."""
-    weight: Tensor
-    """(n, T) float64 weight of each -log p(token), or (1,) of ones."""
-    groups: int
-    """How many independent groups the n copies form; 0 where nothing is random."""
-    kind: Literal["exact", "bound"]
-    of: str = ""
-
-
-def _plain(text: Text) -> Work:
-    return Work(None, torch.ones(1, len(text.target), dtype=torch.float64), 0, "exact")
-
-
-def _plan(text: Text, estimator: Estimator, draws: int, seed: int) -> Work:
-    """What to mask in the copies of one text, so that the weighted sums have the bound as mean."""
-    length = len(text.target)
-    if estimator == "chain":
-        hidden = torch.ones(length, length, dtype=torch.bool).triu()  # copy i sees targets before i
-        return Work(hidden, torch.eye(length, dtype=torch.float64), 0, "exact", "left to right")
-    if estimator == "auto" and length < 20 and 2**length - 1 <= draws:
-        return _every_mask(length)
-    rng = torch.Generator().manual_seed(seed)
-    groups = min(GROUPS, draws)
-    levels = torch.cat([_stratified(len(share), rng) for share in torch.arange(draws).tensor_split(groups)])
-    uniform = torch.rand(draws, length, generator=rng)
-    scored = torch.ones(draws, length, dtype=torch.bool)
-    form = Masked(objective="bound", eps=0.0) if estimator == "iid" else Masked(objective="count")  # as `Masked.bound`
-    hidden, weight = form.masks(scored, levels, uniform)
-    sizes = torch.tensor([len(share) for share in torch.arange(draws).tensor_split(groups)])
-    share = (1 / (groups * sizes)).repeat_interleave(sizes).double()
-    weights = (share * weight.double())[:, None] * hidden
-    return Work(hidden, torch.nan_to_num(weights), groups, "exact" if length == 1 and estimator != "iid" else "bound")
+    values = _run(denoiser, family, list(zip(texts, works, strict=True)), guidance, rows, device, show)
+    return [_gather(text, work, value) for text, work, value in zip(texts, works, values, strict=True)]
 
 
 def _drawn(
@@ -195,9 +153,9 @@ def _drawn(
     whole = torch.tensor([*text.prompt, *text.target], device=device)
     scored = torch.arange(len(whole), device=device) >= len(text.prompt)
     means = []
-    for share in torch.arange(draws).tensor_split(min(GROUPS, draws)):
+    for share in shares(draws):
         values = []
-        for levels in _stratified(len(share), rng).to(device).split(rows):
+        for levels in stratified(share, rng).to(device).split(rows):
             shape = (len(levels), len(whole))
             batch = Batch(whole.expand(shape), scored.expand(shape))
             values.append(family.bound(denoiser, batch, rng, levels))
@@ -205,23 +163,6 @@ def _drawn(
     found = torch.stack(means)
     error = float(found.std() / math.sqrt(len(found))) if len(found) > 1 else math.nan
     return Estimate(float(found.mean()), error, "bound", len(text.target), text.bytes)
-
-
-def _every_mask(length: int) -> Work:
-    """All 2^T - 1 masks: the bound itself, without error. Weight (1/T) (1/C(T,k)) (T/k) for k masked."""
-    subsets = [s for k in range(1, length + 1) for s in combinations(range(length), k)]
-    hidden = torch.zeros(len(subsets), length, dtype=torch.bool)
-    for row, subset in enumerate(subsets):
-        hidden[row, list(subset)] = True
-    k = hidden.sum(1).tolist()
-    weight = torch.tensor([1 / (math.comb(length, n) * n) for n in k], dtype=torch.float64)
-    return Work(hidden, weight[:, None] * hidden, 0, "exact" if length == 1 else "bound")
-
-
-def _stratified(n: int, rng: torch.Generator) -> Tensor:
-    """(n,) levels (u + j)/n in [0, 1): each uniform, together evenly spread."""
-    u = torch.rand((), generator=rng, dtype=torch.float64)
-    return ((torch.arange(n) + u) / n).float().clamp(max=1 - 2**-24)
 
 
 def _run(
@@ -308,6 +249,11 @@ def _rule(
     Exact where the choice of positions is deterministic. A random order is a mixture of rules; the mean
     over `draws` orders is a bound.
     """
+    if not sampler.chooses_first:
+        raise RemaskError(
+            f"{type(sampler).__name__} chooses positions by what it has drawn, so its likelihood is no chain of these; "
+            "Confidence with the same steps is the rule that chooses first"
+        )
     copies = 1 if sampler.deterministic else draws
     whole = torch.tensor([[*text.prompt, *text.target]] * copies, device=device)
     open_ = torch.ones_like(whole, dtype=torch.bool)

@@ -14,7 +14,8 @@ from remask.families import Batch, Denoiser, Family, Loss, Noisy, Vocabulary
 from remask.families.autoregressive import Autoregressive
 from remask.families.base import per_row
 from remask.families.masked import Masked
-from remask.likelihood import GROUPS, Estimate, Estimator, Text, _plan, score, validate
+from remask.estimators import GROUPS, Estimator, plan
+from remask.likelihood import Estimate, Text, score, validate
 from remask.model.transformer import Transformer
 from remask.sampling.ancestral import Ancestral
 from remask.sampling.blockwise import Blockwise
@@ -155,7 +156,7 @@ def estimates(estimator: Estimator, draws: int, seeds: int) -> tuple[torch.Tenso
 
 
 @pytest.mark.parametrize("draws", [2, 5, 8, 11, 64])
-@pytest.mark.parametrize("estimator", ["count", "iid"])
+@pytest.mark.parametrize("estimator", ["count", "smdm"])
 def test_draws_have_the_bound_as_mean(estimator: Estimator, draws: int) -> None:
     values, _ = estimates(estimator, draws, 1500)
     error = float(values.std()) / math.sqrt(len(values))
@@ -163,7 +164,7 @@ def test_draws_have_the_bound_as_mean(estimator: Estimator, draws: int) -> None:
 
 
 @pytest.mark.parametrize("draws", [8, 16, 50, 64])
-@pytest.mark.parametrize("estimator", ["count", "iid"])
+@pytest.mark.parametrize("estimator", ["count", "smdm"])
 def test_reported_errors_are_the_spread(estimator: Estimator, draws: int) -> None:
     """The weight 1/t of independent masks has no finite variance, so their error is right within a factor only."""
     values, errors = estimates(estimator, draws, 600)
@@ -176,7 +177,7 @@ def test_stratification_lowers_the_error() -> None:
     few, _ = estimates("count", 8, 400)
     many, _ = estimates("count", 64, 400)
     assert float(many.std()) < float(few.std()) / math.sqrt(8)  # better than independent draws
-    iid, _ = estimates("iid", 64, 400)
+    iid, _ = estimates("smdm", 64, 400)
     assert float(many.std()) < float(iid.std())
 
 
@@ -186,7 +187,7 @@ def test_every_count_is_equally_likely(length: int, draws: int) -> None:
     text = Text((0,) * length)
     counts = torch.zeros(length)
     for seed in range(4000 // draws + 200):
-        work = _plan(text, "count", draws, seed)
+        work = plan(len(text.target), "count", draws, seed)
         assert work.hidden is not None
         k = work.hidden.sum(1)
         counts += torch.bincount(k, minlength=length + 1)[1:]
@@ -199,7 +200,7 @@ def test_every_count_is_equally_likely(length: int, draws: int) -> None:
 
 def test_weights_of_the_enumeration_sum_to_the_tokens() -> None:
     for length in range(1, 8):
-        work = _plan(Text((0,) * length), "auto", 2**length, 0)
+        work = plan(length, "auto", 2**length, 0)
         assert work.hidden is not None and len(work.hidden) == 2**length - 1 == len(work.hidden.unique(dim=0))
         assert float(work.weight.sum()) == pytest.approx(length)
         assert work.weight.sum(0).tolist() == pytest.approx([1.0] * length)
@@ -207,7 +208,7 @@ def test_weights_of_the_enumeration_sum_to_the_tokens() -> None:
 
 def test_one_draw_knows_no_error() -> None:
     assert math.isnan(one("count", draws=1).stderr)
-    assert math.isnan(one("iid", draws=1).stderr)
+    assert math.isnan(one("smdm", draws=1).stderr)
     assert math.isnan(one("rule", sampler=FirstHitting(), draws=1).stderr)
 
 
@@ -245,7 +246,7 @@ def test_conditional_of_a_causal_network_is_joint_minus_marginal() -> None:
 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.3])
-@pytest.mark.parametrize("estimator", ["auto", "count", "iid", "chain", "rule"])
+@pytest.mark.parametrize("estimator", ["auto", "count", "smdm", "chain", "rule"])
 def test_what_shares_a_batch_changes_nothing(estimator: Estimator, guidance: float) -> None:
     options = {"estimator": estimator, "draws": 24, "guidance": guidance, "seed": 3}
     many = score(MODEL, MASKED, TEXTS, **options)  # type: ignore[arg-type]

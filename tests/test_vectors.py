@@ -5,6 +5,10 @@ skipped. Deviations are printed with `pytest -s`.
 """
 
 import json
+import math
+import subprocess
+import sys
+import tempfile
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -15,10 +19,14 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from remask.checkpoints.checkpoint import load
+from remask.checkpoints.convert import convert
+from remask.checkpoints.hints import Hints
 from remask.families import Batch, Vocabulary
 from remask.families.autoregressive import Autoregressive
 from remask.families.base import Denoiser, cross_entropy, per_row
 from remask.families.masked import Masked
+from remask.estimators import llada_counts
 from remask.likelihood import Text, score
 from remask.model.attention import CAUSAL, Padded
 from remask.model.cache import Cache
@@ -28,6 +36,8 @@ from remask.sampling import Canvas, Dice, Pen, Sampler, Step
 from remask.sampling.blockwise import Blockwise
 from remask.sampling.confidence import Confidence
 from remask.sampling.guidance import guided
+from remask.sampling.llada import LLaDA
+from remask.sampling.smdm import SMDM
 
 VECTORS = Path(__file__).resolve().parents[2] / "shared" / "vectors"
 pytestmark = pytest.mark.skipif(not VECTORS.is_dir(), reason=f"no recorded outputs in {VECTORS}")
@@ -71,83 +81,32 @@ def close(what: str, found: Tensor, truth: Tensor, *, relative: float) -> None:
 # Weights under other names
 
 
+@cache
 def smdm(folder: str, context: int | None = None) -> Transformer:
-    """A network from SMDM's names; rows of the fused matrix are q, k, v of one head after another."""
-    about, theirs = settings(f"{folder}/settings"), recorded(f"{folder}/weights")
-    heads, width = about["n_head"], about["head_size"]
-    assert about["n_query_groups"] == heads
-    ours = {
-        "model.embed_tokens.weight": theirs["transformer.wte.weight"],
-        "model.norm.weight": theirs["transformer.ln_f.weight"],
-        "lm_head.weight": theirs["lm_head.weight"],
-    }
-    for i in range(about["n_layer"]):
-        old, new = f"transformer.h.{i}", f"model.layers.{i}"
-        fused = theirs[f"{old}.attn.attn.weight"].view(heads, 3, width, -1)
-        for j, part in enumerate("qkv"):
-            ours[f"{new}.self_attn.{part}_proj.weight"] = fused[:, j].flatten(0, 1)
-        for a, b in (
-            ("attn.proj", "self_attn.o_proj"),
-            ("norm_1", "input_layernorm"),
-            ("norm_2", "post_attention_layernorm"),
-            ("mlp.swiglu.w1", "mlp.gate_proj"),
-            ("mlp.swiglu.w2", "mlp.up_proj"),
-            ("mlp.swiglu.w3", "mlp.down_proj"),
-        ):
-            ours[f"{new}.{b}.weight"] = theirs[f"{old}.{a}.weight"]
-    shape = Architecture(
-        layers=about["n_layer"],
-        width=about["n_embd"],
-        heads=heads,
-        kv_heads=heads,
-        head_width=width,
-        ffn=about["intermediate_size"],
-        context=context or about["block_size"],
-        norm_eps=about["norm_eps"],
-        rope_base=about["rope_base"],
-        rope_bf16=True,
-        rows=about["embedding_rows"],
-        predicted=about["padded_vocab_size"],
-    )
-    return filled(shape, ours)
+    """SMDM's own file, with what its tensors cannot tell."""
+    about = settings(f"{folder}/settings")
+    hints = Hints(heads=about["n_head"], norm_eps=about["norm_eps"], context=context or about["block_size"])
+    return load(VECTORS / folder / "weights.safetensors", hints=hints).model
 
 
+@cache
 def llada(name: str) -> Transformer:
-    """A network from LLaDA's names, such as `llada_model/gqa`."""
+    """LLaDA's own folder, such as `llada_model/gqa`."""
+    with tempfile.TemporaryDirectory() as folder:
+        return load(published(name, Path(folder))).model
+
+
+def published(name: str, folder: Path) -> Path:
+    """LLaDA's files under the names that they have on the Hub."""
     prefix = f"{name}_" if name[-3:] in ("mha", "gqa") else f"{name}/"
-    about, theirs = settings(f"{prefix}config"), recorded(f"{prefix}model")
-    ours = {
-        "model.embed_tokens.weight": theirs["model.transformer.wte.weight"],
-        "model.norm.weight": theirs["model.transformer.ln_f.weight"],
-        "lm_head.weight": theirs["model.transformer.ff_out.weight"],
-    }
-    for i in range(about["n_layers"]):
-        for a, b in (
-            ("q_proj", "self_attn.q_proj"),
-            ("k_proj", "self_attn.k_proj"),
-            ("v_proj", "self_attn.v_proj"),
-            ("attn_out", "self_attn.o_proj"),
-            ("attn_norm", "input_layernorm"),
-            ("ff_norm", "post_attention_layernorm"),
-            ("ff_proj", "mlp.gate_proj"),
-            ("up_proj", "mlp.up_proj"),
-            ("ff_out", "mlp.down_proj"),
-        ):
-            ours[f"model.layers.{i}.{b}.weight"] = theirs[f"model.transformer.blocks.{i}.{a}.weight"]
-    shape = Architecture(
-        layers=about["n_layers"],
-        width=about["d_model"],
-        heads=about["n_heads"],
-        kv_heads=about["n_kv_heads"],
-        head_width=about["d_model"] // about["n_heads"],
-        ffn=about["mlp_hidden_size"],
-        context=about["max_sequence_length"],
-        norm_eps=about["rms_norm_eps"],
-        rope_base=about["rope_theta"],
-        rows=about["embedding_size"],
-        predicted=about["embedding_size"],
-    )
-    return filled(shape, ours)
+    for file in ("config.json", "model.safetensors"):
+        (folder / file).symlink_to(VECTORS / f"{prefix}{file}")
+    return folder
+
+
+def dit(path: str, **hints: Any) -> Any:
+    """A DiT's own file; `path` is below the folder of vectors."""
+    return load(VECTORS / f"{path}.safetensors", hints=Hints(heads=4, **hints))
 
 
 def filled(shape: Architecture, weights: dict[str, Tensor]) -> Transformer:
@@ -313,6 +272,53 @@ def test_smdm_greedy_samples(case: dict[str, Any]) -> None:
     assert int(steps[-1].evaluations[0]) == passes * sum(n > 0 for n in case["commits"])
 
 
+@pytest.mark.parametrize("case", cases("smdm_sample/settings", alg="greddy"), ids=lambda c: f"case{c['case']}")
+def test_smdm_sampler_by_its_own_rules(case: dict[str, Any]) -> None:
+    """Counts and choices over the whole batch, as published."""
+    io, model = recorded("smdm_sample/io"), smdm("smdm_sample")
+    prompt = io[f"case{case['case']}.prompt"]
+    length = case["context_length"] - prompt.shape[1]
+    sampler = SMDM(steps=case["steps"], pooled=True, pen=GREEDY)
+    steps = written(sampler, model, over(model, 128), prompt.tolist(), length, case["cfg_scale"])
+    assert torch.equal(steps[-1].tokens, io[f"case{case['case']}.tokens"])
+    assert [int(step.changed.sum()) for step in steps] == [n for n in case["commits"] if n]
+
+
+@pytest.mark.parametrize("name", ["origin0", "origin1"])
+def test_smdm_ancestral_sampling(name: str) -> None:
+    io, model = recorded("smdm_sample/io"), smdm("smdm_sample")
+    prompt, tokens, counts = io[f"{name}.prompt"], io[f"{name}.tokens"], io[f"{name}.u_lengths"].tolist()
+    (case,) = (c for c in cases("smdm_sample/settings") if str(c["case"]) == name or c.get("name") == name)
+    drawn = list(io[f"{name}.u"].split(counts))
+
+    class InOrder(Dice):
+        """One recorded uniform for each position still masked, then any for what to write there."""
+
+        def __init__(self) -> None:
+            self.open, self.calls = torch.ones_like(tokens, dtype=torch.bool), 0
+            self.open[:, : prompt.shape[1]] = False
+
+        def uniforms(self, valid: Tensor, rows: Tensor) -> Tensor:
+            out = torch.ones(valid.shape, dtype=torch.float64)
+            if self.writing:
+                self.writing = False
+                return out
+            out[self.open] = drawn[self.calls].double()
+            self.calls += 1
+            share = 1 - self.times[self.calls] / self.times[self.calls - 1] if self.calls < case["steps"] else 1.0
+            chosen = self.open & (out < share)
+            self.open, self.writing = self.open & ~chosen, bool(chosen.any())
+            return out
+
+        times = torch.linspace(1, 1e-5, case["steps"] + 1)
+        writing = False
+
+    sampler = SMDM(steps=case["steps"], algorithm="origin", pen=GREEDY)
+    length = tokens.shape[1] - prompt.shape[1]
+    last = written(sampler, model, over(model, 128), prompt.tolist(), length, case["cfg_scale"], InOrder())[-1]
+    assert torch.equal(last.tokens, tokens)
+
+
 # LLaDA
 
 
@@ -362,6 +368,20 @@ def test_llada_generation_in_a_batch(heads: str, case: dict[str, Any]) -> None:
     family = over(model, settings(f"llada_generate/{heads}_settings")["mask_id"])
     prompts = left_padded(io)
     last = written(llada_sampler(case), model, family, prompts, case["gen_length"], case["cfg_scale"])[-1]
+    for row, prompt in enumerate(prompts):
+        whole = len(prompt) + case["gen_length"]
+        assert torch.equal(last.tokens[row, :whole], io[f"case{case['case']}.batch_tokens"][row, -whole:])
+
+
+@pytest.mark.parametrize(("heads", "case"), GENERATED, ids=KEYS)
+def test_llada_generation_by_its_own_rules(heads: str, case: dict[str, Any]) -> None:
+    io, model = recorded(f"llada_generate/{heads}_io"), llada(f"llada_generate/{heads}")
+    family = over(model, settings(f"llada_generate/{heads}_settings")["mask_id"])
+    sampler = LLaDA(steps=case["steps"], block=case["block_length"], pen=GREEDY)
+    prompt, prompts = io[f"case{case['case']}.prompt"].tolist(), left_padded(io)
+    alone = written(sampler, model, family, prompt, case["gen_length"], case["cfg_scale"])
+    assert torch.equal(alone[-1].tokens, io[f"case{case['case']}.tokens"])
+    last = written(sampler, model, family, prompts, case["gen_length"], case["cfg_scale"])[-1]
     for row, prompt in enumerate(prompts):
         whole = len(prompt) + case["gen_length"]
         assert torch.equal(last.tokens[row, :whole], io[f"case{case['case']}.batch_tokens"][row, -whole:])
@@ -423,24 +443,101 @@ def test_llada_likelihoods(case: dict[str, Any]) -> None:
         assert (found.kind, found.nats) == ("exact", pytest.approx(-case["log_likelihood"], rel=1e-5))
 
 
+@pytest.mark.parametrize("case", cases("llada_likelihood/settings"), ids=lambda c: f"case{c['case']}")
+def test_llada_counts(case: dict[str, Any]) -> None:
+    """The numbers of masked tokens, with the published rounding, and the estimate through the command's own path."""
+    io, model = recorded("llada_likelihood/io"), llada("llada_likelihood")
+    name, length = f"case{case['case']}", case["answer_len"]
+    for k, hidden in zip(io[f"{name}.k"].tolist(), io[f"{name}.mask"], strict=True):
+        assert torch.equal(llada_counts(int(k), length, case["batch_size"]), hidden.sum(1))
+    family = over(model, settings("llada_likelihood/settings")["mask_id"])
+    text = Text(io[f"{name}.answer"].tolist(), io[f"{name}.prompt"].tolist())
+    options: dict[str, Any] = {"draws": 64 * case["batch_size"], "guidance": case["cfg_scale"]}
+    (found,) = score(model, family, [text], estimator="llada", strata=case["batch_size"], **options)
+    assert abs(found.nats + case["log_likelihood"]) < 6 * found.stderr * 4 + 1e-4 * found.nats  # theirs: few draws
+
+
+# DiT: MDLM, Duo, Eso-LM
+
+
+def test_dit_logits() -> None:
+    io = recorded("dit_mdlm/io")
+    time = noise_time(io["sigma"])
+    off, on = (dit("dit_mdlm/weights", time=t) for t in (False, True))
+    assert off.family.mask == 128
+    kept = slice(0, 128)  # the mask is never predicted: its logit is impossible in ours
+    close("dit_mdlm logits", off.logits(io["ids"])[..., kept], io["logits_time_conditioning_off"][..., kept], relative=2e-5)
+    timed = on.model(io["ids"], time=time)[..., kept]
+    close("dit_mdlm logits, conditioned", timed, io["logits_time_conditioning_on"][..., kept], relative=2e-5)
+    hidden = io["ids"] == 128
+    found = off.logits(io["ids"]).log_softmax(-1)[hidden][..., kept]
+    close("dit_mdlm log-probabilities", found, io["log_x_theta_carry_over"][hidden][..., kept], relative=2e-5)
+
+
+def test_duo_logits() -> None:
+    io, m = recorded("dit_duo/io"), dit("dit_duo/weights", family="Uniform", time=True)
+    time = noise_time(io["sigma"])
+    close("dit_duo logits", m.model(io["ids"], time=time), io["logits"], relative=2e-5)
+    close("dit_duo logits without noise", m.model(io["ids"], time=0 * time), io["logits_sigma0"], relative=2e-5)
+    close("dit_duo log-probabilities", m.model(io["ids"], time=time).log_softmax(-1), io["log_x_theta"], relative=2e-5)
+    soft = m.model(io["soft_input"], time=time[:2])
+    close("dit_duo logits of soft tokens", soft, io["logits_soft_input"], relative=2e-5)
+
+
+def noise_time(sigma: Tensor) -> Tensor:
+    """The time of a noise level -log alpha, alpha = 1 - (1 - 1e-3) t."""
+    return -torch.expm1(-sigma.double()).div(1 - 1e-3).float()
+
+
+def test_causal_dit_logits() -> None:
+    io, m = recorded("dit_ar/io"), dit("dit_ar/weights", start_id=0)
+    assert isinstance(m.family, Autoregressive) and not m.model.architecture.adaln
+    read, kept = io["ids"][:, :-1], slice(0, 128)
+    close("dit_ar logits", m.model(read, attention=CAUSAL)[..., kept], io["logits"][..., kept], relative=2e-5)
+    nll = m.model.nll(read, io["ids"][:, 1:].flatten(), ask=torch.ones_like(read, dtype=torch.bool), attention=CAUSAL)
+    close("dit_ar nats of each token", nll.view_as(read), io["nll_per_token"], relative=1e-5)
+    cache = Cache(2, 24)
+    parts = [m.model(read[:, i : i + 1], attention=CAUSAL, cache=cache) for i in range(read.shape[1])]
+    close("dit_ar logits through the cache", torch.cat(parts, 1)[..., kept], io["logits_kv"][..., kept], relative=2e-5)
+    io, m = recorded("dit_ar/adaln_io"), dit("dit_ar/adaln_weights", family="Autoregressive", start_id=0)
+    logits = m.model(io["ids"], attention=CAUSAL)[..., kept]
+    close("dit_ar logits with adaLN", logits, io["logits"][..., kept], relative=2e-5)
+
+
+@pytest.mark.parametrize("case", range(4))
+def test_eso_network_in_any_order(case: int) -> None:
+    """Permuted positions under causal attention, whole and through the cache."""
+    io, m = recorded("eso_cache/io"), dit("eso_cache/weights")
+    order = io[f"case{case}.sort_idx"]
+    tokens, kept = io[f"case{case}.tokens"].gather(1, order), slice(0, 128)
+    cache, place, parts = Cache(2, 24), 0, []
+    masks = torch.full_like(tokens, 128)
+    for step in io[f"case{case}.schedule"].tolist():  # a step reads masks where it writes, its results later
+        now = slice(place, place + step)
+        seen = torch.cat([tokens[:, :place], masks[:, now]], 1)
+        parts.append(m.model(seen, attention=CAUSAL, positions=order[:, : place + step])[:, now])
+        place += step
+    del cache
+    close(f"eso_cache {case} logits", torch.cat(parts, 1)[..., kept], io[f"case{case}.logits_cache_on"][..., kept], relative=2e-5)
+
+
+def test_eso_network_under_training() -> None:
+    io, m = recorded("losses_eso/io"), dit("losses_eso/weights")
+    order = io["B.dif.sort_idx"]
+    logits = m.model(io["B.dif.zt"].gather(1, order), attention=CAUSAL, positions=order)[..., :128]
+    close("losses_eso diffusion logits", logits, io["B.dif.logits_sorted"][..., :128], relative=2e-5)
+
+
 # MDLM
-
-
-class Replay:
-    """A denoiser that was recorded."""
-
-    def __init__(self, logits: Tensor) -> None:
-        self.logits = logits
-
-    def __call__(self, tokens: Tensor, *, ask: Tensor | None = None, **reading: Any) -> Tensor:
-        return self.logits if ask is None else self.logits[ask]
 
 
 def test_mdlm_losses() -> None:
     """Theirs weighs by 1/t and masks with probability (1 - eps) t; ours by one over that probability."""
     io = recorded("losses_mdlm/io")
     p, hidden = 1 - io["alpha"], io["xt"] == 128
-    denoiser = Replay(io["logits"][..., :128])  # the mask is never predicted
+    m = dit("losses_mdlm/weights", time=False)
+    close("losses_mdlm logits", m.logits(io["xt"])[..., :128], io["logits"][..., :128], relative=2e-5)
+    denoiser = m.model
     batch = Batch(io["x0"], torch.ones_like(hidden))
     vocabulary = Vocabulary(size=129, mask=128)
     for family, name, scale in (
@@ -472,3 +569,50 @@ def test_rounding_of_the_rotary_tables_shows() -> None:
     io, model = recorded("smdm_mdm/io"), smdm("smdm_mdm")
     other = filled(Architecture(**{**vars(model.architecture), "rope_bf16": False}), model.state_dict())
     assert float((other(io["ids"]) - io["logits"]).abs().max()) > 1e-2
+
+
+# The same through the command line
+
+
+def remask(*arguments: Any) -> str:
+    """Standard output of a command that succeeds."""
+    done = subprocess.run([sys.executable, "-m", "remask", *map(str, arguments)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def ids(tokens: Tensor) -> str:
+    return ",".join(map(str, tokens.flatten().tolist()))
+
+
+def test_llada_by_the_command_line(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    remask("convert", published("llada_generate/gqa", tmp_path / "theirs"), tmp_path / "ours")
+    io = recorded("llada_generate/gqa_io")
+    for case in cases("llada_generate/gqa_settings", remasking="low_confidence")[:3]:
+        name = f"case{case['case']}"
+        options = f"--steps {case['steps']} --block {case['block_length']} --guidance {case['cfg_scale']}".split()
+        fixed = ["--sampler", "LLaDA", "--temperature", 0, "--length", case["gen_length"], "--no-stop", "--json"]
+        prompt = io[f"{name}.prompt"]
+        (found,) = json.loads(remask("sample", tmp_path / "ours", "--ids", ids(prompt), *fixed, *options))
+        assert found["tokens"] == io[f"{name}.tokens"][0, prompt.shape[1] :].tolist()
+
+
+def test_smdm_by_the_command_line(tmp_path: Path) -> None:
+    given = ["--heads", settings("smdm_eval/settings")["n_head"]]
+    remask("convert", VECTORS / "smdm_eval/weights.safetensors", tmp_path / "ours", *given)
+    io, (case, *_) = recorded("smdm_eval/io"), cases("smdm_eval/settings")
+    texts = ["--prompt_ids", ids(io["case0.prefix"]), "--ids", ids(io["case0.target"]), "--guidance", case["cfg"]]
+    found = json.loads(remask("score", tmp_path / "ours", *texts, "--estimator", "chain", "--json"))
+    assert found["nats"] == pytest.approx(float(io["case0.chain_nll"]), rel=1e-5)
+    found = json.loads(remask("score", tmp_path / "ours", *texts, "--estimator", "smdm", "--draws", 512, "--json"))
+    assert found["kind"] == "bound" and math.isfinite(found["stderr"])
+
+
+def test_dit_by_the_command_line(tmp_path: Path) -> None:
+    path = convert(VECTORS / "dit_mdlm/weights.safetensors", tmp_path / "ours", hints=Hints(heads=4))
+    io = recorded("dit_mdlm/io")
+    found = load(path).logits(io["ids"])[..., :128]
+    close("dit_mdlm logits, converted", found, io["logits_time_conditioning_off"][..., :128], relative=2e-5)
+    (sample,) = json.loads(remask("sample", path, "--ids", ids(io["ids"][:1, :4]), "--length", 8, "--json"))
+    assert len(sample["tokens"]) == 8 and 128 not in sample["tokens"]

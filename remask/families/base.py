@@ -216,6 +216,11 @@ class Family(ABC):
         return False
 
     @property
+    def revises(self) -> bool:
+        """Whether sampling draws every open token anew at each step, from `prior` through `posterior`."""
+        return False
+
+    @property
     def causal(self) -> bool:
         """Whether a position sees only those before it; for counting FLOPs."""
         return False
@@ -238,6 +243,14 @@ class Family(ABC):
     def alpha(self, t: float) -> float:
         """The chance that a token is still clean at time t; falls from 1 at t = 0 to 0 at t = 1."""
         raise RemaskError(f"{type(self).__name__} has no noise process, so this sampler does not fit it")
+
+    def prior(self, uniform: Tensor) -> Tensor:
+        """Uniforms in [0, 1) -> ids as noise leaves them at time 1."""
+        raise RemaskError(f"{type(self).__name__} has no prior over tokens")
+
+    def posterior(self, z: Tensor, p_clean: Tensor, s: float, t: float) -> Tensor:
+        """q(z_s | z_t, x) with the prediction in place of x: (N,) ids, (N, K) probabilities -> (N, K); s < t."""
+        raise RemaskError(f"{type(self).__name__} does not revise tokens")
 
     def token_loss(self, denoiser: Denoiser, noisy: Noisy) -> Tensor:
         """(N,) nats at the asked positions: weight * -log p(target)."""

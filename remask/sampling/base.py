@@ -183,10 +183,10 @@ class Writing:
         """(B, L) fresh float64 uniforms for the rows with a position in `where`, (B, L) bool."""
         return self.dice.uniforms(self.canvas.valid, where.any(1))
 
-    def predict(self, ask: Tensor) -> Tensor:
+    def predict(self, ask: Tensor, time: float | None = None) -> Tensor:
         """(B, L) bool -> (N, V) float32 logits at those positions; the mask itself is impossible.
 
-        Only rows with a question go through the network, cut to the longest of them.
+        A network that wants a time gets `time`, or the share of the open positions still masked. Only rows with a question go through the network, cut to the longest of them.
         """
         rows = ask.any(1).nonzero()[:, 0]
         valid = self.canvas.valid[rows]
@@ -198,7 +198,7 @@ class Writing:
             self.tokens[rows, :length],
             ask=ask[rows, :length],
             attention=attention,
-            time=hidden / writable,
+            time=hidden / writable if time is None else torch.full_like(hidden, time, dtype=torch.float32),
         )
         self.evaluations[rows] += getattr(denoiser, "passes", 1)
         return self.without_mask(logits)
@@ -212,25 +212,47 @@ class Writing:
 
     def write(self, pen: Pen, chosen: Tensor, logits: Tensor) -> Step:
         """Writes at the chosen positions, (B, L) bool, from their (N, V) logits."""
-        row, column = chosen.nonzero().unbind(1)
-        where = row, column
+        return self.put(chosen, *self.draft(pen, chosen, logits))
+
+    def draft(self, pen: Pen, asked: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """What the pen would write at the asked positions: (N,) tokens and their (N,) float64 log-probabilities."""
+        row, column = asked.nonzero().unbind(1)
         log_probs = pen.log_probs(logits)
-        written = pen.write(log_probs, where, self.uniforms(chosen)[where])
-        log_prob = log_probs.gather(-1, written[:, None])[:, 0]
-        self.tokens[where] = written
-        self.confidence[where] = log_prob.exp().float()
-        self.log_prob.index_add_(0, row, log_prob)
+        written = pen.write(log_probs, (row, column), self.uniforms(asked)[row, column])
+        return written, log_probs.gather(-1, written[:, None])[:, 0]
+
+    def put(self, chosen: Tensor, tokens: Tensor, log_prob: Tensor) -> Step:
+        """Writes (N,) tokens, drawn with (N,) log-probabilities, at the chosen positions, (B, L) bool."""
+        self.tokens[chosen] = tokens
+        self.confidence[chosen] = log_prob.exp().float()
+        self.log_prob.index_add_(0, chosen.nonzero()[:, 0], log_prob)
         self.masked = self.masked & ~chosen
         if self.canvas.end is not None:
             self._close(self.canvas.end)
-        return Step(
-            self.tokens.clone(),
-            chosen,
-            self.masked,
-            self.confidence.clone(),
-            self.log_prob.clone(),
-            self.evaluations.clone(),
-        )
+        return self.step(chosen)
+
+    def start(self) -> None:
+        """Open positions as noise leaves them at time 1."""
+        self.tokens = torch.where(self.masked, self.family.prior(self.uniforms(self.masked)), self.tokens)
+
+    def revise(self, pen: Pen, t: float, s: float) -> Step:
+        """Draws every open position from q(z_s | z_t, x), with what the pen makes of the prediction for x."""
+        todo = self.todo
+        p_clean = pen.log_probs(self.predict(todo, t)).exp()
+        before = self.tokens[todo]
+        q = self.family.posterior(before, p_clean, s, t).log()
+        drawn = Pen().write(q, (before, before), self.uniforms(todo)[todo])
+        changed = todo.masked_scatter(todo, drawn != before)
+        self.tokens[todo] = drawn
+        self.confidence[todo] = p_clean.gather(-1, drawn[:, None])[:, 0].float()
+        self.log_prob.index_add_(0, todo.nonzero()[:, 0], q.gather(-1, drawn[:, None])[:, 0])
+        self.masked = self.masked & ~todo if s == 0 else self.masked
+        return self.step(changed)
+
+    def step(self, changed: Tensor) -> Step:
+        """The canvas as it is now."""
+        state = self.tokens, changed, self.masked, self.confidence, self.log_prob, self.evaluations
+        return Step(*(x.clone() for x in state))
 
     def _close(self, end: int) -> None:
         """Rows whose text has ended are complete: nothing masked before the end, only open canvas behind it."""
@@ -285,6 +307,11 @@ class Sampler(ABC):
     @abstractmethod
     def fill(self, writing: Writing) -> Iterator[Step]:
         """Writes until `writing.todo` is empty."""
+
+    @property
+    def chooses_first(self) -> bool:
+        """Whether positions are chosen before tokens are drawn, so that the rule has a likelihood."""
+        return True
 
     @property
     def deterministic(self) -> bool:

@@ -38,6 +38,10 @@ class Blockwise(Sampler):
         return self.inner.fits(family)
 
     @property
+    def chooses_first(self) -> bool:
+        return self.inner.chooses_first
+
+    @property
     def deterministic(self) -> bool:
         return self.inner.deterministic
 

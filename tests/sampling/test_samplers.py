@@ -26,6 +26,8 @@ from remask.sampling.blockwise import Blockwise
 from remask.sampling.confidence import Confidence, Rule, Schedule
 from remask.sampling.first_hitting import FirstHitting
 from remask.sampling.guidance import Guided, guided
+from remask.sampling.llada import LLaDA
+from remask.sampling.smdm import SMDM
 
 Row = Sequence[int | None]
 
@@ -46,6 +48,12 @@ BIDIRECTIONAL: dict[str, Sampler] = {
         for schedule in get_args(Schedule)
         for steps in (None, 4, 12)
     },
+    "llada": LLaDA(),
+    "llada, three blocks": LLaDA(steps=6, block=3),
+    "llada, late end": LLaDA(steps=6, block=4, late_end=True),
+    "llada, random": LLaDA(steps=5, remasking="random"),
+    "smdm": SMDM(steps=6),
+    "smdm, origin": SMDM(steps=6, algorithm="origin"),
     "blockwise": Blockwise(size=3),
     "blockwise, two steps": Blockwise(inner=Confidence(steps=2, rule="entropy"), size=3),
     "blockwise linear": Blockwise(inner=Confidence(steps=4, schedule="linear"), size=3),
@@ -347,7 +355,7 @@ def test_given_tokens_never_change(name: str, model: Transformer) -> None:
 def test_the_mask_is_never_written(name: str, pen: Pen) -> None:
     """A network whose head has a row for the mask, as LLaDA's, and that would rather write nothing else."""
     model = tiny(6, 6, seed=1)
-    family = Masked().over(Vocabulary(size=6, mask=2))
+    family = Masked().over(Vocabulary(size=6, mask=2, end=5))
 
     def eager(tokens: Tensor, *, ask: Tensor | None = None, **reading: Any) -> Tensor:
         logits = model(tokens, ask=ask, **reading)
