@@ -168,7 +168,8 @@ def score(
 
     Args:
         checkpoint: From `remask.load`.
-        text: What is scored, or its ids (then the prompt is ids too). One longer than the context is scored in pieces that do not see each other.
+        text: What is scored, or its ids (then the prompt is ids too). One longer than the context is scored in
+            pieces that do not see each other.
         prompt: What is given; its trailing spaces count as the text's, as benchmarks have it.
         draws: Network passes a text may take where the estimator is random.
         estimator: auto, count, chain, rule, llada or smdm; see `remask.likelihood`.

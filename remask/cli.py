@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from json import dumps
 from pathlib import Path
-from typing import Any, Literal, Optional
+from typing import Any, Literal
 
 from remask.checkpoints.hints import Hints
 from remask.errors import Interrupted, RemaskError, unknown
@@ -114,7 +114,7 @@ def _parser(name: str, verb: Verb, function: Callable[..., Any]) -> Any:
     foreign = {"form", "hints"} & set(inspect.signature(function).parameters)
     parser.add_function_arguments(function, skip={*verb.positional, *foreign}, as_positional=False)
     if foreign:
-        parser.add_argument("--from", type=Optional[str], help="smdm, llada, dit or llama; by default recognised.")
+        parser.add_argument("--from", type=str | None, help="smdm, llada, dit or llama; by default recognised.")
         parser.add_class_arguments(Hints)
     return parser
 

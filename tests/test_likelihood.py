@@ -10,18 +10,21 @@ from scipy.stats import chisquare
 from tables import CausalTable, Counting, Table, any_order, chain, masked_nats, random_joint, rng, subsets, tiny
 
 from remask.errors import RemaskError
+from remask.estimators import GROUPS, Estimator, llada_counts, plan
 from remask.families import Batch, Denoiser, Family, Loss, Noisy, Vocabulary
 from remask.families.autoregressive import Autoregressive
 from remask.families.base import per_row
 from remask.families.masked import Masked
-from remask.estimators import GROUPS, Estimator, plan
 from remask.likelihood import Estimate, Text, score, validate
 from remask.model.transformer import Transformer
+from remask.sampling import Sampler
 from remask.sampling.ancestral import Ancestral
 from remask.sampling.blockwise import Blockwise
 from remask.sampling.confidence import Confidence
 from remask.sampling.first_hitting import FirstHitting
 from remask.sampling.guidance import guided
+from remask.sampling.llada import LLaDA
+from remask.sampling.smdm import SMDM
 
 TABLE = Table.random(3, 4, seed=4, sharpness=1.5)
 FAMILY = Masked().over(TABLE.vocabulary)
@@ -462,3 +465,55 @@ def test_guidance_is_never_left_out_in_silence() -> None:
         return
     (plain,) = score(TABLE, PLAIN, [text], draws=64)
     assert found.nats != plain.nats
+
+
+# The published estimators
+
+
+@pytest.mark.parametrize(
+    ("length", "strata", "least", "most"),
+    [(2, 8, 0.75, 1.25), (4, 8, 0.5, 1.5), (10, 8, 0.75, 1.25), (12, 8, 0.5, 1.5), (8, 8, 1, 1), (24, 16, 0.5, 1.5),
+     (10, 4, 0.5, 1.5), (7, 1, 1, 1)],
+)  # fmt: skip
+def test_llada_draws_some_counts_more_often(length: int, strata: int, least: float, most: float) -> None:
+    """The exact marginal over counts, times the length, as the reference sheet derived it for the published code."""
+    counts = torch.cat([llada_counts(k, length, strata) for k in range(1, length + 1)])
+    share = torch.bincount(counts, minlength=length + 1)[1:] / strata
+    assert (float(share.min()), float(share.max())) == (least, most)
+
+
+def test_llada_is_unbiased_where_its_counts_are_even_and_biased_elsewhere() -> None:
+    truth = any_order(TABLE, TEXT)
+    length = len(TEXT)
+    for strata in (1, 8):
+        found = score(
+            TABLE, FAMILY, [Text(TEXT)] * 3000, estimator="llada", draws=16, strata=strata, rows=4096
+        )  # fmt: skip
+        values = torch.tensor([e.nats for e in found], dtype=torch.float64)
+        error = float(values.std()) / math.sqrt(len(values))
+        share = torch.bincount(
+            torch.cat([llada_counts(k, length, strata) for k in range(1, length + 1)]), minlength=length + 1
+        )[1:] / strata  # fmt: skip
+        if bool((share == 1).all()):
+            assert abs(float(values.mean()) - truth) < 4 * error
+        assert found[0].kind == "bound" and "LLaDA" in found[0].of
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"estimator": "count", "strata": 4}, "strata is for the estimators smdm and llada, not for 'count'"),
+        ({"estimator": "llada", "strata": 3, "draws": 16}, "strata is 3; it must divide the 16 draws"),
+        ({"estimator": "smdm", "strata": 0, "draws": 16}, "strata is 0"),
+        ({"estimator": "mean"}, "unknown estimator 'mean'"),
+    ],
+)
+def test_options_of_the_published_estimators(options: dict, says: str) -> None:
+    with pytest.raises(RemaskError, match=says):
+        score(TABLE, FAMILY, [Text(TEXT)], **options)
+
+
+@pytest.mark.parametrize("sampler", [LLaDA(), SMDM(), Blockwise(inner=SMDM())], ids=str)
+def test_a_sampler_that_draws_first_has_no_rule(sampler: Sampler) -> None:
+    with pytest.raises(RemaskError, match="chooses positions by what it has drawn"):
+        score(TABLE, FAMILY, [Text(TEXT)], estimator="rule", sampler=sampler)

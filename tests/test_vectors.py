@@ -16,17 +16,18 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from remask.checkpoints.checkpoint import load
 from remask.checkpoints.convert import convert
 from remask.checkpoints.hints import Hints
+from remask.estimators import llada_counts
 from remask.families import Batch, Vocabulary
 from remask.families.autoregressive import Autoregressive
 from remask.families.base import Denoiser, cross_entropy, per_row
 from remask.families.masked import Masked
-from remask.estimators import llada_counts
+from remask.families.uniform import nelbo, posterior
 from remask.likelihood import Text, score
 from remask.model.attention import CAUSAL, Padded
 from remask.model.cache import Cache
@@ -466,7 +467,12 @@ def test_dit_logits() -> None:
     off, on = (dit("dit_mdlm/weights", time=t) for t in (False, True))
     assert off.family.mask == 128
     kept = slice(0, 128)  # the mask is never predicted: its logit is impossible in ours
-    close("dit_mdlm logits", off.logits(io["ids"])[..., kept], io["logits_time_conditioning_off"][..., kept], relative=2e-5)
+    close(
+        "dit_mdlm logits",
+        off.logits(io["ids"])[..., kept],
+        io["logits_time_conditioning_off"][..., kept],
+        relative=2e-5,
+    )
     timed = on.model(io["ids"], time=time)[..., kept]
     close("dit_mdlm logits, conditioned", timed, io["logits_time_conditioning_on"][..., kept], relative=2e-5)
     hidden = io["ids"] == 128
@@ -518,7 +524,12 @@ def test_eso_network_in_any_order(case: int) -> None:
         parts.append(m.model(seen, attention=CAUSAL, positions=order[:, : place + step])[:, now])
         place += step
     del cache
-    close(f"eso_cache {case} logits", torch.cat(parts, 1)[..., kept], io[f"case{case}.logits_cache_on"][..., kept], relative=2e-5)
+    close(
+        f"eso_cache {case} logits",
+        torch.cat(parts, 1)[..., kept],
+        io[f"case{case}.logits_cache_on"][..., kept],
+        relative=2e-5,
+    )
 
 
 def test_eso_network_under_training() -> None:
@@ -569,6 +580,111 @@ def test_rounding_of_the_rotary_tables_shows() -> None:
     io, model = recorded("smdm_mdm/io"), smdm("smdm_mdm")
     other = filled(Architecture(**{**vars(model.architecture), "rope_bf16": False}), model.state_dict())
     assert float((other(io["ids"]) - io["logits"]).abs().max()) > 1e-2
+
+
+# Duo: losses and posteriors
+
+
+@pytest.mark.parametrize("k", [3, 11, 97, 512, 50258])
+def test_duo_losses(k: int) -> None:
+    io = {name.split(".", 1)[1]: t for name, t in recorded("losses_duo/io").items() if name.startswith(f"K{k}.")}
+    alpha, slope = (io[x].expand_as(io["x0"]).flatten().double() for x in ("alpha", "dalpha"))
+    x, z, truth = io["x0"].flatten(), io["xt"].flatten(), io["nelbo_float64"].flatten()
+    exact = nelbo(io["logits"].flatten(0, 1).double(), x, z, alpha, slope)
+    torch.testing.assert_close(exact, truth, rtol=1e-9, atol=1e-9)
+    single = nelbo(io["logits"].flatten(0, 1), x, z, alpha.float(), slope.float()).double()
+    assert float(((single - truth).abs() / (1 + truth.abs())).max()) < 1e-3  # the formula cancels at small alpha
+
+
+def test_duo_loss_with_the_mask_in_the_alphabet() -> None:
+    """The mask's logit is impossible, the mask itself a possible noise."""
+    io = {name.split(".", 1)[1]: t for name, t in recorded("losses_duo/io").items() if name.startswith("maskin.")}
+    logits = io["logits"].clone()
+    logits[..., 63] = -1e6
+    alpha = io["alpha"].expand_as(io["x0"]).flatten().double()
+    found = nelbo(logits.flatten(0, 1).double(), io["x0"].flatten(), io["xt"].flatten(), alpha, -0.999)
+    close("losses_duo with a mask", found.float(), io["nelbo_float32"].flatten(), relative=1e-4)
+
+
+def test_duo_training_loss() -> None:
+    io, m = recorded("losses_duo/io"), dit("losses_duo/weights", family="Uniform")
+    family, rows = m.family, io["model.x0"]
+    batch = Batch(rows, torch.ones_like(rows, dtype=torch.bool))
+    noisy = family.replaced(batch, io["model.t"], io["model.u_mask"], io["model.uniform_ids"])
+    assert torch.equal(noisy.tokens, io["model.xt"])
+    logits = m.model(noisy.tokens, **noisy.reading())
+    close("losses_duo logits", logits, io["model.logits"], relative=2e-5)
+    found = family.token_loss(m.model, noisy).view_as(rows)
+    close("losses_duo nats of each token", found, io["model.nelbo_per_token"], relative=1e-5)
+    close("losses_duo loss", found.mean(), io["model.loss"], relative=1e-5)
+
+
+@pytest.mark.parametrize("case", range(5))
+def test_duo_posterior(case: int) -> None:
+    io = recorded("duo_posterior/io")
+    (about,) = (c for c in cases("duo_posterior/settings") if c.get("case") == case)
+    alpha_s, alpha_t = (float(torch.tensor(about[x])) for x in ("alpha_s", "alpha_t"))
+    p, z = io[f"case{case}.p_x0"], io[f"case{case}.zt"]
+    loose = 1e-4 if alpha_s - alpha_t < 2e-3 else 1e-5  # their float32 alphas cancel
+    q = posterior(z, p, alpha_s, alpha_t)
+    close(f"duo_posterior {case}", q, io[f"case{case}.q"], relative=loose)
+    torch.testing.assert_close(q.sum(-1), torch.ones_like(q[..., 0]), rtol=1e-6, atol=1e-6)
+    hot = torch.nn.functional.one_hot(io[f"case{case}.onehot_x0"], p.shape[-1]).to(p)
+    close(
+        f"duo_posterior {case}, a known x",
+        posterior(z, hot, alpha_s, alpha_t),
+        io[f"case{case}.q_onehot"],
+        relative=loose,
+    )
+
+
+@pytest.mark.parametrize("step", range(3))
+def test_duo_ancestral_steps(step: int) -> None:
+    """One step through the two networks: from ids to the law of the next ids."""
+    io, about = recorded("duo_posterior/io"), cases("duo_posterior/settings", step=step)
+    if not about:
+        pytest.skip(f"no step {step} was recorded")
+    t, s = about[0]["t"], 0.0 if about[0]["noise_removal"] else about[0]["t"] - about[0]["dt"]
+    networks = split_networks()
+    z = io[f"step{step}.uniform_x_full"]
+    m = networks["duo"]
+    p = m.model(z, time=torch.full((len(z),), t)).double().softmax(-1)
+    q = m.family.posterior(z, p, s, t)[:, :8] if s else posterior(z, p, 1.0, m.family.alpha(t))[:, :8]
+    close(f"duo_posterior step {step}", q, io[f"step{step}.uniform_q"], relative=1e-4 if t < 1e-3 else 2e-5)
+    masked, m = io[f"step{step}.masked_x"], networks["mdlm"]
+    hidden = masked == 128
+    found = m.logits(masked).softmax(-1)[hidden]
+    close(f"duo_posterior step {step}, masked", found, io[f"step{step}.masked_p_x0"][hidden], relative=2e-5)
+
+
+@cache
+def split_networks() -> dict[str, Any]:
+    """The two networks that one file of vectors holds, each saved as a checkpoint of its own."""
+    found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, family in (("duo", "Uniform"), ("mdlm", "Masked")):
+            weights = recorded("duo_posterior/weights").items()
+            part = {k.removeprefix(f"{name}."): v for k, v in weights if k.startswith(f"{name}.")}
+            save_file(part, Path(folder) / f"{name}.safetensors")
+            found[name] = load(Path(folder) / f"{name}.safetensors", hints=Hints(heads=4, family=family))
+    return found
+
+
+# Fast-dLLM, without its cache
+
+
+@pytest.mark.parametrize("heads", ["mha", "gqa"])
+def test_fastdllm_without_a_cache(heads: str) -> None:
+    io, model = recorded(f"fastdllm/{heads}_io"), llada(f"fastdllm/{heads}")
+    about = settings(f"fastdllm/{heads}_settings")
+    found = [case for case in about["cases"] if (case["cache"], case["rule"]) == ("none", "topk")]
+    assert found
+    for case in found:
+        prompt = io[case["prompt"]]
+        sampler = LLaDA(steps=case["steps"], block=case["block_length"], pen=GREEDY)
+        family = over(model, about["mask_id"])
+        last = written(sampler, model, family, prompt.view(1, -1).tolist(), case["gen_length"], 0.0)[-1]
+        assert torch.equal(last.tokens, io[f"{case['key']}.tokens"].view(1, -1))
 
 
 # The same through the command line

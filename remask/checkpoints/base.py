@@ -212,7 +212,13 @@ def whole(source: Source, hint: int | None, *keys: str, default: int | None = No
 
 
 def heads_of(
-    source: Source, hint: int | None, *keys: str, layers: int, width: int, ffn: int, named: dict[str, Architecture] = SIZES
+    source: Source,
+    hint: int | None,
+    *keys: str,
+    layers: int,
+    width: int,
+    ffn: int,
+    named: dict[str, Architecture] = SIZES,
 ) -> int:
     """Attention heads: given, configured, or those of the named sizes with these shapes, if they agree."""
     given = whole(source, hint, *keys)
@@ -224,7 +230,7 @@ def heads_of(
                 f"named size has {layers} layers of width {width} and {ffn}. Give --heads"
             )
         (given,) = fitting
-    if given < 1 or width % given and "head_dim" not in source.config:
+    if given < 1 or (width % given and "head_dim" not in source.config):
         raise RemaskError(f"{source.name}: {given} heads do not divide the width {width}")
     return given
 

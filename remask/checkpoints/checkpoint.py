@@ -93,7 +93,10 @@ def load(
 
 
 def open_checkpoint(
-    source: str | Path, form: str | None = None, tokenizer: str | Path | None = None, hints: Hints = Hints()  # noqa: B008
+    source: str | Path,
+    form: str | None = None,
+    tokenizer: str | Path | None = None,
+    hints: Hints = Hints(),  # noqa: B008
 ) -> Opened:
     """A checkpoint of any form, its weights not yet read."""
     folder = find(source) if form is None else None
@@ -171,7 +174,9 @@ def contents(
         found = open_own(folder)
         about = found.about
         validation = about.get("validation")
-        trained = f"step {about.get('step')} of {about.get('steps')} on {about.get('data')}" if "steps" in about else None
+        trained = (
+            f"step {about.get('step')} of {about.get('steps')} on {about.get('data')}" if "steps" in about else None
+        )
         more = {
             "trained": trained,
             "converted": f"from {about['source']} ({about['form']})" if "form" in about else None,

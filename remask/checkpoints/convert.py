@@ -14,7 +14,6 @@ from remask.checkpoints.checkpoint import open_checkpoint
 from remask.checkpoints.folder import Opened, config_of, replacing, write_rest, write_safetensors
 from remask.checkpoints.source import Tensors
 from remask.errors import RemaskError, unknown
-from remask.locking import locked
 from remask.terminal import progress
 
 SPARE = 2**20
@@ -68,7 +67,7 @@ def convert(
     bar = progress("converting", total, "B") if show else nullcontext(lambda n: None)
     with replacing(folder) as fresh, bar as tick:
         write_safetensors(fresh / "model.safetensors", tensors, tick)
-        write_rest(fresh, config, found.tokenizer, card(found, str(source), to))
+        write_rest(fresh, config, found.tokenizer, card(found, str(source), to), config.get("vocab_size"))
         if layout is not None and found.tokenizer is not None:
             (fresh / "tokenizer_config.json").write_text(json.dumps(tokenizer_config(found), indent=2) + "\n")
     return folder
@@ -79,7 +78,10 @@ def theirs(layout: Format, found: Opened) -> Tensors:
     a, groups = found.architecture, layout.groups(found.architecture)
     shapes = layout.layout(a)
     return Tensors(
-        {name: (lambda n=name, g=group: layout.give([found.tensors[k] for k in g], n, a)) for name, group in groups.items()},
+        {
+            name: (lambda n=name, g=group: layout.give([found.tensors[k] for k in g], n, a))
+            for name, group in groups.items()
+        },
         {name: (found.tensors.dtype(group[0]), shapes[name]) for name, group in groups.items()},
     )
 

@@ -9,13 +9,14 @@ from dataclasses import replace
 from typing import Any
 
 from remask.checkpoints.base import Format, Hints, Reading, bound, count, heads_of, number, shape, whole
-from remask.checkpoints.source import Source, Tensors
+from remask.checkpoints.source import Source
 from remask.families import Vocabulary
 from remask.model.dit import DIT_HEADS, DiTArchitecture
 from remask.model.sizes import Architecture
 
-FAMILIES = {"mdlm": "Masked", "ar": "Autoregressive", "duo": "Uniform", "duo_base": "Uniform", "distillation": "Uniform",
-            "esolm": "Interpolating", "eso-lm": "Interpolating", "eso_lm": "Interpolating"}  # fmt: skip
+FAMILIES = {"mdlm": "Masked", "ar": "Autoregressive", "duo": "Uniform", "duo_base": "Uniform",
+            "distillation": "Uniform", "esolm": "Interpolating", "eso-lm": "Interpolating",
+            "eso_lm": "Interpolating"}  # fmt: skip
 """Families by the name that configurations give the algorithm."""
 SPECIAL = {
     50257: {"start": 50256, "end": 50256},

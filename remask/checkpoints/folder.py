@@ -77,10 +77,12 @@ def config_of(a: Architecture, family: Family, tokenizer: Tokenizer | None, abou
     }
 
 
-def write_rest(folder: Path, config: dict[str, Any], tokenizer: Tokenizer | None, card: str) -> None:
-    """What is in a folder beside the weights."""
+def write_rest(
+    folder: Path, config: dict[str, Any], tokenizer: Tokenizer | None, card: str, ids: int | None = None
+) -> None:
+    """What is in a folder beside the weights; the tokenizer without special tokens from `ids` on."""
     if tokenizer is not None:
-        tokenizer.save(folder / TOKENIZER)
+        tokenizer.save(folder / TOKENIZER, ids)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
     (folder / "README.md").write_text(card)
 
@@ -132,7 +134,7 @@ def write_safetensors(path: Path, tensors: Tensors, tick: Any = lambda n: None) 
             tensor = tensors[name].detach().cpu().contiguous()
             if (tensor.dtype, tuple(tensor.shape)) != (tensors.dtype(name), tensors.shape(name)):
                 raise RemaskError(f"tensor {name} is {tensor.dtype} {tuple(tensor.shape)} and was announced otherwise")
-            file.write(memoryview(tensor.flatten().view(torch.uint8).numpy()))
+            file.write(tensor.flatten().view(torch.uint8).numpy().data)
             tick(tensor.numel() * tensor.element_size())
         file.flush()
         os.fsync(file.fileno())

@@ -111,7 +111,9 @@ class LLaDA(Format):
 
     def config(self, a: Architecture, family: Family) -> dict[str, Any]:
         if type(a) is not Architecture or a.time or a.qk_norm or a.shifted or a.rope_scaling:
-            raise RemaskError("the llada layout holds plain Llama networks only: no DiT, time, q/k norms, shift or scaling")
+            raise RemaskError(
+                "the llada layout holds plain Llama networks only: no DiT, time, q/k norms, shift or scaling"
+            )
         if family.vocabulary.mask is None or family.exact:
             raise RemaskError(f"the llada layout is for masked models, and this one is {type(family).__name__}")
         if a.head_width * a.heads != a.width:

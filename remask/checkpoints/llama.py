@@ -43,7 +43,9 @@ class Llama(Format):
         diffusion = str(config.get("model_type", "")).lower() in DIFFUSION
         family = hints.family or ("Masked" if diffusion else "Autoregressive")
         mask = whole(source, hints.mask_id, "mask_token_id", default=source.tokens or rows)
-        fresh = family == "Masked" and not diffusion and hints.mask_id is None  # a row for the mask, where padding began
+        fresh = (
+            family == "Masked" and not diffusion and hints.mask_id is None
+        )  # a row for the mask, where padding began
         if fresh and not 0 < (mask or 0) <= rows:
             raise RemaskError(f"{source.name} has {rows} embedding rows, and its tokenizer {mask} ids")
         a = Architecture(
@@ -54,7 +56,8 @@ class Llama(Format):
             head_width=queries // heads,
             ffn=ffn,
             context=whole(source, hints.context, "max_position_embeddings", default=2048) or 2048,
-            rope_base=number(source, hints.rope_theta, "rope_theta", default=rope(config, "rope_theta", 10000.0)) or 0.0,
+            rope_base=number(source, hints.rope_theta, "rope_theta", default=rope(config, "rope_theta", 10000.0))
+            or 0.0,
             rope_scaling=scaling(source),
             norm_eps=number(source, hints.norm_eps, "rms_norm_eps", default=1e-5) or 0.0,
             tied=HEAD not in tensors or config.get("tie_word_embeddings") is True,

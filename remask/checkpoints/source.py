@@ -11,6 +11,7 @@ checkpoints of MDLM and Duo do), these become inert data. One that asks for anyt
 import json
 import math
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -120,14 +121,18 @@ def fetched(repository: str, revision: str | None = None, file: str | None = Non
     beside = [*BESIDE, *([f"{Path(file).parent}/{name}" for name in BESIDE] if file else ())]
     wanted = [file] if file else ["*.safetensors", "*.safetensors.index.json"]
     try:
-        folder = Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=[*wanted, *beside]))
+        folder = Path(
+            huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=[*wanted, *beside])
+        )
         if file is None and not any(folder.glob("*.safetensors")):
             more = [f"*{suffix}" for suffix in PICKLES]
             folder = Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=more))
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise RemaskError(f"{spec}: the Hub has no such model, or it is private: {first_line(error)}") from None
     except LocalEntryNotFoundError as error:
-        raise RemaskError(f"{spec} is neither a local file or folder nor in the Hub's cache, and the Hub cannot be reached") from error
+        raise RemaskError(
+            f"{spec} is neither a local file or folder nor in the Hub's cache, and the Hub cannot be reached"
+        ) from error
     except Exception as error:  # whatever the connection may raise
         raise RemaskError(f"{spec} cannot be fetched from the Hub: {first_line(error)}") from error
     if file and not (folder / file).is_file():
@@ -286,7 +291,8 @@ def refusal(file: Path, what: str) -> str:
 
 def _load(file: Path, mapped: bool, inert: tuple[str, ...] | list[str]) -> Any:
     try:
-        with torch.serialization.safe_globals([(Inert, name) for name in inert]):  # type: ignore[list-item]
+        with warnings.catch_warnings(), torch.serialization.safe_globals([(Inert, name) for name in inert]):  # type: ignore[list-item]
+            warnings.simplefilter("ignore")
             return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # the unpickler raises what it likes on damaged data
         text = str(error)
@@ -316,7 +322,9 @@ def states(file: Path, found: Any) -> tuple[dict[str, Tensor], dict[str, Any], b
         return weights, config if isinstance(config, dict) else {}, False
     names = [n for n in weights if cleaned(n) is not None]  # an EMA lists the parameters in the order of the model
     if [tuple(t.shape) for t in shadow] != [tuple(weights[n].shape) for n in names]:
-        raise RemaskError(f"{file}: its moving average of {len(shadow)} tensors does not match its {len(names)} weights")
+        raise RemaskError(
+            f"{file}: its moving average of {len(shadow)} tensors does not match its {len(names)} weights"
+        )
     return dict(zip(names, shadow, strict=True)), config if isinstance(config, dict) else {}, True
 
 

@@ -25,7 +25,10 @@ class Template:
 
 TEMPLATES = (
     Template(
-        "<|start_header_id|>", ("<|end_header_id|>", "\n\n"), ("<|eot_id|>", ""), ("<|startoftext|>", "<|begin_of_text|>")
+        "<|start_header_id|>",
+        ("<|end_header_id|>", "\n\n"),
+        ("<|eot_id|>", ""),
+        ("<|startoftext|>", "<|begin_of_text|>"),
     ),
     Template("<|im_start|>", ("", "\n"), ("<|im_end|>", "\n")),
 )

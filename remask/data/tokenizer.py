@@ -92,12 +92,20 @@ class Tokenizer:
             return cls.train(texts(), vocab_size)
         return cls.bytes() if spec == "bytes" else cls.load(spec)
 
-    def save(self, path: str | Path) -> None:
-        """Writes `tokenizer.json`, atomically. A folder stands for the file in it."""
+    def save(self, path: str | Path, ids: int | None = None) -> None:
+        """Writes `tokenizer.json`, atomically. A folder stands for the file in it.
+
+        With `ids`, special tokens from that id on are left out: a mask that the model has no row for.
+        """
         path = Path(path)
         path = path / FILE if path.is_dir() else path
         passing = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        passing.write_text(self._inner.to_str(pretty=True), encoding="utf-8")
+        text = self._inner.to_str(pretty=True)
+        if ids is not None and ids < self.size:
+            content = json.loads(text)
+            content["added_tokens"] = [token for token in content["added_tokens"] if token["id"] < ids]
+            text = json.dumps(content, indent=2, ensure_ascii=False)
+        passing.write_text(text, encoding="utf-8")
         os.replace(passing, path)
 
     @cached_property
@@ -121,6 +129,12 @@ class Tokenizer:
         whole = self._inner.encode("a", add_special_tokens=True)
         first = next((i for i, special in enumerate(whole.special_tokens_mask) if not special), 0)
         return whole.ids[:first]
+
+    def agrees(self, other: "Tokenizer") -> bool:
+        """Whether both give every piece of text the same id; a mask that only one of them has does not count."""
+        masks = {self.vocabulary.mask, other.vocabulary.mask}
+        one, two = ({k: i for k, i in t._inner.get_vocab().items() if i not in masks} for t in (self, other))
+        return one == two
 
     def name(self, token: int) -> str | None:
         """The name of an id; None for one without."""

@@ -214,11 +214,16 @@ class Level(nn.Module):
         super().__init__()
         self.mlp = nn.Sequential(nn.Linear(FREQUENCIES, condition), nn.SiLU(), nn.Linear(condition, condition))
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return next(self.parameters()).dtype
+
     def forward(self, sigma: Tensor) -> Tensor:
         half = FREQUENCIES // 2
         frequency = torch.exp(torch.arange(half, device=sigma.device) * (-math.log(1e4) / half))
         angle = sigma[..., None] * frequency
-        return silu(self.mlp(torch.cat([angle.cos(), angle.sin()], -1).to(self.mlp[0].weight.dtype)))
+        return silu(self.mlp(torch.cat([angle.cos(), angle.sin()], -1).to(self.dtype)))
 
 
 class Norm(nn.Module):

@@ -13,7 +13,7 @@ from remask.sampling.base import Sampler, Step, Writing
 
 @dataclass(frozen=True, kw_only=True)
 class Ancestral(Sampler):
-    """Masked families: from t to s every masked position is revealed with probability (alpha_s - alpha_t)/(1 - alpha_t).
+    """Masked families: from t to s a masked position is revealed with probability (alpha_s - alpha_t)/(1 - alpha_t).
 
     Which positions is decided before the network runs, by draws of their own (the float32 Gumbel fault
     of Zheng et al. 2024 cannot occur), so only those are asked, and a step that reveals nothing costs
@@ -37,7 +37,9 @@ class Ancestral(Sampler):
         times = torch.linspace(1, 0, self.steps + 1, dtype=torch.float64).tolist()
         if writing.family.revises:
             writing.start()
-            yield from (writing.revise(self.pen, t, s) for t, s in itertools.pairwise(times) if bool(writing.todo.any()))
+            yield from (
+                writing.revise(self.pen, t, s) for t, s in itertools.pairwise(times) if bool(writing.todo.any())
+            )
             return
         for t, s in itertools.pairwise(times):
             if not bool(writing.todo.any()):

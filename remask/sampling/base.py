@@ -186,7 +186,8 @@ class Writing:
     def predict(self, ask: Tensor, time: float | None = None) -> Tensor:
         """(B, L) bool -> (N, V) float32 logits at those positions; the mask itself is impossible.
 
-        A network that wants a time gets `time`, or the share of the open positions still masked. Only rows with a question go through the network, cut to the longest of them.
+        A network that wants a time gets `time`, or the share of the open positions still masked. Only rows with a
+        question go through the network, cut to the longest of them.
         """
         rows = ask.any(1).nonzero()[:, 0]
         valid = self.canvas.valid[rows]

@@ -10,7 +10,6 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,12 +22,12 @@ from remask.errors import Interrupted, RemaskError
 from remask.families import Family
 from remask.families.masked import Masked
 from remask.locking import locked
-from remask.model.sizes import Overrides, size
-from remask.model.transformer import Initialisation, Transformer, initialise
-from remask.sampling.base import mixed
+from remask.model.sizes import Overrides
+from remask.model.transformer import Initialisation, Transformer
 from remask.terminal import progress, say
 from remask.train.optim import Budget, Optimizer
 from remask.train.plan import check, plain, process_rank, resolve
+from remask.train.start import begun, built, shaped
 
 
 def train(
@@ -62,7 +61,7 @@ def train(
         data: Folder made by `remask prepare`.
         out: Run directory. Where it holds a run with the same options, that run goes on.
         family: Masked or Autoregressive, with its options.
-        model: Named size, such as tiny, 10M, 85M, 1028M, LLaDA-8B.
+        model: Named size, such as tiny, 10M, 85M, 1028M, LLaDA-8B; or a checkpoint to start from.
         architecture: Changes to the named size. The context is the row length unless given.
         budget: How much to train; one of flops, tokens, steps, minutes.
         optimizer: AdamW and its schedule.
@@ -91,13 +90,8 @@ def train(
     check(options, world)
     prepared = open_tokens(data)
     tokenizer = prepared.tokenizer
-    family = family.over(tokenizer.vocabulary)
-    shape = replace(
-        architecture.of(size(model)),
-        rows=tokenizer.vocabulary.size,
-        predicted=tokenizer.vocabulary.predicted,
-        context=architecture.context or length,
-    )
+    start = begun(model)
+    shape, family = shaped(start, model, family, tokenizer, architecture, length)
     rows = Rows(prepared.train, length)
     validation = Rows(prepared.valid, length) if validation_rows and len(prepared.valid) >= length else None
     if validation is None and validation_rows:
@@ -109,8 +103,7 @@ def train(
     device = torch.device("cuda" if gpu else "cpu")
     machine.keep_memory()
 
-    denoiser = Transformer(shape)
-    initialise(denoiser, initialisation, torch.Generator().manual_seed(mixed(seed, 0)))
+    denoiser = built(start, shape, initialisation, seed)
     with locked(out, "training") if rank == 0 else nullcontext():
         plan = resolve(out, options, prepared.manifest["fingerprint"], denoiser, family, batches, world, device, rank)
         if plan["compile"]:
@@ -222,15 +215,17 @@ class Counting:
 @contextmanager
 def deterministic(device: torch.device) -> Iterator[None]:
     """On the CPU, compiled kernels add up in a fixed order, as eager ones do; else no run could be repeated."""
-    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    from torch.utils import deterministic as settings
+
+    before = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory  # type: ignore[attr-defined]
     if device.type == "cpu":
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[assignment]
+        settings.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0])
-        torch.utils.deterministic.fill_uninitialized_memory = before[1]  # type: ignore[assignment]
+        settings.fill_uninitialized_memory = before[1]  # type: ignore[attr-defined]
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tables import UNHURRIED, CausalTable, Counting, Table, random_joint, rng, tiny
 from torch import Tensor
 
+from remask.api import spelled
 from remask.errors import RemaskError
 from remask.families import Denoiser, Family, Vocabulary
 from remask.families.autoregressive import Autoregressive
@@ -75,11 +76,17 @@ def family_of(sampler: Sampler) -> Family:
 
 
 def fill(
-    sampler: Sampler, denoiser: Denoiser, rows: Sequence[Row], *, seed: int = 0, end: int | None = None
+    sampler: Sampler,
+    denoiser: Denoiser,
+    rows: Sequence[Row],
+    *,
+    seed: int = 0,
+    end: int | None = None,
+    family: Family | None = None,
 ) -> list[Step]:
     """The steps of filling some rows."""
     canvas = Canvas.of(rows, end)
-    return list(sampler.stream(denoiser, family_of(sampler), canvas, Dice(seed, len(rows))))
+    return list(sampler.stream(denoiser, family or family_of(sampler), canvas, Dice(seed, len(rows))))
 
 
 PROMPTED: list[Row] = [
@@ -639,3 +646,116 @@ def test_samplers_refuse_families_that_they_do_not_fit(model: Transformer) -> No
     table = CausalTable(random_joint(3, 3, seed=0), end=3)
     with pytest.raises(RemaskError, match="Autoregressive"):
         next(Ancestral().stream(table, Autoregressive().over(table.vocabulary), canvas, Dice(0, 1)))
+
+
+# The published samplers
+
+
+class Fixed:
+    """A network whose logits are given by position, whatever it reads."""
+
+    def __init__(self, logits: Tensor) -> None:
+        self.logits = logits
+
+    def __call__(self, tokens: Tensor, *, ask: Tensor | None = None, **reading: Any) -> Tensor:
+        every = self.logits[: tokens.shape[1]].expand(len(tokens), -1, -1)
+        return every if ask is None else every[ask]
+
+
+ENDS = Masked().over(Vocabulary(size=7, mask=6, end=4, turn=5))
+SURE = torch.tensor([[9.0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 12, 2], [0, 0, 3.0, 0, 0, 0], [0, 0, 0, 0, 1, 10]])
+"""Position 0 says 0, 1 the end, 2 says 2, 3 the end of a turn; 1 is the surest."""
+
+
+def order_of(sampler: Sampler) -> tuple[list[int], list[int]]:
+    """The positions in the order of writing, and the tokens at the end."""
+    canvas = Canvas.of([[None] * 4])
+    steps = list(sampler.stream(Fixed(SURE), ENDS, canvas, Dice(0, 1)))
+    return [int(s.changed[0].nonzero()) for s in steps], steps[-1].tokens[0].tolist()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.01])
+def test_the_end_of_text_flags(temperature: float) -> None:
+    """Both work at every temperature; in the published code the second is lost for one of the tokens above 0."""
+    pen = Pen(temperature=temperature)
+    assert order_of(LLaDA(pen=pen)) == ([1, 3, 0, 2], [0, 4, 2, 5])
+    late, tokens = order_of(LLaDA(pen=pen, late_end=True))
+    assert late[:2] == [0, 2] and sorted(late[2:]) == [1, 3] and tokens == [0, 4, 2, 5]
+    _, tokens = order_of(LLaDA(pen=pen, never_end=True))
+    assert 4 not in tokens and tokens[1] == 5
+
+
+def test_the_end_of_text_flags_need_an_end() -> None:
+    with pytest.raises(RemaskError, match="never_end and late_end need a vocabulary with an end-of-text id"):
+        fill(
+            LLaDA(late_end=True),
+            Fixed(torch.zeros(4, V)),
+            [[None] * 4],
+            family=Masked().over(Vocabulary(V + 1, mask=V)),
+        )
+
+
+def test_llada_counts_of_a_step() -> None:
+    """Each block its share of the steps, the remainder of a block's masks in its first steps."""
+    assert written(LLaDA(steps=4), 10) == [3, 3, 2, 2]
+    assert written(LLaDA(steps=8, block=5), 10) == [2, 1, 1, 1, 2, 1, 1, 1]
+    assert written(LLaDA(block=4), 10) == [1] * 10
+
+
+def test_what_is_kept_is_what_was_drawn_with_confidence(model: Transformer) -> None:
+    """Of a step's draws those with the highest probability stay: above temperature 0 not the same as `Confidence`."""
+    rows = [[1, 2, *[None] * 12]]
+    ours = fill(Confidence(steps=6, pen=Pen(temperature=2.0)), model, rows)[-1]
+    theirs = fill(LLaDA(steps=6, pen=Pen(temperature=2.0)), model, rows)[-1]
+    assert not torch.equal(ours.tokens, theirs.tokens)
+    likelier = [
+        float(fill(LLaDA(steps=6, pen=Pen(temperature=2.0)), model, rows, seed=seed)[-1].log_prob[0])
+        - float(fill(Confidence(steps=6, pen=Pen(temperature=2.0)), model, rows, seed=seed)[-1].log_prob[0])
+        for seed in range(40)
+    ]
+    assert sum(likelier) > 0, "keeping confident draws favours probable tokens"
+
+
+def test_pooling_depends_on_the_batch_and_is_asked_for(model: Transformer) -> None:
+    rows: list[Row] = [[1, 2, *[None] * 9], [5, 3, *[None] * 9]]
+    alone = fill(SMDM(steps=5, pen=Pen(temperature=0)), model, rows[:1])[-1].tokens[0]
+    assert torch.equal(fill(SMDM(steps=5, pen=Pen(temperature=0)), model, rows)[-1].tokens[0], alone)
+    counts = [step.changed.sum(1).tolist() for step in fill(SMDM(steps=5, pooled=True), model, rows)]
+    assert any(one != two for one, two in counts)
+    assert [sum(c) for c in counts] == [4, 4, 4, 4, 6] or sum(map(sum, counts)) == 18
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (lambda: LLaDA(steps=0), "steps is 0"),
+        (lambda: LLaDA(block=-1), "block is -1"),
+        (lambda: LLaDA(remasking="best"), "unknown remasking 'best'. Known: low_confidence, random"),
+        (lambda: SMDM(steps=0), "steps is 0"),
+        (lambda: SMDM(algorithm="greddy"), "unknown algorithm 'greddy'. Did you mean 'greedy'"),
+    ],
+)
+def test_options_of_the_published_samplers(made: Any, says: str) -> None:
+    with pytest.raises(RemaskError, match=says):
+        made()
+
+
+# Samplers written with their options
+
+
+def test_a_sampler_with_options_in_words() -> None:
+    assert spelled(LLaDA, "late_end=true, remasking=random,steps=7") == {
+        "late_end": True,
+        "remasking": "random",
+        "steps": 7,
+    }
+    assert spelled(Confidence, "") == {}
+    for text, says in (
+        ("late=true", "unknown option of LLaDA 'late'. Did you mean 'late_end'"),
+        ("late_end", "unknown option of LLaDA 'late_end'"),
+        ("late_end=yes", "late_end is 'yes'; it must be true or false"),
+        ("steps=some", "steps is 'some'; it must be a whole number"),
+        ("pen=3", "unknown option of LLaDA 'pen'"),
+    ):
+        with pytest.raises(RemaskError, match=says):
+            spelled(LLaDA, text)

@@ -25,6 +25,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import remask
+from remask.checkpoints.convert import convert
+from remask.checkpoints.hints import Hints
 from remask.data.batches import Batches, Rows
 from remask.data.synthetic import HiddenMarkov
 from remask.data.tokens import open_tokens, prepare
@@ -570,3 +572,89 @@ def test_every_recipe_is_a_possible_run(recipe: Path) -> None:
     assert options.get("batch", 32) % options.get("accumulate", 1) == 0
     assert len(Budget(**options["budget"]).__dict__) == 4
     Optimizer(**options.get("optimizer", {}))
+
+
+# From a checkpoint
+
+
+def test_a_run_starts_from_a_checkpoint(fit: Fit, masked_run: Path, corpus: Path, tmp_path: Path) -> None:
+    """With no learning to speak of, the weights stay those of the checkpoint; also of one in another's form."""
+    shape = {"architecture": Overrides(), "optimizer": Optimizer(lr=1e-12)}
+    fit(tmp_path / "on", steps=2, model=str(masked_run), **shape)
+    before, after = (load_file(p / "latest" / "model.safetensors") for p in (masked_run, tmp_path / "on"))
+    assert all(torch.allclose(before[k], after[k], atol=1e-9) for k in before)
+    llama = convert(masked_run, tmp_path / "llada", to="llada")
+    fit(tmp_path / "from theirs", steps=2, model=str(llama), **shape)
+    assert all(
+        torch.allclose(before[k], v, atol=1e-9)
+        for k, v in load_file(tmp_path / "from theirs" / "latest" / "model.safetensors").items()
+    )
+
+
+def test_a_llama_trains_on_as_a_masked_model(fit: Fit, autoregressive_run: Path, corpus: Path, tmp_path: Path) -> None:
+    """Out as a Llama, in as a masked model with a row for the mask and shifted predictions, and on with training."""
+    llama = convert(autoregressive_run, tmp_path / "llama", to="llama")
+    masked = convert(llama, tmp_path / "masked", hints=Hints(family="Masked", shift=True))
+    fit(tmp_path / "run", steps=30, model=str(masked), architecture=Overrides(), validation_rows=4)
+    m = remask.load(tmp_path / "run")
+    assert m.model.architecture.shifted and m.family.vocabulary.mask == 257
+    assert losses(tmp_path / "run")[-1] < losses(tmp_path / "run")[0]
+    assert len(remask.sample(m, prompt="ab", length=8, seed=0).tokens) <= 8
+
+
+def losses(out: Path) -> list[float]:
+    return [float(x) for x in column(out, "loss") if x]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"architecture": Overrides(layers=1)}, "is a checkpoint, whose shape is what it is"),
+        ({"length": 65, "architecture": Overrides()}, "length is 65, and the context of .* 64"),
+    ],
+)
+def test_what_does_not_fit_a_checkpoint(fit: Fit, masked_run: Path, tmp_path: Path, options: dict, says: str) -> None:
+    with pytest.raises(RemaskError, match=says):
+        fit(tmp_path / "run", model=str(masked_run), **options)
+
+
+def test_a_checkpoint_and_data_of_another_tokenizer(fit: Fit, masked_run: Path, tmp_path: Path) -> None:
+    other = prepare(
+        "synthetic:symbols=8,states=4,length=64,documents=400,seed=0", tmp_path / "data", vocab_size=270
+    ).folder
+    with pytest.raises(RemaskError, match="prepared with another tokenizer"):
+        fit(tmp_path / "run", model=str(masked_run), data=other, architecture=Overrides())
+
+
+def test_an_autoregressive_checkpoint_has_no_row_for_a_mask(fit: Fit, autoregressive_run: Path, tmp_path: Path) -> None:
+    llama = convert(autoregressive_run, tmp_path / "llama", to="llama")
+    with pytest.raises(RemaskError, match="has no row for a mask: make one with `remask convert"):
+        fit(tmp_path / "run", model=str(llama), architecture=Overrides())
+
+
+# Compiled runs
+
+
+def test_compiled_runs_repeat_bit_for_bit(corpus: Path, tmp_path: Path) -> None:
+    """On two threads, in bfloat16: one unbroken, one stopped and resumed."""
+    if shutil.which("g++") is None:
+        pytest.skip("no C++ compiler")
+    options = shlex.split(
+        "--model tiny --length 64 --batch 16 --precision bf16 --compile on --accelerator cpu --ema 0.9 "
+        "--validation_rows 4 --validate_every 30 --save_every 4 --log_every 1 --budget.steps 60"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
+    command = [sys.executable, "-m", "remask", "train", "--data", str(corpus), *options, "--out"]
+    whole = subprocess.run([*command, str(tmp_path / "whole")], env=environment, capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+    parts = subprocess.Popen([*command, str(tmp_path / "parts")], env=environment, stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 120
+    while not (tmp_path / "parts" / "checkpoints" / "step-00000004.ckpt").exists():
+        assert parts.poll() is None and time.monotonic() < until
+        time.sleep(0.005)
+    parts.kill()
+    parts.wait()
+    again = subprocess.run([*command, str(tmp_path / "parts")], env=environment, capture_output=True, text=True)
+    assert again.returncode == 0 and "resumed at step" in again.stderr, again.stderr
+    one, two = (tmp_path / name / "latest" / "model.safetensors" for name in ("whole", "parts"))
+    assert one.read_bytes() == two.read_bytes()

@@ -1,0 +1,62 @@
+"""Where a run begins: at a named size with fresh weights, or at a checkpoint."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from remask.checkpoints.base import network
+from remask.checkpoints.checkpoint import open_checkpoint
+from remask.checkpoints.folder import Opened
+from remask.data.tokenizer import Tokenizer
+from remask.errors import RemaskError
+from remask.families import Family
+from remask.model.sizes import SIZES, Architecture, Overrides, size
+from remask.model.transformer import Initialisation, Transformer, initialise
+from remask.sampling.base import mixed
+
+
+def begun(model: str) -> Opened | None:
+    """The checkpoint that `model` names, None where it names a size."""
+    if model in SIZES or not Path(model).exists():
+        return None
+    return open_checkpoint(model)
+
+
+def shaped(
+    found: Opened | None, model: str, family: Family, tokenizer: Tokenizer, changes: Overrides, length: int
+) -> tuple[Architecture, Family]:
+    """The network's shape and the family over its ids. RemaskError where a checkpoint and the data do not fit."""
+    vocabulary = tokenizer.vocabulary
+    if found is None:
+        shape = changes.of(size(model))
+        context = changes.context or length
+        shape = replace(shape, rows=vocabulary.size, predicted=vocabulary.predicted, context=context)
+        return shape, family.over(vocabulary)
+    if changes != Overrides():
+        raise RemaskError(f"{model} is a checkpoint, whose shape is what it is; architecture is for a named size")
+    a, theirs = found.architecture, found.family.vocabulary
+    if length > a.context:
+        raise RemaskError(f"length is {length}, and the context of {model} {a.context}")
+    if family.any_order and theirs.mask is None:
+        raise RemaskError(f"{model} has no row for a mask: make one with `remask convert {model} DST --family Masked`")
+    if vocabulary.predicted > a.predicted or (family.any_order and vocabulary.mask != theirs.mask):
+        raise RemaskError(
+            f"the data was prepared with another tokenizer ({vocabulary.size} ids, mask {vocabulary.mask}) than that "
+            f"of {model} ({theirs.size} ids, mask {theirs.mask}); prepare it with --tokenizer and the checkpoint's own"
+        )
+    if found.tokenizer is not None and not tokenizer.agrees(found.tokenizer):
+        raise RemaskError(f"the data was prepared with another tokenizer than that of {model}; prepare it with its own")
+    return a, family.over(theirs)
+
+
+def built(found: Opened | None, shape: Architecture, rule: Initialisation, seed: int) -> Transformer:
+    """The network, its weights drawn or read."""
+    model = network(shape)
+    if found is None:
+        initialise(model, rule, torch.Generator().manual_seed(mixed(seed, 0)))
+        return model
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            weight.copy_(found.tensors[name])
+    return model

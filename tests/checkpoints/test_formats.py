@@ -1,0 +1,475 @@
+"""Other people's layouts: each written here with small random weights, read back, and compared with an account of it
+that is independent of the tables in the package."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from remask.checkpoints.base import Format, formats, network, written_formats
+from remask.checkpoints.checkpoint import Checkpoint, contents, load
+from remask.checkpoints.convert import convert
+from remask.checkpoints.hints import Hints
+from remask.data.tokenizer import Tokenizer
+from remask.errors import RemaskError
+from remask.families.autoregressive import Autoregressive
+from remask.families.masked import Masked
+from remask.families.uniform import Uniform
+from remask.model.dit import DiTArchitecture
+from remask.model.sizes import SIZES, Architecture
+from remask.model.transformer import Transformer, rotary, rotate
+
+PLAIN = Architecture(layers=2, width=32, heads=4, kv_heads=4, head_width=8, ffn=48, context=64, rows=41, predicted=40)
+GROUPED = replace(PLAIN, kv_heads=2, rope_base=5e5, rows=40)
+DIT = DiTArchitecture(
+    layers=2, width=32, heads=4, kv_heads=4, head_width=8, ffn=128, context=64, rows=41, predicted=41, condition=16
+)
+IDS = torch.arange(24).view(2, 12) % 37
+SHAPES: dict[str, Architecture] = {
+    "smdm": replace(PLAIN, rope_bf16=True),
+    "smdm, autoregressive": replace(PLAIN, rope_bf16=True, rows=40),
+    "llada": GROUPED,
+    "llada, tied": replace(GROUPED, tied=True),
+    "llada, many heads": replace(PLAIN, rows=40),
+    "dit": DIT,
+    "dit, conditioned": replace(DIT, time=True),
+    "dit, causal": replace(DIT, adaln=False, condition=128),
+    "llama": replace(GROUPED, rope_base=1e4),
+    "llama, tied": replace(GROUPED, rope_base=1e4, tied=True),
+    "llama, biases and norms": replace(GROUPED, qkv_bias=True, qk_norm=True, head_width=16),
+    "llama, stretched": replace(GROUPED, rope_scaling=(8.0, 1.0, 4.0, 16.0)),
+}
+
+
+def weights(a: Architecture, seed: int = 0) -> dict[str, Tensor]:
+    """Random tensors of a network, by our names."""
+    rng = torch.Generator().manual_seed(seed)
+    with torch.device("meta"):
+        shapes = {name: p.shape for name, p in network(a).named_parameters()}
+    return {n: torch.randn(s, generator=rng) * (0.3 if len(s) > 1 else 0.1) + (len(s) == 1) for n, s in shapes.items()}
+
+
+def form_of(name: str) -> Format:
+    return formats()[name.split(",")[0]]
+
+
+def config_of(name: str, a: Architecture) -> dict[str, Any]:
+    """The config.json that lies beside such weights."""
+    if name.startswith("smdm"):
+        return {"n_head": a.heads}
+    if name.startswith("llada"):
+        return {
+            "model_type": "llada",
+            "n_heads": a.heads,
+            "rope_theta": a.rope_base,
+            "mask_token_id": 39,
+            "eos_token_id": 3,
+        }
+    if name.startswith("dit"):
+        return {"model_type": "mdlm" if "causal" not in name else "ar", "n_heads": 4, "time_conditioning": a.time}
+    scale = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+    stretched = {"rope_scaling": {**scale, "original_max_position_embeddings": 16}} if a.rope_scaling else {}
+    heads = {"num_attention_heads": a.heads, "head_dim": a.head_width, "bos_token_id": 1, "eos_token_id": 2}
+    return {"model_type": "llama", "rope_theta": a.rope_base, "tie_word_embeddings": a.tied, **heads, **stretched}
+
+
+def publish(folder: Path, name: str, ours: dict[str, Tensor] | None = None) -> Path:
+    """A folder in the published form."""
+    a, form = SHAPES[name], form_of(name)
+    ours = ours or weights(a)
+    folder.mkdir(parents=True)
+    theirs = {t: form.give([ours[o] for o in group], t, a).contiguous() for t, group in form.groups(a).items()}
+    save_file(theirs, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config_of(name, a)))
+    return folder
+
+
+def reference(a: Architecture, ours: dict[str, Tensor]) -> Any:
+    model = network(a)
+    model.load_state_dict(ours | ({"lm_head.weight": ours["model.embed_tokens.weight"]} if a.tied else {}))
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_published_folder_is_read_as_what_it_is(name: str, tmp_path: Path) -> None:
+    a, ours = SHAPES[name], weights(SHAPES[name])
+    found = load(publish(tmp_path / "theirs", name, ours))
+    kept = {"context": found.model.architecture.context, "silent": getattr(found.model.architecture, "silent", None)}
+    expected = replace(a, **{k: v for k, v in kept.items() if hasattr(a, k)})
+    assert found.model.architecture == expected
+    causal = name in ("smdm, autoregressive", "dit, causal") or name.startswith("llama")
+    assert isinstance(found.family, Autoregressive if causal else Masked)
+    state = found.model.state_dict()
+    assert all(torch.equal(state[k], v) for k, v in ours.items())
+    time = {"time": torch.tensor([0.2, 0.9])} if a.time else {}
+    ids = IDS % (a.rows - 2)
+    with torch.no_grad():
+        truth, logits = reference(a, ours)(ids, **time), found.model(ids, **time)
+    seen = [v for v in range(a.predicted) if v != kept["silent"]]
+    assert torch.equal(truth[..., seen], logits[..., seen])
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_in_and_out_and_in_again(name: str, tmp_path: Path) -> None:
+    """Converted to our folder, and from there where a layout is written: identical tensors."""
+    theirs = publish(tmp_path / "theirs", name)
+    ours = convert(theirs, tmp_path / "ours")
+    first, second = load(theirs), load(ours)
+    assert second.model.architecture == first.model.architecture
+    assert (second.family, second.family.vocabulary) == (first.family, first.family.vocabulary)
+    state = second.model.state_dict()
+    assert all(torch.equal(state[k], v) for k, v in first.model.state_dict().items())
+    to = name.split(",")[0]
+    if to not in written_formats() or "biases" in name:
+        return
+    out = convert(ours, tmp_path / "out", to=to)
+    a, b = load_file(theirs / "model.safetensors"), load_file(out / "model.safetensors")
+    assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    again = load(out)
+    assert again.model.architecture == first.model.architecture
+    assert again.family.vocabulary == first.family.vocabulary
+
+
+def test_smdm_rows_are_query_key_value_of_each_head() -> None:
+    a, form = SHAPES["smdm"], formats()["smdm"]
+    rows = torch.arange(3 * a.width)[:, None].expand(-1, a.width).contiguous()
+    for part, name in enumerate("qkv"):
+        found = form.take(rows, f"model.layers.0.self_attn.{name}_proj.weight", a)[:, 0].tolist()
+        assert found == [head * 3 * 8 + part * 8 + i for head in range(4) for i in range(8)]
+
+
+def test_smdm_forward_from_its_own_names(tmp_path: Path) -> None:
+    """The published forward pass, written out on the published tensors."""
+    a = SHAPES["smdm"]
+    folder = publish(tmp_path / "theirs", "smdm")
+    w = load_file(folder / "model.safetensors")
+
+    def norm(x: Tensor, gain: Tensor) -> Tensor:
+        return gain * x / (x.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt()
+
+    x = w["transformer.wte.weight"][IDS]
+    table = rotary(a, torch.arange(12))
+    for i in range(2):
+        p = f"transformer.h.{i}."
+        qkv = (norm(x, w[p + "norm_1.weight"]) @ w[p + "attn.attn.weight"].T).view(2, 12, 4, 3, 8)
+        q, k, v = (qkv[:, :, :, j].transpose(1, 2) for j in range(3))
+        scores = rotate(q, *table) @ rotate(k, *table).transpose(-1, -2) / math.sqrt(8)
+        x = x + (scores.softmax(-1) @ v).transpose(1, 2).flatten(2) @ w[p + "attn.proj.weight"].T
+        h = norm(x, w[p + "norm_2.weight"])
+        gate, up = (h @ w[f"{p}mlp.swiglu.w{j}.weight"].T for j in (1, 2))
+        x = x + (gate * gate.sigmoid() * up) @ w[p + "mlp.swiglu.w3.weight"].T
+    truth = norm(x, w["transformer.ln_f.weight"]) @ w["lm_head.weight"].T
+    torch.testing.assert_close(load(folder).logits(IDS), truth, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [n for n in SIZES if n[0].isdigit() and n not in ("3M", "10M", "30M")])
+def test_smdm_at_full_size(name: str) -> None:
+    """All thirty sizes, on shapes alone; N + 64001 d parameters."""
+    a = replace(SIZES[name], rows=32001, predicted=32000)
+    layout = formats()["smdm"].layout(a)
+    assert len(layout) == 7 * a.layers + 3
+    assert sum(map(math.prod, layout.values())) == a.parameters == a.non_embedding + 64001 * a.width
+    if name == "1028M":
+        assert a.parameters == 1_142_367_744
+
+
+def test_llada_at_full_size() -> None:
+    layout = formats()["llada"].layout(replace(SIZES["LLaDA-8B"], rows=126464, predicted=126464))
+    assert len(layout) == 291
+    assert sum(map(math.prod, layout.values())) == 8_015_581_184
+    small = formats()["llada"].layout(replace(SIZES["LLaDA-1B"], rows=126464, predicted=126464))
+    assert round(sum(map(math.prod, small.values())) / 1e9, 2) == 1.49
+
+
+def test_dit_at_full_size() -> None:
+    """MDLM on OpenWebText: 169,627,218 parameters with adaLN (small, 50,258 ids)."""
+    a = replace(
+        DIT,
+        layers=12,
+        width=768,
+        heads=12,
+        kv_heads=12,
+        head_width=64,
+        ffn=3072,
+        rows=50258,
+        predicted=50258,
+        condition=128,
+    )
+    assert sum(map(math.prod, formats()["dit"].layout(a).values())) == a.parameters == 169_627_218
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_counts_of_parameters(name: str) -> None:
+    a = SHAPES[name]
+    assert sum(p.numel() for p in weights(a).values()) == a.parameters
+
+
+# What tensors cannot tell
+
+
+def test_heads_come_from_options_config_or_a_named_size(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "theirs", "smdm")
+    (folder / "config.json").unlink()
+    with pytest.raises(RemaskError, match=r"do not tell the number of heads.*Give --heads"):
+        load(folder)
+    assert load(folder, hints=Hints(heads=2)).model.architecture.head_width == 16
+    with pytest.raises(RemaskError, match="3 heads do not divide the width 32"):
+        load(folder, hints=Hints(heads=3))
+    named = replace(SIZES["6M"], rows=12, predicted=11, rope_bf16=True)
+    ours, form = weights(named), formats()["smdm"]
+    theirs = {t: form.give([ours[o] for o in g], t, named).contiguous() for t, g in form.groups(named).items()}
+    save_file(theirs, tmp_path / "mdm-6M.safetensors")
+    assert load(tmp_path / "mdm-6M.safetensors").model.architecture == named
+
+
+def test_hints_overrule(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "theirs", "llama")
+    hints = Hints(heads=8, rope_theta=123.0, norm_eps=1e-3, context=99, start_id=5, end_id=6)
+    found = load(folder, hints=hints)
+    a, vocabulary = found.model.architecture, found.family.vocabulary
+    assert (a.heads, a.kv_heads, a.head_width) == (8, 4, 4)
+    assert (a.rope_base, a.norm_eps, a.context, vocabulary.start, vocabulary.end) == (123.0, 1e-3, 99, 5, 6)
+    ours = convert(folder, tmp_path / "ours", hints=hints)
+    assert load(ours).model.architecture == a
+    with pytest.raises(RemaskError, match="says all about itself; heads is for other people's weights"):
+        load(ours, hints=Hints(heads=4))
+
+
+def test_a_dit_is_what_its_configuration_says(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "theirs", "dit")
+    assert not load(folder).model.architecture.time
+    assert load(folder).family.vocabulary.mask == 40 == load(folder).model.architecture.silent  # type: ignore[attr-defined]
+    (folder / "config.json").write_text(json.dumps({"model_type": "duo", "n_heads": 4}))
+    duo = load(folder)
+    assert isinstance(duo.family, Uniform) and duo.model.architecture.time and duo.model.architecture.silent is None
+    training = {"algo": {"name": "ar"}, "model": {"n_heads": 4, "length": 77}}
+    (folder / "config.json").write_text(json.dumps(training))
+    assert isinstance(load(folder).family, Autoregressive) and load(folder).model.architecture.context == 77
+    (folder / "config.json").write_text(json.dumps({"model_type": "esolm", "n_heads": 4}))
+    with pytest.raises(RemaskError, match="unknown family 'Interpolating'"):
+        load(folder)
+    assert isinstance(load(folder, hints=Hints(family="Masked")).family, Masked)
+
+
+def test_a_bare_dit_and_a_bare_llada(tmp_path: Path) -> None:
+    for name, wrapper in (("dit", "backbone."), ("llada", "model.")):
+        folder = publish(tmp_path / name, name)
+        whole = load(folder)
+        bare = {k.removeprefix(wrapper): v for k, v in load_file(folder / "model.safetensors").items()}
+        save_file(
+            {**bare, **({"rotary_emb.inv_freq": torch.ones(4)} if name == "dit" else {})}, folder / "model.safetensors"
+        )
+        for one, two in zip(whole.model.parameters(), load(folder).model.parameters(), strict=True):
+            assert torch.equal(one, two)
+
+
+# A Llama as the beginning of a masked model
+
+
+def test_a_llama_becomes_masked(tmp_path: Path) -> None:
+    """Attention opened, a row for the mask, predictions where the weights make them."""
+    folder = publish(tmp_path / "llama", "llama")
+    causal = load(folder)
+    found = load(convert(folder, tmp_path / "masked", hints=Hints(family="Masked", shift=True)))
+    a = found.model.architecture
+    assert (a.rows, a.predicted, a.shifted, found.family.vocabulary.mask) == (41, 40, True, 40)
+    embedding = found.model.model.embed_tokens.weight
+    torch.testing.assert_close(embedding[40], embedding[:40].mean(0))
+    with torch.no_grad():
+        plain = Transformer(replace(a, shifted=False))
+        plain.load_state_dict(found.model.state_dict())
+        open_logits, shifted = plain(IDS), found.model(IDS)
+        assert torch.equal(shifted[:, 1:], open_logits[:, :-1]) and torch.equal(shifted[:, 0], open_logits[:, 0])
+        # a causal reading is still the old model's
+        from remask.model.attention import CAUSAL
+
+        old = causal.model(IDS, attention=CAUSAL)
+        torch.testing.assert_close(found.model(IDS, attention=CAUSAL)[:, 1:], old[:, :-1])
+
+
+def test_shifted_predictions_begin_anew_in_each_segment(tmp_path: Path) -> None:
+    a = replace(PLAIN, shifted=True)
+    model = reference(a, weights(a))
+    positions = torch.tensor([0, 1, 2, 0, 1, 2]).expand(2, -1)
+    with torch.no_grad():
+        shifted = model.hidden(IDS[:, :6], positions=positions)
+        plain = reference(replace(a, shifted=False), weights(a)).hidden(IDS[:, :6], positions=positions)
+    assert torch.equal(shifted[:, [0, 3]], plain[:, [0, 3]])
+    assert torch.equal(shifted[:, [1, 2, 4, 5]], plain[:, [0, 1, 3, 4]])
+
+
+def test_padding_of_the_vocabulary_is_left_behind(tmp_path: Path) -> None:
+    """A mask comes behind the tokenizer's ids, where `remask prepare` puts it, and not behind the padding."""
+    text = Tokenizer.bytes()
+    a = replace(PLAIN, rows=300, predicted=300)
+    folder = tmp_path / "llama"
+    folder.mkdir()
+    save_file(weights(a), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"num_attention_heads": 4, "eos_token_id": 256}))
+    text.save(folder / "tokenizer.json")
+    found = load(folder, hints=Hints(family="Masked"))
+    assert found.family.vocabulary.mask == 257 and found.model.architecture.rows == 258
+    assert found.model.lm_head.weight.shape == (257, 32)
+
+
+# Out
+
+
+def test_what_a_layout_cannot_hold_is_refused(tmp_path: Path) -> None:
+    kinds = {name: convert(publish(tmp_path / f"t {name}", name), tmp_path / f"o {name}") for name in SHAPES}
+    refused = [
+        ("dit", "llada", "no DiT"), ("smdm", "llama", "left to right"), ("llama", "llada", "for masked models"),
+        ("llama, biases and norms", "llama", "biases"), ("dit, causal", "llama", "no DiT"),
+    ]  # fmt: skip
+    for name, to, says in refused:
+        with pytest.raises(RemaskError, match=says):
+            convert(kinds[name], tmp_path / "out", to=to)
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(RemaskError, match=r"unknown format to write 'smdm'\. Known: llada, llama"):
+        convert(kinds["smdm"], tmp_path / "out", to="smdm")
+
+
+def test_our_masked_model_in_the_llada_layout(tmp_path: Path) -> None:
+    """Its head has no row for the mask; the layout's has, a copy that is never strictly the best."""
+    out = convert(publish(tmp_path / "theirs", "smdm"), tmp_path / "out", to="llada")
+    head = load_file(out / "model.safetensors")["model.transformer.ff_out.weight"]
+    assert head.shape == (41, 32) and torch.equal(head[40], head[39])
+    one, two = load(tmp_path / "theirs"), load(out)
+    assert two.model.architecture == replace(one.model.architecture)
+    assert torch.equal(one.logits(IDS), two.logits(IDS))
+
+
+def test_a_llama_opens_in_transformers(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    for name in ("llama", "llama, tied", "llama, stretched"):
+        out = convert(publish(tmp_path / f"t {name}", name), tmp_path / name, to="llama")
+        theirs = transformers.LlamaForCausalLM.from_pretrained(out, dtype=torch.float32).eval()
+        from remask.model.attention import CAUSAL
+
+        with torch.no_grad():
+            truth, found = theirs(IDS).logits, load(out).model(IDS, attention=CAUSAL)
+        torch.testing.assert_close(found, truth, rtol=2e-5, atol=2e-5)
+
+
+def test_the_model_of_a_run_goes_out_and_comes_back(autoregressive_run: Path, masked_run: Path, tmp_path: Path) -> None:
+    for run, to in ((autoregressive_run, "llama"), (masked_run, "llada")):
+        one, two = load(run), load(convert(run, tmp_path / to, to=to))
+        state, found = one.model.state_dict(), two.model.state_dict()
+        for key, value in found.items():
+            assert torch.equal(value, state[key][: len(value)]), key  # an exported Llama has no row for the mask
+        text = "abcabc"
+        assert one.tokenizer.encode(text) == two.tokenizer.encode(text)
+        assert (tmp_path / to / "tokenizer_config.json").is_file()
+    ids = one_ids(load(autoregressive_run))
+    torch.testing.assert_close(load(autoregressive_run).logits(ids), load(tmp_path / "llama").logits(ids))
+
+
+def one_ids(m: Checkpoint) -> Tensor:
+    return torch.tensor([m.tokenizer.encode("abcdefgh")])
+
+
+# What can be wrong
+
+
+DAMAGE: dict[str, tuple[Callable[[dict[str, Tensor]], Any], str]] = {
+    "missing": (lambda w: w.pop("transformer.ln_f.weight"), r"transformer\.ln_f\.weight is missing; expected \(32,\)"),
+    "extra": (lambda w: w.update(extra=torch.ones(2)), r"tensor extra \(2,\) is not of this model"),
+    "misshapen": (
+        lambda w: w.update({"transformer.h.1.norm_2.weight": torch.ones(31)}),
+        r"transformer\.h\.1\.norm_2\.weight is \(31,\), expected \(32,\)",
+    ),
+    "no embedding": (lambda w: w.pop("transformer.wte.weight"), r"transformer\.wte\.weight is missing"),
+    "flat embedding": (lambda w: w.update({"transformer.wte.weight": torch.ones(9)}), "expected 2 dimensions"),
+    "a layer less": (
+        lambda w: [w.pop(k) for k in list(w) if ".h.0." in k and "attn.attn" not in k],
+        r"\.h\.0\.mlp\.swiglu\.w1.* missing",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("damage", "says"), DAMAGE.values(), ids=DAMAGE)
+def test_a_tensor_that_does_not_fit_is_named(damage: Callable, says: str, tmp_path: Path) -> None:
+    folder = publish(tmp_path / "theirs", "smdm")
+    broken = load_file(folder / "model.safetensors")
+    damage(broken)
+    save_file(broken, folder / "model.safetensors")
+    with pytest.raises(RemaskError, match=says):
+        load(folder)
+    with pytest.raises(RemaskError, match=says):
+        convert(folder, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == ["theirs"]
+
+
+def test_what_is_wrong_is_listed_by_info(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "theirs", "smdm")
+    assert contents(folder)["problems"].startswith("none")
+    broken = load_file(folder / "model.safetensors")
+    del broken["transformer.ln_f.weight"]
+    save_file({**broken, "extra": torch.ones(2)}, folder / "model.safetensors")
+    problems = contents(folder)["problems"]
+    assert "ln_f.weight is missing" in problems and "extra (2,) is not of this model" in problems
+
+
+def test_a_wrong_form(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "theirs", "smdm")
+    with pytest.raises(RemaskError, match=r"is not in llada form: it has no tensor .*attn_out.*; it looks like smdm"):
+        load(folder, form="llada")
+    with pytest.raises(RemaskError, match=r"unknown format 'smd'. Did you mean 'smdm'"):
+        load(folder, form="smd")
+    save_file({"a": torch.ones(2), "b": torch.ones(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(RemaskError, match=r"in no form that remask knows.*its tensors are a, b"):
+        load(tmp_path / "other.safetensors")
+
+
+def test_configurations_that_ask_for_another_network(tmp_path: Path) -> None:
+    for name, more, says in (
+        ("llada", {"alibi": True}, "alibi: True"),
+        ("llama", {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "'yarn'; remask knows llama3"),
+        ("llama", {"rope_scaling": {"rope_type": "llama3", "factor": 2.0}}, "lacks low_freq_factor"),
+        ("llada", {"mask_token_id": 40}, "the mask id 40 is not among its 40 ids"),
+    ):
+        folder = publish(tmp_path / f"{name} {says[:4]}", name)
+        (folder / "config.json").write_text(json.dumps({**config_of(name, SHAPES[name]), **more}))
+        with pytest.raises(RemaskError, match=says):
+            load(folder)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(RemaskError, match="heads"):
+        load(folder)
+    with pytest.raises(RemaskError, match=r"which id is the mask. Give --mask-id"):
+        load(folder, hints=Hints(heads=4))
+
+
+def test_a_tokenizer_that_does_not_belong(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "theirs", "smdm")
+    Tokenizer.bytes().save(folder / "tokenizer.json")
+    with pytest.raises(RemaskError, match=r"tokenizer\.json has 257 ids and the model 41|has 258 ids and the model 41"):
+        load(folder)
+    (folder / "tokenizer.json").unlink()
+    m = load(folder)
+    with pytest.raises(RemaskError, match="came without a tokenizer"):
+        m.tokenizer.encode("a")
+
+
+def test_destinations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = publish(tmp_path / "theirs", "smdm")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "mine").write_text("kept")
+    with pytest.raises(RemaskError, match="exists and is kept"):
+        convert(folder, out)
+    assert (out / "mine").read_text() == "kept"
+    convert(folder, out, force=True)
+    assert load(out).model.architecture.layers == 2 and not (out / "mine").exists()
+    with pytest.raises(RemaskError, match="is the source itself"):
+        convert(out, out, force=True)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    with pytest.raises(RemaskError, match=r"needs 0\.00 GiB, and there are 0\.00 GiB free"):
+        convert(folder, tmp_path / "full")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "theirs"]

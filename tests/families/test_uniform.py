@@ -1,0 +1,159 @@
+"""Uniform-state diffusion against enumeration: two positions, three ids, and an oracle that knows the joint law."""
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+from tables import random_joint, rng
+from torch import Tensor
+
+from remask.errors import RemaskError
+from remask.families import Batch, Vocabulary
+from remask.families.uniform import Uniform, nelbo, posterior
+from remask.sampling import Canvas, Dice
+from remask.sampling.ancestral import Ancestral
+
+K, L = 3, 2
+JOINT = random_joint(K, L, seed=3, sharpness=1.5)
+FAMILY = Uniform().over(Vocabulary(size=K))
+TEXTS = torch.tensor(list(itertools.product(range(K), repeat=L)))
+
+
+def passage(alpha: Tensor) -> Tensor:
+    """(B,) alpha -> (B, K, K): the chance that a clean id (row) is seen as another (column)."""
+    return alpha[:, None, None] * torch.eye(K, dtype=torch.float64) + (1 - alpha[:, None, None]) / K
+
+
+class Oracle:
+    """The exact law of x_i given the noisy tokens: of the others alone, or of all (`ordinary`)."""
+
+    def __init__(self, ordinary: bool = False) -> None:
+        self.ordinary = ordinary
+
+    def __call__(self, tokens: Tensor, *, ask: Tensor | None = None, time: Tensor, **reading: Any) -> Tensor:
+        alpha = 1 - (1 - FAMILY.eps) * time.double()
+        seen = passage(alpha)  # (B, clean, noisy)
+        rows = torch.arange(len(tokens))
+        like = [seen[rows, :, tokens[:, i]] for i in range(L)]  # (B, clean)
+        first = (JOINT[None] * like[1][:, None, :]).sum(2)
+        second = (JOINT[None] * like[0][:, :, None]).sum(1)
+        found = torch.stack([first, second], 1)  # leave-one-out
+        if self.ordinary:
+            found = found * torch.stack(like, 1)
+        logits = (found / found.sum(-1, keepdim=True)).log()
+        return logits if ask is None else logits[ask]
+
+
+def expected(denoiser: Oracle) -> float:
+    """Mean over texts, times and all noise of the bound, by enumeration and quadrature."""
+    nodes, shares = np.polynomial.legendre.leggauss(48)
+    total = 0.0
+    for node, share in zip(nodes, shares, strict=True):
+        u = (node + 1) / 2
+        t, jacobian = torch.tensor(u**2), 2 * u  # finer where time is small
+        alpha = 1 - (1 - FAMILY.eps) * t
+        chance = passage(alpha[None])[0]
+        for z in TEXTS:
+            log = denoiser(z[None], time=t[None])[0]
+            for x in TEXTS:
+                weight = JOINT[tuple(x)] * chance[x[0], z[0]] * chance[x[1], z[1]]
+                value = nelbo(log, x, z, alpha.expand(L), -(1 - FAMILY.eps)).sum()
+                total += float(weight * value) * jacobian * share / 2
+    return total
+
+
+def test_the_bound_is_tight_for_the_leave_one_out_oracle_alone() -> None:
+    """The entropy, to quadrature and to the prior at alpha = 1e-3; with the ordinary posterior it is above."""
+    entropy = -float((JOINT * JOINT.log()).sum())
+    assert expected(Oracle()) == pytest.approx(entropy, abs=2e-3)
+    assert expected(Oracle(ordinary=True)) > entropy + 0.05
+
+
+def test_a_draw_is_unbiased() -> None:
+    """The mean of many draws of one text against the sum over noise."""
+    draws = 60000
+    x = torch.tensor([[2, 0]]).expand(draws, L)
+    batch = Batch(x, torch.ones_like(x, dtype=torch.bool))
+    values = FAMILY.bound(Oracle(), batch, rng(0))
+    nodes, shares = np.polynomial.legendre.leggauss(48)
+    truth = 0.0
+    for node, share in zip(nodes, shares, strict=True):
+        u = (node + 1) / 2
+        t = torch.tensor(u**2)
+        alpha = 1 - (1 - FAMILY.eps) * t
+        chance = passage(alpha[None])[0]
+        for z in TEXTS:
+            value = nelbo(Oracle()(z[None], time=t[None])[0], x[0], z, alpha.expand(L), -(1 - FAMILY.eps)).sum()
+            truth += float(value * chance[x[0, 0], z[0]] * chance[x[0, 1], z[1]]) * 2 * u * share / 2
+    assert abs(float(values.mean()) - truth) < 4 * float(values.std()) / math.sqrt(draws)
+
+
+def test_noise_has_the_stated_law() -> None:
+    rows = 40000
+    x = torch.zeros(rows, L, dtype=torch.int64)
+    batch = Batch(x, torch.tensor([True, False]).expand(rows, L))
+    noisy = FAMILY.corrupt(batch, rng(1), torch.full((rows,), 0.4))
+    alpha = FAMILY.alpha(0.4)
+    counts = torch.bincount(noisy.tokens[:, 0], minlength=K).numpy()
+    law = np.array([alpha + (1 - alpha) / K, (1 - alpha) / K, (1 - alpha) / K])
+    assert chisquare(counts, law * rows).pvalue > 1e-3
+    assert not bool(noisy.tokens[:, 1].any()), "what is not scored stays as it is"
+    assert torch.equal(noisy.ask, batch.scored)
+
+
+def test_sampling_with_many_steps_gives_the_joint_law() -> None:
+    rows = 4000
+    canvas = Canvas.of([[None] * L] * rows)
+    *_, last = Ancestral(steps=96).stream(Oracle(), FAMILY, canvas, Dice(0, rows))
+    counts = torch.bincount(last.tokens[:, 0] * K + last.tokens[:, 1], minlength=K**L).numpy()
+    assert chisquare(counts, JOINT.flatten().numpy() * rows).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(("s", "t"), [(0.9, 0.2), (0.5, 0.49), (1.0, 0.3), (0.3, 0.001)])
+def test_posterior_is_bayes_rule(s: float, t: float) -> None:
+    """q(z_s | z_t, x) from the two passages, for known x; and it sums to one for any prediction."""
+    a_s, ratio = torch.tensor([s], dtype=torch.float64), torch.tensor([t / s], dtype=torch.float64)
+    to_s, on_to_t = passage(a_s)[0], passage(ratio)[0]
+    for x, z in itertools.product(range(K), repeat=2):
+        joint = to_s[x] * on_to_t[:, z]
+        one = torch.nn.functional.one_hot(torch.tensor([x]), K).double()
+        found = posterior(torch.tensor([z]), one, s, t)[0]
+        torch.testing.assert_close(found, joint / joint.sum())
+    p = torch.rand(5, K, dtype=torch.float64, generator=rng(0))
+    p = p / p.sum(1, keepdim=True)
+    found = posterior(torch.randint(0, K, (5,), generator=rng(1)), p, s, t)
+    torch.testing.assert_close(found.sum(1), torch.ones(5, dtype=torch.float64))
+    assert bool((found >= 0).all())
+
+
+def test_no_noise_taken_away_changes_nothing() -> None:
+    p = torch.full((K, K), 1 / K, dtype=torch.float64)
+    torch.testing.assert_close(posterior(torch.arange(K), p, 0.4, 0.4), torch.eye(K, dtype=torch.float64))
+
+
+def test_a_perfect_prediction_costs_nothing() -> None:
+    logits = 60.0 * torch.eye(K, dtype=torch.float64)
+    x, z = TEXTS.T
+    alpha = torch.full((len(x),), 0.6, dtype=torch.float64)
+    assert float(nelbo(logits[x], x, z, alpha, -1.0).abs().max()) < 1e-12
+
+
+def test_recorded_numbers() -> None:
+    """From the reference sheet of the published formula."""
+    logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]], dtype=torch.float64).expand(5, 4)
+    x, z = torch.tensor([2, 1, 0, 2, 3]), torch.tensor([2, 2, 3, 2, 3])
+    alpha = torch.tensor([0.3, 0.3, 0.7, 0.7, 0.05], dtype=torch.float64)
+    truth = [0.11047186051339802, 1.7488099749927908, 5.361008346614395, 0.10820439047709968, 0.43449049253280647]
+    assert nelbo(logits, x, z, alpha, -0.999).tolist() == pytest.approx(truth, rel=1e-12)
+    q = posterior(z[:1], logits[:1].softmax(-1), 0.5, 0.3)[0]
+    assert q.tolist() == pytest.approx([0.04578597, 0.06612124, 0.84978775, 0.03830504], abs=1e-8)
+
+
+@pytest.mark.parametrize("eps", [0.0, 1.0, -1.0, math.nan])
+def test_eps_is_checked(eps: float) -> None:
+    with pytest.raises(RemaskError, match="eps is"):
+        Uniform(eps=eps)
