@@ -28,7 +28,7 @@ import torch
 from measure import Row, alternate, options, pair, peaks, publish, status
 from tokenizers import models
 
-from remask.checkpoints import folder
+from remask.checkpoints import checkpoint, folder
 from remask.data.tokenizer import END, Tokenizer
 from remask.families.masked import Masked
 from remask.model.sizes import Architecture, size
@@ -100,7 +100,7 @@ def work(way: str, where: Path) -> None:
 def load(way: str, where: Path) -> Transformer:
     """The model, in one way or the other."""
     if way == OURS:
-        return folder.load(where / "published").model
+        return checkpoint.load(where / "published").model
     config = json.loads((where / "published" / "config.json").read_text())
     model = Transformer(Architecture(**config["architecture"]))
     model.load_state_dict(torch.load(where / "weights.pt", weights_only=True))

@@ -27,7 +27,7 @@ from remask.families import Batch, Vocabulary
 from remask.families.autoregressive import Autoregressive
 from remask.families.base import Denoiser, cross_entropy, per_row
 from remask.families.masked import Masked
-from remask.families.uniform import nelbo, posterior
+from remask.families.uniform import Uniform, nelbo, posterior
 from remask.likelihood import Text, score
 from remask.model.attention import CAUSAL, Padded
 from remask.model.cache import Cache
@@ -668,6 +668,32 @@ def split_networks() -> dict[str, Any]:
             save_file(part, Path(folder) / f"{name}.safetensors")
             found[name] = load(Path(folder) / f"{name}.safetensors", hints=Hints(heads=4, family=family))
     return found
+
+
+PSI = [c for c in cases("psi/settings", noise="log-linear") if not c["noise_removal"]]
+
+
+@pytest.mark.parametrize("case", PSI, ids=lambda c: f"{c['kind']}{c['case']}")
+def test_ancestral_laws_after_nucleus(case: dict[str, Any]) -> None:
+    """What the pen makes of the logits, and the law of the next ids: of both kinds of noise."""
+    io, name = recorded("psi/io"), f"{case['kind']}.log-linear.{case['case']}."
+    logits, z = io[name + "logits"].double(), io[name + "x"]
+    if case["kind"] == "masked":
+        logits = logits.index_fill(-1, torch.tensor([case["mask_id"]]), -1e6)
+    p = Pen(top_p=case["p_nucleus"]).log_probs(logits).exp()
+    hidden = z == case["mask_id"] if case["kind"] == "masked" else torch.ones_like(z, dtype=torch.bool)
+    close(f"psi {name} prediction", p[hidden], io[name + "p_x0"][hidden], relative=2e-5)
+    s, t = case["t"] - case["dt"], case["t"]
+    truth = io[name + "q_ancestral"]
+    if case["kind"] == "uniform":
+        family = Uniform().over(Vocabulary(p.shape[-1]))
+        close(f"psi {name} law", family.posterior(z, p, s, t), truth, relative=2e-5)
+        return
+    alpha_s, alpha_t = (1 - (1 - 1e-3) * x for x in (s, t))  # theirs; ours goes to 0 at t = 1
+    written_share = (alpha_s - alpha_t) / (1 - alpha_t)
+    found = torch.zeros_like(truth) + written_share * p
+    found[..., case["mask_id"]] = 1 - written_share
+    close(f"psi {name} law", found[hidden], truth[hidden], relative=2e-5)
 
 
 # Fast-dLLM, without its cache

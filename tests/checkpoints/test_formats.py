@@ -294,6 +294,19 @@ def test_a_llama_becomes_masked(tmp_path: Path) -> None:
         torch.testing.assert_close(found.model(IDS, attention=CAUSAL)[:, 1:], old[:, :-1])
 
 
+def test_a_llama_that_reuses_an_id_as_its_mask(tmp_path: Path) -> None:
+    """As DiffuLLaMA does with id 811: nothing is added."""
+    folder = publish(tmp_path / "llama", "llama")
+    found = load(folder, hints=Hints(family="Masked", shift=True, mask_id=11))
+    a = found.model.architecture
+    assert (a.rows, a.predicted, a.shifted, found.family.vocabulary.mask) == (40, 40, True, 11)
+    (folder / "config.json").write_text(
+        json.dumps(config_of("llama", GROUPED) | {"model_type": "Dream", "mask_token_id": 7})
+    )
+    dream = load(folder)
+    assert isinstance(dream.family, Masked) and dream.family.mask == 7 and dream.model.architecture.shifted
+
+
 def test_shifted_predictions_begin_anew_in_each_segment(tmp_path: Path) -> None:
     a = replace(PLAIN, shifted=True)
     model = reference(a, weights(a))
