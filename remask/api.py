@@ -173,7 +173,7 @@ def score(
         prompt: What is given; its trailing spaces count as the text's, as benchmarks have it.
         draws: Network passes a text may take where the estimator is random.
         estimator: auto, count, chain, rule, llada or smdm; see `remask.likelihood`.
-        strata: Draws of llada and smdm that are spread evenly together (their batch size); 16 by default.
+        strata: Draws of llada and smdm that are spread evenly together (their batch size); by default at most 16.
         sampler: The rule whose exact likelihood estimator "rule" gives; Confidence by default.
         steps: Steps of that sampler; one token a step by default.
         block: Block size of that sampler.
@@ -189,6 +189,9 @@ def score(
     else:
         given, context = _encoded(checkpoint, prompt or []), checkpoint.model.architecture.context
         texts = [Text(_encoded(checkpoint, text), given)]
+        beyond = [i for i in text if i >= checkpoint.model.architecture.predicted]
+        if beyond:
+            raise RemaskError(f"id {beyond[0]} is never predicted, so it has no likelihood")
         if len(given) + len(text) > context:
             raise RemaskError(f"{len(given)} + {len(text)} ids are beyond the context of {context}")
     if estimator != "rule" and (sampler, steps, block, temperature) != (None, None, None, 1.0):
@@ -316,8 +319,8 @@ def spelled(kind: type[Sampler], text: str) -> dict[str, Any]:
                 raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be true or false")
             found[key] = value == "true"
         elif types[key] in (int, int | None):
-            if not value.isdigit():
-                raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be a whole number")
+            if not value.isdecimal() or int(value[:9]) > MOST:
+                raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be a whole number, at most {MOST}")
             found[key] = int(value)
         else:
             found[key] = value

@@ -5,17 +5,16 @@ Nothing heavy is imported before the verb is known, so that `--help` is instant.
 
 import importlib
 import inspect
-import math
 import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from json import dumps
 from pathlib import Path
 from typing import Any, Literal
 
 from remask.checkpoints.hints import Hints
 from remask.errors import Interrupted, RemaskError, unknown
+from remask.terminal import document
 
 
 @dataclass(frozen=True)
@@ -27,11 +26,13 @@ class Verb:
     says: str
     heavy: bool = False
     """Whether it is worth restarting with the allocator set."""
+    prints: bool = False
+    """Whether what the function returns is printed."""
 
 
 VERBS = {
     "demo": Verb("remask.demo:demo", (), "the whole job in a few minutes, on text every machine has", heavy=True),
-    "prepare": Verb("remask.cli:prepare", ("source",), "text -> tokenizer and packed tokens"),
+    "prepare": Verb("remask.data.tokens:prepare", ("source",), "text -> tokenizer and packed tokens", prints=True),
     "train": Verb("remask.train.run:train", (), "pre-train a model; rerunning the command resumes", heavy=True),
     "sample": Verb("remask.cli:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.cli:score", ("run",), "likelihood of a text: exact, or a bound with its error"),
@@ -99,7 +100,9 @@ def run(name: str, arguments: list[str]) -> None:
     if "hints" in inspect.signature(function).parameters:
         given["form"] = given.pop("from")
         given["hints"] = Hints(**{f.name: given.pop(f.name) for f in fields(Hints)})
-    function(**given)
+    result = function(**given)
+    if verb.prints:
+        print(result)
 
 
 def _parser(name: str, verb: Verb, function: Callable[..., Any]) -> Any:
@@ -121,7 +124,9 @@ def _parser(name: str, verb: Verb, function: Callable[..., Any]) -> Any:
 
 def _flags(function: Callable[..., Any], arguments: list[str]) -> list[str]:
     """`--watch` for `--watch true`, `--no-stop` for `--stop false`, and `--top-p` for `--top_p`."""
-    flags = [n for n, p in inspect.signature(function).parameters.items() if isinstance(p.default, bool)]
+    parameters = inspect.signature(function).parameters
+    flags = [n for n, p in parameters.items() if isinstance(p.default, bool)]
+    flags += ["shift", "time"] if "hints" in parameters else []
     short = {f"--{n}": f"--{n}=true" for n in flags} | {f"--no_{n}": f"--{n}=false" for n in flags}
     found = []
     for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
@@ -157,42 +162,6 @@ def _check_family(wanted: object) -> None:
     if wanted and str(wanted) not in names and not str(wanted).startswith("{"):
         print(f"remask: {unknown('family', wanted, known)}", file=sys.stderr)
         sys.exit(2)
-
-
-def prepare(
-    source: str,
-    out: Path,
-    tokenizer: str = "bpe",
-    vocab_size: int = 8192,
-    validation: str | None = None,
-    validation_share: float = 0.02,
-    field: str = "text",
-    separator: str | None = None,
-    undecodable: Literal["stop", "skip"] = "stop",
-    max_bytes: int | None = None,
-) -> None:
-    """Tokenises a corpus.
-
-    Args:
-        source: A text file, a folder, .jsonl, .parquet, hub:OWNER/NAME, stdlib, or synthetic:KEY=VALUE,...
-        out: Folder to write.
-        tokenizer: bpe trains a byte-level BPE here; bytes; or a tokenizer.json.
-        vocab_size: Ids of a BPE trained here.
-        validation: A source of its own for validation, instead of a share of the documents.
-        validation_share: Share of the documents held out, by the hash of their text.
-        field: Field of JSONL, Parquet and Hub records that holds the text.
-        separator: What separates the documents of a text file.
-        undecodable: stop at a file that is not UTF-8, or skip it.
-        max_bytes: Read no more than this.
-    """
-    from remask.data.tokens import prepare as function
-
-    options = {k: v for k, v in locals().items() if k not in ("source", "out", "function")}
-    manifest = function(source, out, **options).manifest
-    for split in ("train", "valid"):
-        found = manifest[split]
-        print(f"{split}: {found['documents']:,} documents, {found['tokens']:,} tokens, {found['bytes']:,} bytes")
-    print(f"written to {out}; next: remask train --data {out} --budget.minutes 10 --out runs/first")
 
 
 def sample(
@@ -249,11 +218,11 @@ def sample(
     options: dict[str, Any] = {k: v for k, v in locals().items() if k in _SAMPLING}
     if count < 1 or (infill is not None and count > 1):
         raise RemaskError(f"count is {count}; it must be at least 1, and 1 for a text to infill")
-    if infill is not None and prompt:
-        raise RemaskError("give --prompt or --infill, not both")
     if [bool(prompt), ids is not None, infill is not None].count(True) > 1:
         raise RemaskError("give --prompt, --ids or --infill, one of them")
     given: str | list[int] = prompt if ids is None else numbers(ids)
+    if chat and (ids is not None or infill is not None):
+        raise RemaskError("--chat goes with --prompt")
     if chat:
         from remask.data.chat import turns
 
@@ -284,19 +253,6 @@ def numbers(text: str) -> list[int]:
         return [int(part) for part in text.split(",")] if text.strip() else []
     except ValueError:
         raise RemaskError(f"ids are whole numbers with commas, as 5,17,3, and not {text!r}") from None
-
-
-def document(value: Any) -> str:
-    """One JSON document; what JSON has no number for is null."""
-
-    def plain(x: Any) -> Any:
-        if isinstance(x, dict):
-            return {k: plain(v) for k, v in x.items()}
-        if isinstance(x, list):
-            return [plain(v) for v in x]
-        return None if isinstance(x, float) and not math.isfinite(x) else x
-
-    return dumps(plain(value), ensure_ascii=False, allow_nan=False)
 
 
 _SAMPLING = ["length", "sampler", "steps", "block", "temperature", "top_p", "top_k", "guidance", "seed", "stop"]
@@ -333,7 +289,7 @@ def score(
         prompt_ids: The ids of what is given.
         draws: Network passes a random estimator may take.
         estimator: auto, count, chain or rule; smdm and llada as published.
-        strata: Draws of smdm and llada that are spread evenly together (their batch size); 16 by default.
+        strata: Draws of smdm and llada that are spread evenly together (their batch size); by default at most 16.
         sampler: The sampler whose rule is scored.
         steps: Its steps.
         block: Its block size.

@@ -22,3 +22,8 @@ def unknown(what: str, name: object, known: Iterable[str]) -> RemaskError:
     near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return RemaskError(f"unknown {what} {name!r}.{hint} Known: {', '.join(names)}")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's text, or its kind."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -29,12 +29,12 @@ class Held(Exception):
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Holds a folder that exists, without a file in it. Raises `Held` when another process does."""
+def held(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Holds a folder that exists, without a file in it. Raises `Held` when another process does, or waits."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise Held from None
         yield

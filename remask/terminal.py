@@ -1,9 +1,11 @@
 """Progress on a terminal, plain lines elsewhere."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from json import dumps
 from typing import Any
 
 EVERY = 10.0
@@ -86,3 +88,16 @@ def _count(done: int, total: int | None, unit: str) -> str:
 
 def _info(info: dict[str, Any]) -> str:
     return "  ".join(f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in info.items())
+
+
+def document(value: Any) -> str:
+    """One JSON document; what JSON has no number for is null."""
+
+    def plain(x: Any) -> Any:
+        if isinstance(x, dict):
+            return {k: plain(v) for k, v in x.items()}
+        if isinstance(x, list):
+            return [plain(v) for v in x]
+        return None if isinstance(x, float) and not math.isfinite(x) else x
+
+    return dumps(plain(value), ensure_ascii=False, allow_nan=False)

@@ -199,7 +199,7 @@ def test_guidance(remask: Any, masked_run: Path, autoregressive_run: Path) -> No
         (["--infill", "no hole"], "has no hole"),
         (["--infill", "a [MASK:0] hole"], "[MASK:0] is a hole of no tokens"),
         (["--infill", "a [MASK:99] hole"], "beyond the context of 64"),
-        (["--infill", "a [MASK:2]", "--prompt", "b"], "give --prompt or --infill, not both"),
+        (["--infill", "a [MASK:2]", "--prompt", "b"], "give --prompt, --ids or --infill, one of them"),
         (["--infill", "a [MASK:2]", "--count", 2], "count is 2; it must be"),
         (["--sampler", "Confident"], "unknown sampler 'Confident'. Did you mean 'Confidence'?"),
         (["--sampler", "LeftToRight"], "LeftToRight does not fit Masked"),

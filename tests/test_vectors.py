@@ -455,7 +455,8 @@ def test_llada_counts(case: dict[str, Any]) -> None:
     text = Text(io[f"{name}.answer"].tolist(), io[f"{name}.prompt"].tolist())
     options: dict[str, Any] = {"draws": 64 * case["batch_size"], "guidance": case["cfg_scale"]}
     (found,) = score(model, family, [text], estimator="llada", strata=case["batch_size"], **options)
-    assert abs(found.nats + case["log_likelihood"]) < 6 * found.stderr * 4 + 1e-4 * found.nats  # theirs: few draws
+    share = case["mc_num"] / options["draws"]  # theirs took fewer draws: its own error is that much larger
+    assert abs(found.nats + case["log_likelihood"]) < 4 * found.stderr * (1 + 1 / share) ** 0.5 + 1e-4 * found.nats
 
 
 # DiT: MDLM, Duo, Eso-LM
@@ -512,18 +513,17 @@ def test_causal_dit_logits() -> None:
 
 @pytest.mark.parametrize("case", range(4))
 def test_eso_network_in_any_order(case: int) -> None:
-    """Permuted positions under causal attention, whole and through the cache."""
+    """Permuted positions under causal attention: what a step of the published sampler sees, cache or none."""
     io, m = recorded("eso_cache/io"), dit("eso_cache/weights")
     order = io[f"case{case}.sort_idx"]
     tokens, kept = io[f"case{case}.tokens"].gather(1, order), slice(0, 128)
-    cache, place, parts = Cache(2, 24), 0, []
+    place, parts = 0, []
     masks = torch.full_like(tokens, 128)
     for step in io[f"case{case}.schedule"].tolist():  # a step reads masks where it writes, its results later
         now = slice(place, place + step)
         seen = torch.cat([tokens[:, :place], masks[:, now]], 1)
         parts.append(m.model(seen, attention=CAUSAL, positions=order[:, : place + step])[:, now])
         place += step
-    del cache
     close(
         f"eso_cache {case} logits",
         torch.cat(parts, 1)[..., kept],

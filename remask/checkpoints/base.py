@@ -8,21 +8,20 @@ that fuses or splits tensors overrides `take` and `give`.
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import remask.checkpoints
 from remask.checkpoints.hints import Hints
 from remask.checkpoints.source import Source, Tensors
 from remask.errors import RemaskError, unknown
 from remask.families import Family, Vocabulary, families
-from remask.model.dit import DiT, DiTArchitecture
+from remask.model.networks import shapes
 from remask.model.sizes import SIZES, Architecture
-from remask.model.transformer import Transformer
 
 
 @dataclass(frozen=True)
@@ -44,13 +43,15 @@ class Format(ABC):
     wrapper: ClassVar[str] = ""
     """What the names begin with, and some copies leave out."""
     writes: ClassVar[bool] = False
-    """Whether `--to` can write it for other programs."""
+    """Whether `--to` can write it for other programs; then it has a `config`."""
+    hints: ClassVar[frozenset[str]] = frozenset()
+    """The hints it takes beside heads, rope_theta, norm_eps, context, family and the special ids."""
 
     def fits(self, tensors: Tensors) -> bool:
         """Whether these are names of this layout."""
         return self.mark in tensors or self.mark.removeprefix(self.wrapper) in tensors
 
-    def whole(self, source: Source) -> Source:
+    def prefixed(self, source: Source) -> Source:
         """The source with the wrapper's name before every tensor's."""
         if self.mark in source.tensors:
             return source
@@ -75,12 +76,11 @@ class Format(ABC):
 
     def config(self, a: Architecture, family: Family) -> dict[str, Any]:
         """Their config.json. RemaskError, with the reason, where the layout cannot hold this model."""
-        raise RemaskError(f"remask does not write {self.name} checkpoints; --to takes {', '.join(written_formats())}")
+        raise NotImplementedError(f"{self.name} is not written")
 
     def layout(self, a: Architecture) -> dict[str, tuple[int, ...]]:
         """Name and shape of every tensor in this layout."""
-        with torch.device("meta"):
-            ours = dict(network(a).named_parameters())
+        ours = {name: torch.empty(shape, device="meta") for name, shape in shapes(a).items()}
         return {
             theirs: tuple(self.give([ours[name] for name in group], theirs, a).shape)
             for theirs, group in self.groups(a).items()
@@ -114,8 +114,9 @@ class Format(ABC):
             elif name not in wanted:
                 if name not in self.optional(a):
                     found.append(f"tensor {name} {tensors.shape(name)} is not of this model")
-            elif name in self.padded(a) and tensors.shape(name)[0] > wanted[name][0]:
-                continue
+            elif name in self.padded(a) and tensors.shape(name)[1:] == wanted[name][1:]:
+                if tensors.shape(name)[:1] < wanted[name][:1]:
+                    found.append(f"tensor {name} is {tensors.shape(name)}, expected at least {wanted[name]}")
             elif tensors.shape(name) != wanted[name]:
                 found.append(f"tensor {name} is {tensors.shape(name)}, expected {wanted[name]}")
         return found
@@ -126,19 +127,6 @@ class Format(ABC):
         if found:
             more = f" (and {len(found) - 1} more such)" if len(found) > 1 else ""
             raise RemaskError(f"{source.name}, read as {self.name}: {found[0]}{more}")
-
-
-NETWORKS: dict[str, tuple[type[Architecture], Callable[[Any], nn.Module]]] = {
-    "Transformer": (Architecture, Transformer),
-    "DiT": (DiTArchitecture, DiT),
-}
-"""The networks by the name that config.json gives them."""
-
-
-def network(a: Architecture) -> Any:
-    """The network of an architecture, its weights not filled."""
-    (build,) = (make for kind, make in NETWORKS.values() if kind is type(a))
-    return build(a)
 
 
 def formats() -> dict[str, Format]:
@@ -153,8 +141,22 @@ def written_formats() -> list[str]:
     return [name for name, form in formats().items() if form.writes]
 
 
-def recognised(source: Source, wanted: str | None) -> Format:
-    """The format of a source, from its tensors; `wanted` overrules, if it fits."""
+COMMON = frozenset(
+    {"heads", "kv_heads", "rope_theta", "norm_eps", "context", "family", "mask_id", "start_id", "end_id"}
+)
+"""Hints that every format takes."""
+
+
+def recognised(source: Source, wanted: str | None, hints: Hints) -> Format:
+    """The format of a source, from its tensors; `wanted` overrules, if it fits. Refuses hints it has no use for."""
+    form = _recognised(source, wanted)
+    useless = [k for k, v in vars(hints).items() if v is not None and k not in COMMON | form.hints]
+    if useless:
+        raise RemaskError(f"{useless[0]} tells nothing about weights in {form.name} form")
+    return form
+
+
+def _recognised(source: Source, wanted: str | None) -> Format:
     known = formats()
     if wanted is not None and wanted not in known:
         raise unknown("format", wanted, known)
@@ -191,24 +193,33 @@ def shape(source: Source, name: str, dimensions: int = 2) -> tuple[int, ...]:
     found = source.tensors.shape(name)
     if len(found) != dimensions:
         raise RemaskError(f"{source.name}: tensor {name} is {found}, expected {dimensions} dimensions")
+    if 0 in found:
+        raise RemaskError(f"{source.name}: tensor {name} is {found}, and so empty")
     return found
 
 
-def number(source: Source, hint: float | None, *keys: str, default: float | None = None) -> float | None:
+def number(source: Source, hint: float | None, *keys: str, default: float) -> float:
     """A number that tensors cannot tell: from an option, config.json under one of `keys`, or the default."""
     if hint is not None:
         return hint
     for key in keys:
         value = source.config.get(key)
         if isinstance(value, int | float) and not isinstance(value, bool):
+            if not abs(value) < 2**53:
+                raise RemaskError(f"{source.name}: config.json says {key}: {value}")
             return value
     return default
 
 
-def whole(source: Source, hint: int | None, *keys: str, default: int | None = None) -> int | None:
+def integer(source: Source, hint: int | None, *keys: str, default: int) -> int:
     """`number`, as a whole one."""
-    found = number(source, hint, *keys, default=default)
-    return None if found is None else int(found)
+    return int(number(source, hint, *keys, default=default))
+
+
+def optional_id(source: Source, hint: int | None, *keys: str, default: int | None = None) -> int | None:
+    """`integer`, or None where nothing tells it."""
+    found = integer(source, hint, *keys, default=-1 if default is None else default)
+    return default if found == -1 and hint is None else found
 
 
 def heads_of(
@@ -221,7 +232,7 @@ def heads_of(
     named: dict[str, Architecture] = SIZES,
 ) -> int:
     """Attention heads: given, configured, or those of the named sizes with these shapes, if they agree."""
-    given = whole(source, hint, *keys)
+    given = optional_id(source, hint, *keys)
     if given is None:
         fitting = {a.heads for a in named.values() if (a.layers, a.width, a.ffn) == (layers, width, ffn)}
         if len(fitting) != 1:
@@ -235,13 +246,15 @@ def heads_of(
     return given
 
 
-def bound(source: Source, name: str, vocabulary: Vocabulary, **options: Any) -> Family:
+def family_over(source: Source, name: str, vocabulary: Vocabulary, **options: Any) -> Family:
     """The family of that name over a vocabulary."""
     known = families()
     if name not in known:
         raise RemaskError(f"{source.name}: {unknown('family', name, known)}")
-    for what in ("mask", "start", "end", "turn"):
-        given = getattr(vocabulary, what)
-        if given is not None and not 0 <= given < vocabulary.size:
-            raise RemaskError(f"{source.name}: the {what} id {given} is not among its {vocabulary.size} ids")
-    return known[name](**options).over(vocabulary)
+    family = known[name](**options)
+    if family.any_order and vocabulary.mask is None:
+        raise RemaskError(f"{source.name} has no row for a mask, so it is no {name} model")
+    try:
+        return family.over(vocabulary)
+    except RemaskError as error:
+        raise RemaskError(f"{source.name}: {error}") from None

@@ -14,12 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from remask.checkpoints.base import Format, Hints, Reading, network, recognised
+from remask.checkpoints.base import Format, Hints, Reading, recognised
 from remask.checkpoints.folder import Opened, find, open_own
-from remask.checkpoints.source import HUB, Source, Tensors, fetched, open_source
+from remask.checkpoints.hub import HUB, fetched
+from remask.checkpoints.source import Source, Tensors, open_source
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 from remask.families import Batch, Family
+from remask.model.networks import network, shapes
 
 NEAR = 0.95
 """Least share of a model's ids that its tokenizer may have; the rest is padding of the matrices."""
@@ -82,14 +84,23 @@ def load(
     found = open_checkpoint(source, form, tokenizer, hints)
     with torch.device("meta"):
         model = network(found.architecture)
-    weights = {name: found.tensors[name] for name in found.tensors}
+    dtype = dtype or common(found.tensors)
+    weights = {name: found.tensors[name].to(place, dtype) for name in found.tensors}  # one cast at a time
     if found.architecture.tied:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
     model.load_state_dict(weights, assign=True)
     if found.architecture.tied:
         model.lm_head.weight = model.model.embed_tokens.weight
-    model = model.to(device=place, dtype=dtype).eval().requires_grad_(False)
+    model = model.eval().requires_grad_(False)
     return Checkpoint(model, found.family, found.tokenizer, found.about)
+
+
+def common(tensors: Tensors) -> torch.dtype:
+    """The dtype in which most of the weights are stored: a network computes in one."""
+    sizes: dict[torch.dtype, int] = {}
+    for name in tensors:
+        sizes[tensors.dtype(name)] = sizes.get(tensors.dtype(name), 0) + tensors.bytes(name)
+    return max(sizes, key=sizes.__getitem__)
 
 
 def open_checkpoint(
@@ -112,33 +123,45 @@ def open_checkpoint(
 
 def open_foreign(source: Source, form: str | None, tokenizer: str | Path | None, hints: Hints) -> Opened:
     """Other people's weights under our names."""
-    known = recognised(source, form)
-    source = known.whole(source)
+    known, source, reading, text = understood(source, form, tokenizer, hints)
+    known.check(source, reading.architecture)
+    about = {"source": source.name, "form": known.name, "averaged": source.averaged}
+    tensors = ours(known, source.tensors, reading.architecture)
+    return Opened(reading.architecture, reading.family, text, tensors, about)
+
+
+def understood(
+    source: Source, form: str | None, tokenizer: str | Path | None, hints: Hints
+) -> tuple[Format, Source, Reading, Tokenizer | None]:
+    """What a source is, before it is known whether all its tensors are there."""
+    known = recognised(source, form, hints)
+    source = known.prefixed(source)
     path = tokenizer_of(source, known, tokenizer)
     plain = None if path is None else Tokenizer.load(path)
     if plain is not None:
         source = replace(source, tokens=plain.vocabulary.predicted)
     reading = known.read(source, hints)
     a, family = reading.architecture, reading.family
-    known.check(source, a)
-    text = None
-    if path is not None and plain is not None:
-        if family.any_order and hints.start_id is None:  # a prompt begins as the published tokenizer has it
+    if hints.kv_heads not in (None, a.kv_heads):
+        raise RemaskError(f"{source.name}: with {a.heads} heads there are {a.kv_heads} for keys and values")
+    if path is None or plain is None:
+        return known, source, reading, None
+    if family.any_order and hints.start_id is None:  # a prompt begins as the published tokenizer has it
+        try:
             family = family.over(replace(family.vocabulary, start=plain.opening[0] if plain.opening else None))
-        text = fitting(path, a.rows, family)
-    about = {"source": source.name, "form": known.name, "averaged": source.averaged}
-    return Opened(a, family, text, ours(known, source.tensors, a), about)
+        except RemaskError as error:
+            raise RemaskError(f"{path}: {error}") from None
+    return known, source, Reading(a, family), fitting(path, a.rows, family)
 
 
 def ours(form: Format, theirs: Tensors, a: Any) -> Tensors:
     """Their tensors under our names, each made when it is asked for, in the order of their files."""
-    with torch.device("meta"):
-        shapes = {name: tuple(p.shape) for name, p in network(a).named_parameters()}
+    wanted = shapes(a)
     order = {name: i for i, name in enumerate(theirs)}
     names = sorted(form.names(a).items(), key=lambda pair: order[pair[1]])
     return Tensors(
         {new: (lambda new=new, old=old: form.take(theirs[old], new, a)) for new, old in names},
-        {new: (theirs.dtype(old), shapes[new]) for new, old in names},
+        {new: (theirs.dtype(old), wanted[new]) for new, old in names},
     )
 
 
@@ -171,24 +194,17 @@ def contents(
     """What a checkpoint of any form holds, for people, and what is wrong with it. No weight is read."""
     folder = find(source) if form is None else None
     if folder is not None:
-        found = open_own(folder)
+        found = open_checkpoint(source, form, tokenizer, hints)
         about = found.about
         validation = about.get("validation")
-        trained = (
-            f"step {about.get('step')} of {about.get('steps')} on {about.get('data')}" if "steps" in about else None
-        )
+        steps = f"step {about.get('step')} of {about.get('steps')} on {about.get('data')}"
         more = {
-            "trained": trained,
-            "converted": f"from {about['source']} ({about['form']})" if "form" in about else None,
-            "validation": f"{validation['bits_per_byte']:.4f} bits/byte ({validation['kind']})" if validation else None,
+            "trained": steps if "steps" in about else None,
+            "converted": f"from {about.get('source')} ({about.get('form')})" if "form" in about else None,
+            "validation": measured(validation) if isinstance(validation, dict) else None,
         }
         return _about(str(folder), "remask", found.architecture, found.family, found.tensors, found.tokenizer, more)
-    opened = open_source(source)
-    known = recognised(opened, form)
-    opened = known.whole(opened)
-    reading: Reading = known.read(opened, hints)
-    path = tokenizer_of(opened, known, tokenizer)
-    text = None if path is None else fitting(path, reading.architecture.rows, reading.family)
+    known, opened, reading, text = understood(open_source(source), form, tokenizer, hints)
     wrong = known.differences(opened.tensors, reading.architecture)
     more = {
         "files": len(opened.files),
@@ -196,6 +212,13 @@ def contents(
         "problems": "; ".join(wrong[:20]) if wrong else "none: every tensor is there, with the right shape",
     }
     return _about(str(source), known.name, reading.architecture, reading.family, opened.tensors, text, more)
+
+
+def measured(validation: dict[str, Any]) -> str:
+    """A validation score in words."""
+    value = validation.get("bits_per_byte")
+    shown = f"{value:.4f}" if isinstance(value, int | float) else str(value)
+    return f"{shown} bits/byte ({validation.get('kind')})"
 
 
 def _about(

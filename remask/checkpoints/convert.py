@@ -1,21 +1,36 @@
 """Other people's weights into our folder, and ours into theirs: `remask convert SRC DST`.
 
-One tensor is in memory at a time. The destination appears whole or not at all.
+One tensor is copied at a time; pages of mapped files come and go. The destination appears whole or not at all.
 """
 
 import json
+import os
 import shutil
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from remask.checkpoints.base import Format, Hints, formats, written_formats
+from remask.checkpoints.base import Format, formats, written_formats
 from remask.checkpoints.checkpoint import open_checkpoint
-from remask.checkpoints.folder import Opened, config_of, replacing, write_rest, write_safetensors
+from remask.checkpoints.folder import (
+    CONFIG,
+    TOKENIZER,
+    WEIGHTS,
+    Opened,
+    config_of,
+    find,
+    write_rest,
+    write_safetensors,
+)
+from remask.checkpoints.hints import Hints
+from remask.checkpoints.replacing import replacing
 from remask.checkpoints.source import Tensors
 from remask.errors import RemaskError, unknown
 from remask.terminal import progress
 
+OURS = {CONFIG, WEIGHTS, TOKENIZER, "tokenizer_config.json", "README.md"}
+"""Files of a folder that `--force` may replace."""
 SPARE = 2**20
 """Bytes that a folder holds beside its weights and tokenizer."""
 
@@ -43,13 +58,14 @@ def convert(
         force: Replace what stands at the destination.
         show: Show progress on standard error.
     """
-    folder = Path(destination)
+    folder = Path(os.path.abspath(destination))
     if to is not None and to not in written_formats():
         raise unknown("format to write", to, written_formats())
-    if (folder.exists() or folder.is_symlink()) and not force:
-        raise RemaskError(f"{folder} exists and is kept; choose another name, or --force to replace it")
-    if folder.exists() and not folder.is_dir():
-        raise RemaskError(f"{folder} is a file; a checkpoint is a folder")
+    guard = partial(permit, folder, force)
+    guard()
+    for place in filter(None, (Path(source), find(source))):
+        if place.exists() and folder in (place.resolve(), *place.resolve().parents):
+            raise RemaskError(f"{folder} holds the source itself; choose another name")
     found = open_checkpoint(source, form, tokenizer, hints)
     layout = formats()[to] if to else None
     if layout is None:
@@ -57,20 +73,33 @@ def convert(
         tensors = found.tensors
     else:
         config, tensors = layout.config(found.architecture, found.family), theirs(layout, found)
-    if folder.exists() and folder.resolve() == Path(source).resolve():
-        raise RemaskError(f"{folder} is the source itself")
     total = sum(map(tensors.bytes, tensors))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder.parent).free
+    there = next(place for place in folder.parents if place.exists())
+    free = shutil.disk_usage(there).free
     if free < total + SPARE:
         raise RemaskError(f"{folder} needs {total / 2**30:.2f} GiB, and there are {free / 2**30:.2f} GiB free")
     bar = progress("converting", total, "B") if show else nullcontext(lambda n: None)
-    with replacing(folder) as fresh, bar as tick:
+    with replacing(folder, guard) as fresh, bar as tick:
         write_safetensors(fresh / "model.safetensors", tensors, tick)
         write_rest(fresh, config, found.tokenizer, card(found, str(source), to), config.get("vocab_size"))
         if layout is not None and found.tokenizer is not None:
             (fresh / "tokenizer_config.json").write_text(json.dumps(tokenizer_config(found), indent=2) + "\n")
     return folder
+
+
+def permit(folder: Path, force: bool) -> None:
+    """RemaskError where the destination has to be kept."""
+    if folder.is_symlink():
+        raise RemaskError(f"{folder} is a link; name the folder itself")
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise RemaskError(f"{folder} is a file; a checkpoint is a folder")
+    if not force:
+        raise RemaskError(f"{folder} exists and is kept; choose another name, or --force to replace it")
+    others = sorted({path.name for path in folder.iterdir()} - OURS)
+    if others:
+        raise RemaskError(f"{folder} holds more than a checkpoint ({others[0]}), so even with --force it is kept")
 
 
 def theirs(layout: Format, found: Opened) -> Tensors:

@@ -8,11 +8,12 @@ Source: models/dit.py of s-sahoo/scaling-dllms and s-sahoo/duo.
 from dataclasses import replace
 from typing import Any
 
-from remask.checkpoints.base import Format, Hints, Reading, bound, count, heads_of, number, shape, whole
+from remask.checkpoints.base import Format, Hints, Reading, count, family_over, integer, number, optional_id, shape
 from remask.checkpoints.source import Source
+from remask.errors import RemaskError
 from remask.families import Vocabulary
-from remask.model.dit import DIT_HEADS, DiTArchitecture
-from remask.model.sizes import Architecture
+from remask.model.dit import DiTArchitecture
+from remask.model.sizes import SIZES, Architecture
 
 FAMILIES = {"mdlm": "Masked", "ar": "Autoregressive", "duo": "Uniform", "duo_base": "Uniform",
             "distillation": "Uniform", "esolm": "Interpolating", "eso-lm": "Interpolating",
@@ -29,6 +30,9 @@ SPECIAL = {
 
 GPT2 = "openai-community/gpt2"
 TOKENIZERS = {50257: GPT2, 50258: GPT2, 30522: "google-bert/bert-base-uncased", 32001: "TinyLlama/TinyLlama_v1.1"}
+HEADS = {(8, 256): 8, (6, 384): 6, (12, 768): 12, (24, 1024): 16}
+"""Heads of the published networks (tiny, base, small, medium) by layers and width; others share SMDM's shapes."""
+HEADS |= {(a.layers, a.width): a.heads for name, a in SIZES.items() if name[0].isdigit() and a.ffn == 4 * a.width}
 
 
 class DiTFormat(Format):
@@ -37,6 +41,7 @@ class DiTFormat(Format):
     name = "dit"
     mark = "backbone.blocks.0.attn_qkv.weight"
     wrapper = "backbone."
+    hints = frozenset({"time"})
 
     def read(self, source: Source, hints: Hints) -> Reading:
         prefix = self.wrapper
@@ -50,11 +55,12 @@ class DiTFormat(Format):
         family = hints.family or FAMILIES.get(str(config.get("algorithm", "")).lower())
         family = family or ("Masked" if adaln else "Autoregressive")
         time = hints.time if hints.time is not None else config.get("time_conditioning", family == "Uniform")
-        named = {"": known} if (known := known_shape(layers, width, ffn)) else {}
-        heads = heads_of(said, hints.heads, "n_heads", layers=layers, width=width, ffn=ffn, named=named)
+        heads = self.heads(said, hints.heads, layers, width)
         ids = SPECIAL.get(predicted, {})
         mask = hints.mask_id if hints.mask_id is not None else ids.get("mask", predicted - 1)
-        silent = hints.mask_id if family == "Uniform" else mask
+        silent = hints.mask_id if family == "Uniform" else mask  # the mask has a row, and is never predicted
+        if predicted == 50257 and family == "Autoregressive":  # GPT-2's own ids, none added
+            silent = None
         a = DiTArchitecture(
             layers=layers,
             width=width,
@@ -62,13 +68,13 @@ class DiTFormat(Format):
             kv_heads=heads,
             head_width=width // heads,
             ffn=ffn,
-            context=whole(said, hints.context, "model_length", "length", default=1024) or 1024,
-            rope_base=number(said, hints.rope_theta, default=10000.0) or 0.0,
-            norm_eps=number(said, hints.norm_eps, default=1e-5) or 0.0,
+            context=integer(said, hints.context, "model_length", "length", default=1024),
+            rope_base=number(said, hints.rope_theta, default=10000.0),
+            norm_eps=number(said, hints.norm_eps, default=1e-5),
             time=bool(time) and adaln,
             adaln=adaln,
             condition=shape(source, prefix + "sigma_map.mlp.0.weight")[0] if adaln else 128,
-            silent=None if family == "Autoregressive" and predicted == 50257 else silent,
+            silent=silent,
             rows=rows,
             predicted=predicted,
         )
@@ -78,7 +84,19 @@ class DiTFormat(Format):
             start=hints.start_id if hints.start_id is not None else ids.get("start"),
             end=hints.end_id if hints.end_id is not None else ids.get("end"),
         )
-        return Reading(a, bound(source, family, vocabulary))
+        return Reading(a, family_over(source, family, vocabulary))
+
+    def heads(self, source: Source, hint: int | None, layers: int, width: int) -> int:
+        """Attention heads: given, configured, or those of the published network with these shapes."""
+        found = optional_id(source, hint, "n_heads", default=HEADS.get((layers, width)))
+        if found is None:
+            raise RemaskError(
+                f"{source.name}: tensors do not tell the number of heads, and no published network has {layers} layers "
+                f"of width {width}. Give --heads"
+            )
+        if found < 1 or width % found:
+            raise RemaskError(f"{source.name}: {found} heads do not divide the width {width}")
+        return found
 
     def tokenizer(self, source: Source) -> str | None:
         rows, _ = shape(source, self.wrapper + "vocab_embed.embedding")
@@ -97,14 +115,6 @@ class DiTFormat(Format):
             block += [f"adaLN_modulation.{x}" for x in ("weight", "bias") if a.adaln]
             ours += [f"blocks.{i}.{name}" for name in block]
         return {name: "backbone." + name.replace("vocab_embed.weight", "vocab_embed.embedding") for name in ours}
-
-
-def known_shape(layers: int, width: int, ffn: int) -> Architecture | None:
-    """The published network of this shape."""
-    heads = DIT_HEADS.get((layers, width))
-    if heads is None:
-        return None
-    return Architecture(layers=layers, width=width, heads=heads, kv_heads=heads, ffn=ffn, head_width=width // heads)
 
 
 def flat(config: dict[str, Any]) -> dict[str, Any]:

@@ -7,9 +7,7 @@ appears under its name only when it is whole, and its weights are written one te
 
 import json
 import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -17,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from remask.checkpoints.base import NETWORKS, network
-from remask.checkpoints.source import DTYPES, Tensors, opened
+from remask.checkpoints.replacing import replacing
+from remask.checkpoints.source import DTYPES, Tensors, opened, settings
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 from remask.families import Family, Vocabulary, build, describe
-from remask.locking import Held, held
+from remask.model.networks import NETWORKS, shapes
 from remask.model.sizes import Architecture
 
 FORMAT = 1
@@ -87,31 +85,6 @@ def write_rest(
     (folder / "README.md").write_text(card)
 
 
-@contextmanager
-def replacing(folder: Path) -> Iterator[Path]:
-    """A new folder to fill, which takes the place of `folder` at the end; on any error nothing has changed."""
-    stale, fresh = folder.with_name(folder.name + ".old"), folder.with_name(folder.name + ".tmp")
-    try:
-        fresh.mkdir(parents=True, exist_ok=True)
-        with held(fresh):
-            for left in fresh.iterdir():  # by a process that was killed
-                left.unlink() if left.is_file() else shutil.rmtree(left)
-            yield fresh
-    except Held:
-        raise RemaskError(f"another process is writing {folder}") from None
-    except OSError as error:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise RemaskError(f"cannot write {folder}: {error}") from error
-    except BaseException:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    if folder.exists():
-        shutil.rmtree(stale, ignore_errors=True)
-        os.replace(folder, stale)
-    os.replace(fresh, folder)
-    shutil.rmtree(stale, ignore_errors=True)
-
-
 def write_safetensors(path: Path, tensors: Tensors, tick: Any = lambda n: None) -> None:
     """Writes tensors one after another, so that no more than one of them is in memory; `tick` counts bytes.
 
@@ -147,7 +120,7 @@ def find(source: str | Path) -> Path | None:
     """
     root = Path(source)
     for folder in (root, root / "latest", root / "latest.old", root / "best"):
-        if (folder / CONFIG).is_file() and "architecture" in (config := _config(folder / CONFIG)):
+        if (folder / CONFIG).is_file() and "architecture" in (config := settings(folder)):
             if config.get("format") != FORMAT:
                 raise RemaskError(f"{folder / CONFIG} has format {config.get('format')}; this version reads {FORMAT}")
             return folder
@@ -156,16 +129,17 @@ def find(source: str | Path) -> Path | None:
 
 def open_own(folder: Path) -> Opened:
     """A published folder. RemaskError for what is missing, damaged or does not fit together, naming the file."""
-    config = _config(folder / CONFIG)
+    config = settings(folder)
     try:
         kind, _ = NETWORKS[config.get("network", "Transformer")]
         known = {f.name for f in fields(kind)}
         architecture = kind(**{k: v for k, v in config["architecture"].items() if k in known})
         vocabulary = Vocabulary(**config["vocabulary"])
+        if not isinstance(config.get("about", {}), dict):
+            raise ValueError("about is no JSON object")
         family = build(config["family"]).over(vocabulary)
-        with torch.device("meta"):
-            wanted = {k: tuple(v.shape) for k, v in network(architecture).named_parameters()}
-    except (RemaskError, KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        wanted = shapes(architecture)
+    except (RemaskError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
         raise RemaskError(f"{folder / CONFIG} is damaged: {error}") from None
     tokenizer = None
     if config.get("tokens", vocabulary.size) is not None:
@@ -188,13 +162,3 @@ def checked(path: Path, wanted: dict[str, tuple[int, ...]]) -> Tensors:
         if tensors.shape(name) != wanted[name]:
             raise RemaskError(f"{path}: tensor {name} is {tensors.shape(name)}, expected {wanted[name]}")
     return tensors
-
-
-def _config(path: Path) -> dict[str, Any]:
-    try:
-        config = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise RemaskError(f"{path} is damaged: {error}") from None
-    if not isinstance(config, dict):
-        raise RemaskError(f"{path} is damaged: it is no JSON object")
-    return config

@@ -10,7 +10,7 @@ class Hints:
     heads: int | None = None
     """Attention heads."""
     kv_heads: int | None = None
-    """Heads of keys and values."""
+    """Heads of keys and values; the tensors tell it once the heads are known, and must agree."""
     rope_theta: float | None = None
     """Base of the rotary frequencies."""
     norm_eps: float | None = None

@@ -12,7 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from remask.checkpoints.base import Format, Hints, Reading, bound, count, heads_of, number, shape, whole
+from remask.checkpoints.base import (
+    Format,
+    Hints,
+    Reading,
+    count,
+    family_over,
+    heads_of,
+    integer,
+    number,
+    optional_id,
+    shape,
+)
 from remask.checkpoints.source import Source
 from remask.errors import RemaskError
 from remask.families import Family, Vocabulary
@@ -56,35 +67,39 @@ class LLaDA(Format):
         ffn, _ = shape(source, LAYER.format(0) + "ff_proj.weight")
         (queries, _), (keys, _) = (shape(source, LAYER.format(0) + f"{x}_proj.weight") for x in "qk")
         heads = heads_of(source, hints.heads, "n_heads", layers=layers, width=width, ffn=ffn)
-        own = source.config.get("remask", {})  # what our own export adds
+        own = source.config.get("remask")  # what our own export adds
+        own = own if isinstance(own, dict) else {}
+        predicted = own.get("predicted", rows)
+        if predicted not in (rows, rows - 1):
+            raise RemaskError(f"{source.name}: config.json says that {predicted!r} of its {rows} ids are predicted")
         a = Architecture(
             layers=layers,
             width=width,
             heads=heads,
-            kv_heads=hints.kv_heads or keys * heads // queries,
+            kv_heads=keys * heads // queries,
             head_width=queries // heads,
             ffn=ffn,
-            context=whole(source, hints.context, "max_sequence_length", default=4096) or 4096,
-            rope_base=number(source, hints.rope_theta, "rope_theta", default=500000.0) or 0.0,
+            context=integer(source, hints.context, "max_sequence_length", default=4096),
+            rope_base=number(source, hints.rope_theta, "rope_theta", default=500000.0),
             rope_bf16=bool(own.get("rope_bf16", False)),
-            norm_eps=number(source, hints.norm_eps, "rms_norm_eps", default=1e-5) or 0.0,
+            norm_eps=number(source, hints.norm_eps, "rms_norm_eps", default=1e-5),
             tied=HEAD not in tensors,
             qkv_bias=LAYER.format(0) + "q_proj.bias" in tensors,
             rows=rows,
-            predicted=int(own.get("predicted", rows)),
+            predicted=predicted,
         )
         ids = SPECIAL.get(rows, {})
-        mask = whole(source, hints.mask_id, "mask_token_id", default=ids.get("mask"))
+        mask = optional_id(source, hints.mask_id, "mask_token_id", default=ids.get("mask"))
         if mask is None:
             raise RemaskError(f"{source.name}: no config.json says which id is the mask. Give --mask-id")
         vocabulary = Vocabulary(
             rows,
             mask=mask,
-            start=whole(source, hints.start_id, "bos_token_id"),
-            end=whole(source, hints.end_id, "eos_token_id", default=ids.get("end")),
+            start=optional_id(source, hints.start_id, "bos_token_id"),
+            end=optional_id(source, hints.end_id, "eos_token_id", default=ids.get("end")),
             turn=ids.get("turn"),
         )
-        return Reading(a, bound(source, hints.family or "Masked", vocabulary))
+        return Reading(a, family_over(source, hints.family or "Masked", vocabulary))
 
     def names(self, a: Architecture) -> dict[str, str]:
         found = {

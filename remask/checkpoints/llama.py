@@ -11,15 +11,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from remask.checkpoints.base import Format, Hints, Reading, bound, count, heads_of, number, shape, whole
+from remask.checkpoints.base import (
+    Format,
+    Hints,
+    Reading,
+    count,
+    family_over,
+    heads_of,
+    integer,
+    number,
+    optional_id,
+    shape,
+)
 from remask.checkpoints.source import Source
 from remask.errors import RemaskError
-from remask.families import Family, Vocabulary
+from remask.families import Family, Vocabulary, families
 from remask.model.sizes import Architecture
 
 LAYER = "model.layers.{}."
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
-MATRICES = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+PARTS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
             "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "input_layernorm", "post_attention_layernorm")  # fmt: skip
 DIFFUSION = ("dream",)
 """Values of `model_type` of masked models in this layout; they keep the shifted prediction."""
@@ -31,6 +42,7 @@ class Llama(Format):
     name = "llama"
     mark = "model.layers.0.self_attn.q_proj.weight"
     writes = True
+    hints = frozenset({"shift"})
 
     def read(self, source: Source, hints: Hints) -> Reading:
         config, tensors = source.config, source.tensors
@@ -42,44 +54,43 @@ class Llama(Format):
         heads = heads_of(source, hints.heads, "num_attention_heads", layers=layers, width=width, ffn=ffn)
         diffusion = str(config.get("model_type", "")).lower() in DIFFUSION
         family = hints.family or ("Masked" if diffusion else "Autoregressive")
-        mask = whole(source, hints.mask_id, "mask_token_id", default=source.tokens or rows)
-        fresh = (
-            family == "Masked" and not diffusion and hints.mask_id is None
-        )  # a row for the mask, where padding began
-        if fresh and not 0 < (mask or 0) <= rows:
+        masked = family in families() and families()[family]().any_order
+        mask = integer(source, hints.mask_id, "mask_token_id", default=source.tokens or rows)
+        fresh = masked and not diffusion and hints.mask_id is None  # a row for the mask, where padding began
+        if fresh and not 0 < mask <= rows:
             raise RemaskError(f"{source.name} has {rows} embedding rows, and its tokenizer {mask} ids")
         a = Architecture(
             layers=layers,
             width=width,
             heads=heads,
-            kv_heads=hints.kv_heads or keys * heads // queries,
+            kv_heads=keys * heads // queries,
             head_width=queries // heads,
             ffn=ffn,
-            context=whole(source, hints.context, "max_position_embeddings", default=2048) or 2048,
-            rope_base=number(source, hints.rope_theta, "rope_theta", default=rope(config, "rope_theta", 10000.0))
-            or 0.0,
+            context=integer(source, hints.context, "max_position_embeddings", default=2048),
+            rope_base=number(source, hints.rope_theta, "rope_theta", default=rotary_base(config)),
             rope_scaling=scaling(source),
-            norm_eps=number(source, hints.norm_eps, "rms_norm_eps", default=1e-5) or 0.0,
+            norm_eps=number(source, hints.norm_eps, "rms_norm_eps", default=1e-5),
             tied=HEAD not in tensors or config.get("tie_word_embeddings") is True,
             qkv_bias=first + "self_attn.q_proj.bias" in tensors,
             qk_norm=first + "self_attn.q_norm.weight" in tensors,
             shifted=hints.shift if hints.shift is not None else diffusion,
-            rows=(mask or 0) + 1 if fresh else rows,
-            predicted=(mask or 0) if fresh else rows,
+            rows=mask + 1 if fresh else rows,
+            predicted=mask if fresh else rows,
         )
-        end = config.get("eos_token_id")
+        ends = config.get("eos_token_id")
+        several = ends[0] if isinstance(ends, list) and ends and isinstance(ends[0], int) else None
         vocabulary = Vocabulary(
             a.rows,
-            mask=mask if family == "Masked" else None,
-            start=whole(source, hints.start_id, "bos_token_id"),
-            end=whole(source, hints.end_id, "eos_token_id", default=end[0] if isinstance(end, list) and end else None),
+            mask=mask if masked else None,
+            start=optional_id(source, hints.start_id, "bos_token_id"),
+            end=optional_id(source, hints.end_id, "eos_token_id", default=several),
         )
-        return Reading(a, bound(source, family, vocabulary))
+        return Reading(a, family_over(source, family, vocabulary))
 
     def names(self, a: Architecture) -> dict[str, str]:
         ours = [EMBEDDING, "model.norm.weight", *([] if a.tied else [HEAD])]
         for i in range(a.layers):
-            ours += [f"{LAYER.format(i)}{part}.weight" for part in MATRICES]
+            ours += [f"{LAYER.format(i)}{part}.weight" for part in PARTS]
             ours += [f"{LAYER.format(i)}self_attn.{x}_proj.bias" for x in "qkv" if a.qkv_bias]
             ours += [f"{LAYER.format(i)}self_attn.{x}_norm.weight" for x in "qk" if a.qk_norm]
         return {name: name for name in ours}
@@ -137,11 +148,11 @@ class Llama(Format):
         }
 
 
-def rope(config: dict[str, Any], key: str, default: float) -> float:
-    """A rotary parameter where newer configurations keep them."""
+def rotary_base(config: dict[str, Any]) -> float:
+    """The base of the rotations where newer configurations keep it."""
     found = config.get("rope_parameters")
-    value = found.get(key) if isinstance(found, dict) else None
-    return float(value) if isinstance(value, int | float) else default
+    value = found.get("rope_theta") if isinstance(found, dict) else None
+    return float(value) if isinstance(value, int | float) else 10000.0
 
 
 def scaling(source: Source) -> tuple[float, float, float, float] | None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from remask.checkpoints.base import Format, Hints, Reading, bound, count, heads_of, number, shape, whole
+from remask.checkpoints.base import Format, Hints, Reading, count, family_over, heads_of, integer, number, shape
 from remask.checkpoints.source import Source
 from remask.families import Vocabulary
 from remask.model.sizes import Architecture
@@ -45,13 +45,13 @@ class SMDM(Format):
             layers=layers,
             width=width,
             heads=heads,
-            kv_heads=whole(source, hints.kv_heads, default=(fused * heads // width - heads) // 2) or heads,
+            kv_heads=(fused * heads // width - heads) // 2,
             head_width=width // heads,
             ffn=ffn,
-            context=whole(source, hints.context, "block_size", default=2048) or 2048,
-            rope_base=number(source, hints.rope_theta, "rope_base", default=10000.0) or 0.0,
+            context=integer(source, hints.context, "block_size", default=2048),
+            rope_base=number(source, hints.rope_theta, "rope_base", default=10000.0),
             rope_bf16=True,
-            norm_eps=number(source, hints.norm_eps, "norm_eps", default=1e-5) or 0.0,
+            norm_eps=number(source, hints.norm_eps, "norm_eps", default=1e-5),
             rows=rows,
             predicted=predicted,
         )
@@ -63,7 +63,7 @@ class SMDM(Format):
             start=start if hints.start_id is None else hints.start_id,
             end=end if hints.end_id is None else hints.end_id,
         )
-        return Reading(a, bound(source, hints.family or ("Masked" if masked else "Autoregressive"), vocabulary))
+        return Reading(a, family_over(source, hints.family or ("Masked" if masked else "Autoregressive"), vocabulary))
 
     def tokenizer(self, source: Source) -> str | None:
         return "TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T"

@@ -3,16 +3,11 @@
     source = open_source("GSAI-ML/LLaDA-8B-Instruct")     # or a file, or a folder
     source.tensors["model.transformer.wte.weight"]         # mapped, not copied
 
-Safetensors (single, or sharded with an index) and PyTorch files. No code of a file is ever run: a PyTorch file
-is read with weights only, and where it holds configuration objects as well (OmegaConf, a tokenizer, as Lightning
-checkpoints of MDLM and Duo do), these become inert data. One that asks for anything else is refused.
+Safetensors, single or sharded with an index, and PyTorch files, of which no code is run (`pickles.py`).
 """
 
 import json
 import math
-import re
-import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,17 +17,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from remask.errors import RemaskError
+from remask.checkpoints.hub import from_hub
+from remask.checkpoints.pickles import cleaned, unpickled
+from remask.errors import RemaskError, first_line
 
 PICKLES = (".bin", ".ckpt", ".pth", ".pt")
-HUB = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?(?::(.+))?")
-"""OWNER/NAME, OWNER/NAME@REVISION, OWNER/NAME:FILE."""
-BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json")
-INERT = ("omegaconf", "transformers", "tokenizers", "lightning", "pytorch_lightning", "hydra", "datasets", "typing",
-         "dataloader", "numpy", "pathlib", "argparse")  # fmt: skip
-"""Modules whose objects a checkpoint may mention; they are never imported for it."""
-LEFT_OUT = ("rotary_emb.inv_freq", "teacher.", "sampler.", "noise.")
-"""Beginnings and ends of the names of tensors that are no weights of the model."""
 
 
 class Tensors(Mapping[str, Tensor]):
@@ -70,6 +59,9 @@ class Tensors(Mapping[str, Tensor]):
     def renamed(self, rename: Callable[[str], str | None]) -> "Tensors":
         """The same tensors by other names; those renamed to None left out."""
         pairs = [(new, old) for old in self._where if (new := rename(old)) is not None]
+        if len(dict(pairs)) < len(pairs):
+            twice = next(new for i, (new, _) in enumerate(pairs) if new in dict(pairs[:i]))
+            raise RemaskError(f"there are two tensors {twice}, told apart by a wrapper's name alone")
         return Tensors({n: self._where[o] for n, o in pairs}, {n: self._about[o] for n, o in pairs})
 
 
@@ -104,42 +96,6 @@ def open_source(spec: str | Path) -> Source:
     return Source(str(spec), tensors, files, settings(folder) or config, tokenizer, averaged=averaged)
 
 
-def from_hub(spec: str) -> Path:
-    """Downloads (or finds in the cache) OWNER/NAME, or one FILE of it with what lies beside it."""
-    match = HUB.fullmatch(spec)
-    if not match or spec.startswith(("/", ".")) or Path(spec).parent.is_dir():
-        raise RemaskError(f"no checkpoint at {spec}: there is no such file or folder, and it is no Hub name OWNER/NAME")
-    return fetched(*match.groups())
-
-
-def fetched(repository: str, revision: str | None = None, file: str | None = None) -> Path:
-    """The local copy of a Hub repository's weights and what lies beside them, or of one file of it."""
-    import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
-
-    spec = repository + (f":{file}" if file else "")
-    beside = [*BESIDE, *([f"{Path(file).parent}/{name}" for name in BESIDE] if file else ())]
-    wanted = [file] if file else ["*.safetensors", "*.safetensors.index.json"]
-    try:
-        folder = Path(
-            huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=[*wanted, *beside])
-        )
-        if file is None and not any(folder.glob("*.safetensors")):
-            more = [f"*{suffix}" for suffix in PICKLES]
-            folder = Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=more))
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        raise RemaskError(f"{spec}: the Hub has no such model, or it is private: {first_line(error)}") from None
-    except LocalEntryNotFoundError as error:
-        raise RemaskError(
-            f"{spec} is neither a local file or folder nor in the Hub's cache, and the Hub cannot be reached"
-        ) from error
-    except Exception as error:  # whatever the connection may raise
-        raise RemaskError(f"{spec} cannot be fetched from the Hub: {first_line(error)}") from error
-    if file and not (folder / file).is_file():
-        raise RemaskError(f"{repository} on the Hub has no file {file}")
-    return folder / file if file else folder
-
-
 def weight_files(path: Path) -> list[Path]:
     """The files that hold the weights of a source, by preference: an index, safetensors, PyTorch files."""
     if path.is_file():
@@ -166,7 +122,7 @@ def indexed(index: Path) -> list[Path]:
     """The shards that an index names, all of them there, in its own folder."""
     try:
         names = list(dict.fromkeys(json.loads(index.read_text())["weight_map"].values()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RemaskError(f"{index} is damaged: {error}") from None
     for name in names:
         if not isinstance(name, str) or Path(name).name != name:
@@ -216,19 +172,14 @@ def opened(files: list[Path]) -> tuple[Tensors, dict[str, Any], bool]:
             state, config, averaged = unpickled(file)
             for name, tensor in state.items():
                 found[name], about[name] = (lambda t=tensor: t), (tensor.dtype, tuple(tensor.shape))
+        odd = next((n for n in found if not (isinstance(n, str) and n.isprintable() and len(n) < 200)), None)
+        if odd is not None:
+            raise RemaskError(f"{file}: {str(odd)[:40]!r} is no name of a tensor")
         twice = sorted(where.keys() & found.keys())
         if twice:
             raise RemaskError(f"{file}: tensor {twice[0]} is in another file too")
         where |= found
     return Tensors(where, about).renamed(cleaned), config, averaged
-
-
-def cleaned(name: str) -> str | None:
-    """A tensor's name without what compiling or wrapping put before it; None for what is no weight."""
-    for prefix in ("_orig_mod.", "module.", "_forward_module."):
-        name = name.removeprefix(prefix)
-    name = name.replace("._orig_mod.", ".")
-    return None if name.startswith(LEFT_OUT[1:]) or name.endswith(LEFT_OUT[0]) else name
 
 
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
@@ -247,100 +198,3 @@ def headers(file: Path) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
         if kind not in DTYPES:
             raise RemaskError(f"{file}: tensor {name} is of {kind}, expected one of {', '.join(DTYPES)}")
     return {name: (DTYPES[kind], shape) for name, (kind, shape) in kinds.items()}
-
-
-class Inert:
-    """Stands for an object that a checkpoint mentions: keeps the data it was to be made of, and does nothing."""
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        self.arguments = arguments
-
-    def __new__(cls, *arguments: Any, **options: Any) -> "Inert":
-        return super().__new__(cls)
-
-    def __setstate__(self, state: Any) -> None:
-        self.state = state
-
-    def __hash__(self) -> int:
-        return id(self)
-
-
-def unpickled(file: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
-    """Weights, configuration and whether the weights are the EMA of a PyTorch file, mapped where its form allows."""
-    if not zipfile.is_zipfile(file):
-        found = _load(file, mapped=False, inert=())
-    else:
-        try:
-            asked = torch.serialization.get_unsafe_globals_in_checkpoint(file)
-        except Exception as error:  # of many kinds, for what is damaged
-            raise RemaskError(f"{file} is damaged or cut off: {first_line(error)}") from None
-        foreign = [name for name in asked if name.split(".")[0] not in INERT]
-        if foreign:
-            raise RemaskError(refusal(file, foreign[0]))
-        found = _load(file, mapped=True, inert=asked)
-    return states(file, found)
-
-
-def refusal(file: Path, what: str) -> str:
-    """Why a file with code in it is not opened, and what to do."""
-    return (
-        f"{file} asks to run {what} when it is opened, so it is not opened. Ask for a .safetensors copy; or, only if "
-        "you trust whoever made it, load it yourself with torch.load and save its weights with safetensors"
-    )
-
-
-def _load(file: Path, mapped: bool, inert: tuple[str, ...] | list[str]) -> Any:
-    try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals([(Inert, name) for name in inert]):  # type: ignore[list-item]
-            warnings.simplefilter("ignore")
-            return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # the unpickler raises what it likes on damaged data
-        text = str(error)
-        named = re.search(r"(?:Unsupported (?:global|class)[^`]*|GLOBAL )`?([\w.]+)`?", text)
-        if "weights_only" in text.lower() and named:
-            raise RemaskError(refusal(file, named[1])) from None
-        raise RemaskError(f"{file} is damaged, or no PyTorch file: {first_line(error)}") from None
-
-
-def states(file: Path, found: Any) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
-    """The weights inside what a PyTorch file holds: plain, under "model" (Fabric), or Lightning's "state_dict"."""
-    if not isinstance(found, dict):
-        raise RemaskError(f"{file} holds a {type(found).__name__}, not weights by name")
-    state = found
-    for key in ("state_dict", "model", "module"):
-        if isinstance(found.get(key), dict):
-            state = found[key]
-            break
-    weights = {name: t for name, t in state.items() if isinstance(name, str) and isinstance(t, Tensor)}
-    if not weights:
-        raise RemaskError(f"{file} holds no weights by name; its keys are {', '.join(map(str, list(found)[:8]))}")
-    config = plain(found.get("hyper_parameters", {}))
-    config = config.get("config", config) if isinstance(config, dict) else {}
-    ema = found.get("ema")
-    shadow = ema.get("shadow_params") if isinstance(ema, dict) else None
-    if not isinstance(shadow, list):
-        return weights, config if isinstance(config, dict) else {}, False
-    names = [n for n in weights if cleaned(n) is not None]  # an EMA lists the parameters in the order of the model
-    if [tuple(t.shape) for t in shadow] != [tuple(weights[n].shape) for n in names]:
-        raise RemaskError(
-            f"{file}: its moving average of {len(shadow)} tensors does not match its {len(names)} weights"
-        )
-    return dict(zip(names, shadow, strict=True)), config if isinstance(config, dict) else {}, True
-
-
-def plain(value: Any) -> Any:
-    """Inert OmegaConf nodes as the dicts, lists and values they stood for."""
-    if isinstance(value, Inert):
-        state = getattr(value, "state", None)
-        state = state if isinstance(state, dict) else {}
-        return plain(state.get("_content", state.get("_val")))
-    if isinstance(value, dict):
-        return {str(plain(k)): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    return value if isinstance(value, str | int | float | bool) else None
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, or its kind."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

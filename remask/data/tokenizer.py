@@ -19,7 +19,7 @@ import tokenizers
 from numpy.typing import NDArray
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
-from remask.errors import RemaskError
+from remask.errors import RemaskError, first_line
 from remask.families.base import Vocabulary
 
 END, MASK = "<|endoftext|>", "<|mask|>"
@@ -82,8 +82,10 @@ class Tokenizer:
             raise RemaskError(f"no tokenizer at {str(path)!r}. Accepted: bpe, bytes, or a {FILE} file")
         try:
             return cls(tokenizers.Tokenizer.from_file(str(path)), vocabulary)
-        except Exception as error:  # the library raises bare Exception
-            raise RemaskError(f"{path} is not a tokenizer: {error}") from None
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the library raises bare Exception, and panics
+            raise RemaskError(f"{path} is not a tokenizer: {first_line(error)}") from None
 
     @classmethod
     def of(cls, spec: str, texts: Callable[[], Iterable[str]], vocab_size: int) -> "Tokenizer":
@@ -126,7 +128,10 @@ class Tokenizer:
     @cached_property
     def opening(self) -> list[int]:
         """The ids that the published tokenizer itself puts before a text, such as <s>."""
-        whole = self._inner.encode("a", add_special_tokens=True)
+        try:
+            whole = self._inner.encode("a", add_special_tokens=True)
+        except Exception as error:
+            raise RemaskError(f"the tokenizer cannot encode 'a': {first_line(error)}") from None
         first = next((i for i, special in enumerate(whole.special_tokens_mask) if not special), 0)
         return whole.ids[:first]
 
@@ -148,7 +153,10 @@ class Tokenizer:
         """The ids of a text, without any special token."""
         if self._plain:
             return list(text.encode())
-        return self._inner.encode(text, add_special_tokens=False).ids
+        try:
+            return self._inner.encode(text, add_special_tokens=False).ids
+        except Exception as error:  # a bare one, for a vocabulary without an unknown token
+            raise RemaskError(f"the tokenizer cannot encode {text[:40]!r}: {first_line(error)}") from None
 
     def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
         """The text of some ids; the end, the mask and other special tokens are left out."""

@@ -64,6 +64,16 @@ class Prepared:
     def valid(self) -> Tokens:
         return self._split("valid")
 
+    def __str__(self) -> str:
+        """What was prepared, and what to do with it."""
+        lines = []
+        for split in ("train", "valid"):
+            found = self.manifest[split]
+            counts = f"{found['documents']:,} documents, {found['tokens']:,} tokens, {found['bytes']:,} bytes"
+            lines.append(f"{split}: {counts}")
+        next_ = f"remask train --data {self.folder} --budget.minutes 10 --out runs/first"
+        return "\n".join([*lines, f"written to {self.folder}; next: {next_}"])
+
     def _split(self, split: str) -> Tokens:
         ids = np.memmap(self.folder / f"{split}.ids", np.dtype(self.manifest["dtype"]), "r")
         return Tokens(ids, np.memmap(self.folder / f"{split}.bytes", "<u2", "r"))
@@ -82,7 +92,6 @@ class _Survey:
 def prepare(
     source: str,
     out: Path,
-    *,
     tokenizer: str = "bpe",
     vocab_size: int = 8192,
     validation: str | None = None,
@@ -97,17 +106,17 @@ def prepare(
     A document is for training or validation by a hash of its text, so equal texts stay together
     and the split does not depend on their order.
 
-    Arguments:
-        source: the training corpus, see `remask.data.corpus`.
-        out: the folder to write.
-        tokenizer: `bpe` (trained on the training split), `bytes`, or the path of a `tokenizer.json`.
-        vocab_size: ids of a trained tokenizer, its end and mask included.
-        validation: a second corpus to validate on, instead of a share of the first.
-        validation_share: share of the documents kept for validation, at least one.
-        field: the field of a record that holds its text.
-        separator: what stands between the documents of a text file.
-        undecodable: `stop` at a file that is not UTF-8, or `skip` it.
-        max_bytes: read the source only up to so many bytes of text.
+    Args:
+        source: A text file, a folder, .jsonl, .parquet, hub:OWNER/NAME, stdlib, or synthetic:KEY=VALUE,...
+        out: Folder to write.
+        tokenizer: bpe trains a byte-level BPE on the training split; bytes; or a tokenizer.json.
+        vocab_size: Ids of a BPE trained here, its end and mask included.
+        validation: A source of its own for validation, instead of a share of the documents.
+        validation_share: Share of the documents held out, by the hash of their text; at least one.
+        field: Field of JSONL, Parquet and Hub records that holds the text.
+        separator: What separates the documents of a text file.
+        undecodable: stop at a file that is not UTF-8, or skip it.
+        max_bytes: Read no more than this.
 
     Raises:
         RemaskError: an option is out of range, a corpus cannot be read, or a split stays empty.

@@ -35,6 +35,14 @@ class Vocabulary:
     turn: int | None = None
     """The id that ends a turn of a conversation."""
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.size, int) or self.size < 1:
+            raise RemaskError(f"a vocabulary has {self.size!r} ids; it must be at least 1")
+        for what in ("mask", "start", "end", "turn"):
+            given = getattr(self, what)
+            if given is not None and not (isinstance(given, int) and 0 <= given < self.size):
+                raise RemaskError(f"the {what} id {given!r} is not among the {self.size} ids")
+
     @property
     def predicted(self) -> int:
         """V, rows of the output head: one less than `size` where the mask is the last id."""

@@ -10,6 +10,7 @@ difference, since there a masked position tells nothing about itself.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,8 +31,8 @@ class Uniform(Family):
         if not 0 < self.eps < 1:
             raise RemaskError(f"eps is {self.eps}; it must be above 0 and below 1")
 
-    def alpha(self, t: float) -> float:
-        """The linear schedule, 1 - (1 - eps) t."""
+    def alpha(self, t: Any) -> Any:
+        """The linear schedule, 1 - (1 - eps) t; of a number or a tensor."""
         return 1 - (1 - self.eps) * t
 
     def present(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
@@ -46,7 +47,7 @@ class Uniform(Family):
 
     def replaced(self, batch: Batch, t: Tensor, uniform: Tensor, ids: Tensor) -> Noisy:
         """`corrupt` with its noise given: levels (B,), uniforms that decide where, (B, L), and ids for there."""
-        hidden = (uniform < 1 - (1 - (1 - self.eps) * t)[:, None]) & batch.scored
+        hidden = (uniform < 1 - self.alpha(t)[:, None]) & batch.scored
         return self._noisy(batch, torch.where(hidden, ids, batch.tokens), batch.scored, t)
 
     @property
@@ -62,7 +63,7 @@ class Uniform(Family):
             tokens=tokens,
             ask=ask,
             target=batch.tokens[ask],
-            weight=t[:, None].expand_as(ask)[ask],  # the time: each position's loss is a function of it
+            weight=torch.ones(int(ask.sum()), device=ask.device),
             time=t,
             attention=batch.visible(FULL),
             positions=batch.positions(),
@@ -70,9 +71,11 @@ class Uniform(Family):
 
     def token_loss(self, denoiser: Denoiser, noisy: Noisy) -> Tensor:
         """(N,) nats, the bound's integrand at each asked position."""
+        assert noisy.time is not None
         logits = denoiser(noisy.tokens, ask=noisy.ask, **noisy.reading())
-        alpha = 1 - (1 - self.eps) * noisy.weight
-        return nelbo(logits, noisy.target, noisy.tokens[noisy.ask], alpha, -(1 - self.eps))
+        alpha = self.alpha(noisy.time)[:, None].expand_as(noisy.ask)[noisy.ask]
+        alpha = alpha.clamp(max=1 - 2**-24)  # at time 0 too the loss is finite
+        return noisy.weight * nelbo(logits, noisy.target, noisy.tokens[noisy.ask], alpha, -(1 - self.eps))
 
     def loss(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator) -> Loss:
         tokens = max(1, int(batch.scored.sum()))

@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy, layer_norm, linear, silu
 from remask.errors import RemaskError
 from remask.model.attention import FULL, Attention, Rendered, render
 from remask.model.cache import Cache
-from remask.model.sizes import SIZES, Architecture
+from remask.model.sizes import Architecture
 from remask.model.transformer import at, rotary, rotate
 
 FREQUENCIES = 256
@@ -46,6 +46,9 @@ class DiTArchitecture(Architecture):
             raise RemaskError("a DiT without adaLN cannot be conditioned on time")
         if self.silent is not None and not 0 <= self.silent < self.predicted:
             raise RemaskError(f"the silent id {self.silent} is not among the {self.predicted} predicted ones")
+        for name in ("tied", "shifted", "qkv_bias", "qk_norm", "rope_bf16"):
+            if getattr(self, name):
+                raise RemaskError(f"architecture.{name} is not for a DiT")
         if self.kv_heads != self.heads or self.head_width * self.heads != self.width:
             raise RemaskError("a DiT has as many key-value heads as heads, which together are as wide as the stream")
 
@@ -73,12 +76,6 @@ class DiTArchitecture(Architecture):
         return 3 * (2 * matrices + attention + 2 * self.width * self.predicted * asked)
 
 
-_SMALL = {"tiny": (8, 256, 8), "base": (6, 384, 6), "small": (12, 768, 12), "medium": (24, 1024, 16)}
-DIT_HEADS: dict[tuple[int, int], int] = {(layers, width): heads for layers, width, heads in _SMALL.values()}
-"""Heads of the published networks by layers and width; the scaling study shares SMDM's shapes."""
-DIT_HEADS |= {(a.layers, a.width): a.heads for name, a in SIZES.items() if name[0].isdigit() and a.ffn >= 4 * a.width}
-
-
 class DiT(nn.Module):
     """A `Denoiser`: tokens and noise level in, logits at the asked positions out."""
 
@@ -104,9 +101,9 @@ class DiT(nn.Module):
         hidden = self.hidden(tokens, time, attention, positions, cache)
         hidden = hidden if ask is None else at(hidden, ask)
         logits = linear(hidden, self.output_layer.linear.weight, self.output_layer.linear.bias).float()
-        if self.architecture.silent is None:
-            return logits
-        return logits.index_fill(-1, torch.tensor(self.architecture.silent, device=logits.device), IMPOSSIBLE)
+        if self.architecture.silent is not None:
+            logits[..., self.architecture.silent] = IMPOSSIBLE
+        return logits
 
     def nll(self, tokens: Tensor, target: Tensor, *, ask: Tensor, **reading: Any) -> Tensor:
         """(N,) float32 nats, -log p(target) at the asked positions."""
@@ -127,7 +124,7 @@ class DiT(nn.Module):
             positions = torch.arange(keys - queries, keys, device=tokens.device)
         attend = render(attention, rows, keys, queries, tokens.device)
         table = rotary(self.architecture, positions)
-        level = self._level(rows, time, tokens.device)
+        level = self._level(time, tokens.device)
         if tokens.is_floating_point():
             x = (tokens.float().softmax(-1) @ self.vocab_embed.weight.float()).to(self.vocab_embed.weight.dtype)
         else:
@@ -138,13 +135,13 @@ class DiT(nn.Module):
             cache.used = keys
         return self.output_layer(x, level)
 
-    def _level(self, rows: int, time: Tensor | None, device: torch.device) -> Tensor | None:
-        """(B, 1, C) or (B, S, C), the embedded noise level -log alpha(t); None without adaLN."""
+    def _level(self, time: Tensor | None, device: torch.device) -> Tensor | None:
+        """(1 or B, 1, C) or (B, S, C), the embedded noise level -log alpha(t); None without adaLN."""
         if self.sigma_map is None:
             return None
         a = self.architecture
         if not a.time:
-            return self.sigma_map(torch.zeros(rows, 1, device=device))
+            return self.sigma_map(torch.zeros(1, 1, device=device))
         if time is None:
             raise RemaskError("this network is conditioned on time, and the family gave none")
         sigma = -torch.log1p(-(1 - a.noise_eps) * time.float())

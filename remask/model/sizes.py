@@ -49,8 +49,10 @@ class Architecture:
 
     def __post_init__(self) -> None:
         for name in ("layers", "width", "heads", "kv_heads", "ffn", "head_width", "context"):
-            if getattr(self, name) < 1:
+            if not 1 <= getattr(self, name) < 2**31:
                 raise RemaskError(f"architecture.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.layers > 10_000:
+            raise RemaskError(f"architecture.layers is {self.layers}; it must be at most 10,000")
         for name in ("norm_eps", "rope_base"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise RemaskError(f"architecture.{name} is {getattr(self, name)}; it must be above 0, and finite")

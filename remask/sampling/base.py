@@ -97,6 +97,15 @@ class Pen:
             logits = logits.masked_fill(beyond.scatter(-1, index, beyond), -torch.inf)
         return logits.log_softmax(-1)
 
+    def draw(self, logits: Tensor, where: tuple[Tensor, Tensor], uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, V) logits, (N,) rows and columns, (N,) uniforms -> (N,) tokens and their float64 log-probabilities."""
+        if self.temperature == 0 and type(self) is Pen:  # certain, so nothing need be computed in float64
+            best = logits.max(-1)
+            return best.indices, (best.values * 0).double()  # nan where the prediction is
+        log_probs = self.log_probs(logits)
+        written = self.write(log_probs, where, uniform)
+        return written, log_probs.gather(-1, written[:, None])[:, 0]
+
     def write(self, log_probs: Tensor, where: tuple[Tensor, Tensor], uniform: Tensor) -> Tensor:
         """(N, V) log-probabilities, (N,) rows and columns, (N,) uniforms -> (N,) tokens.
 
@@ -218,9 +227,14 @@ class Writing:
     def draft(self, pen: Pen, asked: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
         """What the pen would write at the asked positions: (N,) tokens and their (N,) float64 log-probabilities."""
         row, column = asked.nonzero().unbind(1)
-        log_probs = pen.log_probs(logits)
-        written = pen.write(log_probs, (row, column), self.uniforms(asked)[row, column])
-        return written, log_probs.gather(-1, written[:, None])[:, 0]
+        return pen.draw(logits, (row, column), self.uniforms(asked)[row, column])
+
+    def keep(self, asked: Tensor, count: Tensor, scores: Tensor, drawn: tuple[Tensor, Tensor]) -> Step:
+        """Of what was drawn at the asked positions, writes the `count` (B,) of highest `scores` (N,) of each row."""
+        spread = torch.zeros(asked.shape, dtype=scores.dtype, device=asked.device).masked_scatter(asked, scores)
+        chosen = largest(spread, asked, count)
+        kept = chosen[asked]
+        return self.put(chosen, drawn[0][kept], drawn[1][kept])
 
     def put(self, chosen: Tensor, tokens: Tensor, log_prob: Tensor) -> Step:
         """Writes (N,) tokens, drawn with (N,) log-probabilities, at the chosen positions, (B, L) bool."""

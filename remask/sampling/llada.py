@@ -43,13 +43,14 @@ class LLaDA(Sampler):
 
     @property
     def chooses_first(self) -> bool:
-        return False
+        return self.remasking == "random"
 
     def fill(self, writing: Writing) -> Iterator[Step]:
         vocabulary = writing.family.vocabulary
-        ends = [i for i in (vocabulary.end, vocabulary.turn) if i is not None]
-        if (self.never_end or self.late_end) and not ends:
+        if (self.never_end or self.late_end) and vocabulary.end is None:
             raise RemaskError("never_end and late_end need a vocabulary with an end-of-text id")
+        listed = [i for i in (vocabulary.end, vocabulary.turn) if i is not None]
+        ends = torch.tensor(listed, dtype=torch.int64, device=writing.tokens.device)
         outer, open_ = writing.focus, writing.todo
         length = open_.sum(1).clamp(min=1)  # (B,): each row has its own blocks and its own share of the steps
         size = length if self.block is None else length.clamp(max=self.block)
@@ -61,7 +62,7 @@ class LLaDA(Sampler):
             yield from self._block(writing, share, ends)
         writing.focus = outer
 
-    def _block(self, writing: Writing, steps: Tensor, ends: list[int]) -> Iterator[Step]:
+    def _block(self, writing: Writing, steps: Tensor, ends: Tensor) -> Iterator[Step]:
         """One block in `steps` (B,) steps."""
         start = writing.todo.sum(1)
         for i in range(int(steps.max())):
@@ -70,16 +71,16 @@ class LLaDA(Sampler):
             asked = todo & (count > 0)[:, None]
             if not bool(asked.any()):
                 continue
-            logits = writing.predict(asked)
-            barred = torch.tensor(ends, device=logits.device)
-            if self.never_end:
-                logits = logits.index_fill(-1, barred[:1], -torch.inf)
-            drawn, log_prob = writing.draft(self.pen, asked, logits)
-            scores = torch.zeros(todo.shape, dtype=torch.float32, device=todo.device)
-            if self.remasking == "random":
-                scores = writing.uniforms(asked)
-            else:
-                judged = logits.index_fill(-1, barred, -torch.inf) if self.late_end else logits
-                scores[asked] = judged.softmax(-1).gather(-1, drawn[:, None])[:, 0]
-            chosen = largest(scores, asked, count)
-            yield writing.put(chosen, drawn[chosen[asked]], log_prob[chosen[asked]])
+            if self.remasking == "random":  # needs no prediction: ask only what is written
+                chosen = largest(writing.uniforms(asked), asked, count)
+                yield writing.write(self.pen, chosen, self.allowed(writing.predict(chosen), ends))
+                continue
+            logits = self.allowed(writing.predict(asked), ends)
+            tokens, log_prob = writing.draft(self.pen, asked, logits)
+            judged = logits.index_fill(-1, ends, -torch.inf) if self.late_end else logits
+            scores = (judged.gather(-1, tokens[:, None])[:, 0] - judged.logsumexp(-1)).exp()
+            yield writing.keep(asked, count, scores, (tokens, log_prob))
+
+    def allowed(self, logits: Tensor, ends: Tensor) -> Tensor:
+        """(N, V) logits without what is never to be written."""
+        return logits.index_fill(-1, ends[:1], -torch.inf) if self.never_end else logits

@@ -61,11 +61,9 @@ class SMDM(Sampler):
     def _keep(self, writing: Writing, asked: Tensor, count: Tensor) -> Step:
         """Draws at every asked position and writes the `count` (B,) most probable of each row, or of all."""
         logits = writing.predict(asked)
-        drawn, log_prob = writing.draft(self.pen, asked, logits)
-        scores = torch.zeros(asked.shape, dtype=torch.float64, device=asked.device)
-        scores[asked] = logits.double().softmax(-1).gather(-1, drawn[:, None])[:, 0]
-        if self.pooled:
-            chosen = largest(scores.view(1, -1), asked.view(1, -1), count[:1]).view(asked.shape)
-        else:
-            chosen = largest(scores, asked, count)
-        return writing.put(chosen, drawn[chosen[asked]], log_prob[chosen[asked]])
+        tokens, log_prob = writing.draft(self.pen, asked, logits)
+        scores = (logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)).exp()
+        if not self.pooled:
+            return writing.keep(asked, count, scores, (tokens, log_prob))
+        kept = largest(scores[None], torch.ones_like(scores[None], dtype=torch.bool), count[:1])[0]
+        return writing.put(asked.masked_scatter(asked, kept), tokens[kept], log_prob[kept])

@@ -90,7 +90,7 @@ def train(
     check(options, world)
     prepared = open_tokens(data)
     tokenizer = prepared.tokenizer
-    start = begun(model)
+    start = begun(model, out)
     shape, family = shaped(start, model, family, tokenizer, architecture, length)
     rows = Rows(prepared.train, length)
     validation = Rows(prepared.valid, length) if validation_rows and len(prepared.valid) >= length else None

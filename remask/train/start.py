@@ -2,25 +2,26 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from remask.checkpoints.base import network
 from remask.checkpoints.checkpoint import open_checkpoint
-from remask.checkpoints.folder import Opened
+from remask.checkpoints.folder import Opened, find
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 from remask.families import Family
+from remask.model.networks import network
 from remask.model.sizes import SIZES, Architecture, Overrides, size
-from remask.model.transformer import Initialisation, Transformer, initialise
+from remask.model.transformer import Initialisation, initialise
 from remask.sampling.base import mixed
 
 
-def begun(model: str) -> Opened | None:
-    """The checkpoint that `model` names, None where it names a size."""
-    if model in SIZES or not Path(model).exists():
+def begun(model: str, out: Path) -> Opened | None:
+    """The checkpoint that `model` names, None where it names a size. A run that goes on has its own: that of `out`."""
+    if model in SIZES or not (Path(model).exists() or "/" in model):
         return None
-    return open_checkpoint(model)
+    return open_checkpoint(out if out.is_dir() and find(out) else model)
 
 
 def shaped(
@@ -50,7 +51,7 @@ def shaped(
     return a, family.over(theirs)
 
 
-def built(found: Opened | None, shape: Architecture, rule: Initialisation, seed: int) -> Transformer:
+def built(found: Opened | None, shape: Architecture, rule: Initialisation, seed: int) -> Any:
     """The network, its weights drawn or read."""
     model = network(shape)
     if found is None:

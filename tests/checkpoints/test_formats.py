@@ -3,6 +3,8 @@ that is independent of the tables in the package."""
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from remask.checkpoints.base import Format, formats, network, written_formats
+from remask.checkpoints.base import Format, formats, written_formats
 from remask.checkpoints.checkpoint import Checkpoint, contents, load
 from remask.checkpoints.convert import convert
 from remask.checkpoints.hints import Hints
@@ -23,6 +25,7 @@ from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform
 from remask.model.dit import DiTArchitecture
+from remask.model.networks import network
 from remask.model.sizes import SIZES, Architecture
 from remask.model.transformer import Transformer, rotary, rotate
 
@@ -113,7 +116,7 @@ def test_a_published_folder_is_read_as_what_it_is(name: str, tmp_path: Path) -> 
     with torch.no_grad():
         truth, logits = reference(a, ours)(ids, **time), found.model(ids, **time)
     seen = [v for v in range(a.predicted) if v != kept["silent"]]
-    assert torch.equal(truth[..., seen], logits[..., seen])
+    torch.testing.assert_close(truth[..., seen], logits[..., seen], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -231,6 +234,12 @@ def test_heads_come_from_options_config_or_a_named_size(tmp_path: Path) -> None:
 
 def test_hints_overrule(tmp_path: Path) -> None:
     folder = publish(tmp_path / "theirs", "llama")
+    with pytest.raises(RemaskError, match="with 8 heads there are 4 for keys and values"):
+        load(folder, hints=Hints(heads=8, kv_heads=2))
+    with pytest.raises(RemaskError, match="time tells nothing about weights in llama form"):
+        load(folder, hints=Hints(time=True))
+    with pytest.raises(RemaskError, match=r"architecture\.context is 0"):
+        load(folder, hints=Hints(context=0))
     hints = Hints(heads=8, rope_theta=123.0, norm_eps=1e-3, context=99, start_id=5, end_id=6)
     found = load(folder, hints=hints)
     a, vocabulary = found.model.architecture, found.family.vocabulary
@@ -328,6 +337,7 @@ def test_padding_of_the_vocabulary_is_left_behind(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"num_attention_heads": 4, "eos_token_id": 256}))
     text.save(folder / "tokenizer.json")
     found = load(folder, hints=Hints(family="Masked"))
+    assert "mask 257" in contents(folder, hints=Hints(family="Masked"))["vocabulary"], "info says what convert does"
     assert found.family.vocabulary.mask == 257 and found.model.architecture.rows == 258
     assert found.model.lm_head.weight.shape == (257, 32)
 
@@ -446,7 +456,7 @@ def test_configurations_that_ask_for_another_network(tmp_path: Path) -> None:
         ("llada", {"alibi": True}, "alibi: True"),
         ("llama", {"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "'yarn'; remask knows llama3"),
         ("llama", {"rope_scaling": {"rope_type": "llama3", "factor": 2.0}}, "lacks low_freq_factor"),
-        ("llada", {"mask_token_id": 40}, "the mask id 40 is not among its 40 ids"),
+        ("llada", {"mask_token_id": 40}, "the mask id 40 is not among the 40 ids"),
     ):
         folder = publish(tmp_path / f"{name} {says[:4]}", name)
         (folder / "config.json").write_text(json.dumps({**config_of(name, SHAPES[name]), **more}))
@@ -472,17 +482,140 @@ def test_a_tokenizer_that_does_not_belong(tmp_path: Path) -> None:
 
 def test_destinations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = publish(tmp_path / "theirs", "smdm")
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / "mine").write_text("kept")
+    out = convert(folder, tmp_path / "out")
+    before = (out / "model.safetensors").read_bytes()
     with pytest.raises(RemaskError, match="exists and is kept"):
         convert(folder, out)
+    convert(publish(tmp_path / "other", "llada"), out, force=True)
+    assert (out / "model.safetensors").read_bytes() != before and load(out).model.architecture.kv_heads == 2
+    (out / "mine").write_text("kept")
+    with pytest.raises(RemaskError, match=r"holds more than a checkpoint \(mine\), so even with --force it is kept"):
+        convert(folder, out, force=True)
     assert (out / "mine").read_text() == "kept"
-    convert(folder, out, force=True)
-    assert load(out).model.architecture.layers == 2 and not (out / "mine").exists()
-    with pytest.raises(RemaskError, match="is the source itself"):
-        convert(out, out, force=True)
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
     with pytest.raises(RemaskError, match=r"needs 0\.00 GiB, and there are 0\.00 GiB free"):
-        convert(folder, tmp_path / "full")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "theirs"]
+        convert(folder, tmp_path / "full" / "deep")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["other", "out", "theirs"]
+
+
+def test_what_holds_the_source_is_kept(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    ours = convert(publish(tmp_path / "theirs", "smdm"), run / "latest")
+    before = (ours / "model.safetensors").read_bytes()
+    for source, to in (
+        (ours, ours),
+        (ours, run),
+        (run, ours),
+        (tmp_path / "theirs" / "model.safetensors", tmp_path / "theirs"),
+    ):
+        with pytest.raises(RemaskError, match=r"holds the source itself|holds more than a checkpoint"):
+            convert(source, to, force=True, hints=Hints(heads=4) if "theirs" in str(to) else Hints())
+    assert (ours / "model.safetensors").read_bytes() == before
+    assert (tmp_path / "theirs" / "model.safetensors").is_file()
+
+
+def test_links_files_and_neighbours_are_left_alone(tmp_path: Path) -> None:
+    """Whatever lies beside the destination under a likely name belongs to somebody."""
+    folder = publish(tmp_path / "theirs", "smdm")
+    for name in ("m.tmp", "m.old"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thesis").write_text("mine")
+    (tmp_path / "link").symlink_to(tmp_path / "m.old")
+    (tmp_path / "file").write_text("mine")
+    convert(folder, tmp_path / "m")
+    convert(folder, tmp_path / "m", force=True)
+    for name in ("m.tmp", "m.old"):
+        assert (tmp_path / name / "thesis").read_text() == "mine"
+    with pytest.raises(RemaskError, match="is a link; name the folder itself"):
+        convert(folder, tmp_path / "link", force=True)
+    with pytest.raises(RemaskError, match="is a file"):
+        convert(folder, tmp_path / "file", force=True)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "link", "m", "m.old", "m.tmp", "theirs"]
+
+
+CHILD = """
+import os, sys, time
+from pathlib import Path
+from remask.checkpoints import replacing as r
+swap = r.swap
+def slow(fresh, folder):
+    if sys.argv[3] == "kill":
+        os.kill(os.getpid(), 9)
+    time.sleep(0.3)
+    swap(fresh, folder)
+r.swap = slow
+from remask.checkpoints.convert import convert
+try:
+    convert(sys.argv[1], sys.argv[2], force=sys.argv[4] == "force")
+    print("written")
+except r.RemaskError as error:
+    print(error)
+"""
+
+
+def child(folder: Path, out: Path, how: str = "slow", force: str = "force") -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(folder), str(out), how, force], stdout=subprocess.PIPE, text=True
+    )
+
+
+def test_killed_before_the_last_moment_nothing_has_changed(tmp_path: Path) -> None:
+    one, two = publish(tmp_path / "one", "smdm"), publish(tmp_path / "two", "llada")
+    out = convert(one, tmp_path / "out")
+    before = (out / "model.safetensors").read_bytes()
+    assert child(two, out, "kill").wait() == -9
+    assert (out / "model.safetensors").read_bytes() == before
+    assert any(p.name.startswith(".out-") for p in tmp_path.iterdir())
+    convert(two, out, force=True)
+    assert not any(p.name.startswith(".out-") for p in tmp_path.iterdir()), "what the killed one left is gone"
+
+
+@pytest.mark.parametrize("force", ["force", "keep"])
+def test_two_at_once_leave_one_whole(tmp_path: Path, force: str) -> None:
+    one, two = publish(tmp_path / "one", "smdm"), publish(tmp_path / "two", "llada")
+    running = [child(folder, tmp_path / "out", force=force) for folder in (one, two)]
+    said = [process.communicate()[0] for process in running]
+    assert said.count("written\n") == (2 if force == "force" else 1), said
+    found = load(tmp_path / "out").model.architecture
+    assert found in (load(one).model.architecture, load(two).model.architecture)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["one", "out", "two"]
+
+
+def test_weights_of_several_kinds_compute_in_one(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "theirs", "smdm")
+    mixed = load_file(folder / "model.safetensors")
+    mixed["lm_head.weight"] = mixed["lm_head.weight"].bfloat16()
+    save_file(mixed, folder / "model.safetensors")
+    m = load(folder)
+    assert {p.dtype for p in m.model.parameters()} == {torch.float32} and bool(m.logits(IDS).isfinite().all())
+
+
+def test_settings_that_are_no_numbers(tmp_path: Path) -> None:
+    for name, more, says in (
+        ("llama", {"rope_theta": float("inf")}, "config.json says rope_theta: inf"),
+        ("llama", {"max_position_embeddings": float("nan")}, "config.json says max_position_embeddings: nan"),
+        ("llada", {"remask": {"predicted": -3}}, "that -3 of its 40 ids are predicted"),
+        ("llada", {"eos_token_id": 10**30}, "config.json says eos_token_id"),
+    ):
+        folder = publish(tmp_path / f"{name} {next(iter(more))}", name)
+        (folder / "config.json").write_text(json.dumps({**config_of(name, SHAPES[name]), **more}))
+        with pytest.raises(RemaskError, match=says):
+            load(folder)
+    folder = publish(tmp_path / "odd", "llada")
+    (folder / "config.json").write_text(json.dumps({**config_of("llada", SHAPES["llada"]), "remask": "x"}))
+    assert load(folder).model.architecture.predicted == 40
+
+
+def test_an_autoregressive_model_is_no_masked_one(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "theirs", "smdm, autoregressive")
+    with pytest.raises(RemaskError, match="has no row for a mask, so it is no Masked model"):
+        load(folder, hints=Hints(family="Masked"))
+
+
+def test_a_head_of_another_width_is_seen_behind_padding(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "theirs", "llama")
+    broken = load_file(folder / "model.safetensors")
+    for shape in ((41, 7), (100,), (39, 32)):
+        save_file({**broken, "lm_head.weight": torch.ones(shape)}, folder / "model.safetensors")
+        with pytest.raises(RemaskError, match=r"lm_head\.weight is"):
+            load(folder, hints=Hints(family="Masked"))

@@ -20,7 +20,8 @@ from remask.checkpoints.checkpoint import contents, load
 from remask.checkpoints.convert import convert
 from remask.checkpoints.folder import write_safetensors
 from remask.checkpoints.hints import Hints
-from remask.checkpoints.source import Tensors, open_source, plain
+from remask.checkpoints.pickles import plain
+from remask.checkpoints.source import Tensors, open_source
 from remask.errors import RemaskError
 
 
@@ -144,10 +145,11 @@ def test_a_lightning_checkpoint_without_one(tmp_path: Path, omegaconf: Any) -> N
 def test_a_moving_average_that_does_not_match(tmp_path: Path, omegaconf: Any) -> None:
     path, _, _ = lightning(tmp_path, omegaconf)
     checkpoint = torch.load(path, weights_only=False)
-    checkpoint["ema"]["shadow_params"].pop()
-    torch.save(checkpoint, path)
-    with pytest.raises(RemaskError, match=r"its moving average of 29 tensors does not match its 30 weights"):
-        load(path)
+    for wrong in (checkpoint["ema"]["shadow_params"][:-1], [1, 2]):
+        checkpoint["ema"]["shadow_params"] = wrong
+        torch.save(checkpoint, path)
+        with pytest.raises(RemaskError, match=r"its moving average of \d+ tensors does not match its 30 weights"):
+            load(path)
 
 
 class Runs:
@@ -204,6 +206,63 @@ def truncated(path: Path, share: float) -> None:
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
 
 
+def test_compressed_files_are_read_and_not_mapped(theirs: Path, tmp_path: Path) -> None:
+    torch.save(state(theirs), tmp_path / "model.pth")
+    with zipfile.ZipFile(tmp_path / "model.pth") as old, zipfile.ZipFile(tmp_path / "packed.pth", "w") as new:
+        for part in old.infolist():
+            new.writestr(part.filename, old.read(part.filename), zipfile.ZIP_DEFLATED)
+    try:
+        assert same(tmp_path / "packed.pth", theirs, hints=Hints(heads=4))
+    except RemaskError as error:  # where torch cannot read it, it says so
+        assert "packed.pth is damaged" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("tensor", "says"),
+    [
+        (torch.ones(40, 32, dtype=torch.bool), "is of torch.bool"),
+        (torch.ones(40, 32, dtype=torch.complex64), "is of torch.complex64"),
+        (torch.ones(40, 32).to_sparse(), "is of torch.sparse_coo"),
+        (torch.ones(40, 32).to(torch.float8_e4m3fn), "is of torch.float8_e4m3fn"),
+        (torch.ones(40, 32, device="meta"), "on meta"),
+    ],
+    ids=lambda x: str(x)[:20],
+)
+def test_tensors_that_are_no_weights(theirs: Path, tmp_path: Path, tensor: torch.Tensor, says: str) -> None:
+    torch.save({**state(theirs), "lm_head.weight": tensor}, tmp_path / "model.pth")
+    for use in (load, contents, lambda path: convert(path, tmp_path / "out")):
+        with pytest.raises(RemaskError, match=rf"lm_head\.weight {says}|lm_head\.weight is of .*{says}"):
+            use(tmp_path / "model.pth")
+
+
+def test_two_tensors_of_one_name(theirs: Path, tmp_path: Path) -> None:
+    all_ = state(theirs)
+    torch.save({**all_, "module.lm_head.weight": all_["lm_head.weight"] + 1}, tmp_path / "model.pth")
+    with pytest.raises(RemaskError, match=r"two tensors lm_head\.weight, told apart by a wrapper's name"):
+        load(tmp_path / "model.pth", hints=Hints(heads=4))
+
+
+def test_names_that_cannot_be_printed(theirs: Path) -> None:
+    save_file({**state(theirs), "a\nb\x1b[2J": torch.ones(1)}, theirs / "model.safetensors")
+    with pytest.raises(RemaskError, match="is no name of a tensor") as caught:
+        load(theirs)
+    assert "\x1b" not in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+def test_configurations_without_an_end() -> None:
+    """Cyclic, deep and shared data take no time and no stack."""
+    cyclic: dict = {}
+    cyclic["a"] = cyclic
+    deep: list = []
+    for _ in range(5000):
+        deep = [deep]
+    shared: list = [1]
+    for _ in range(40):
+        shared = [shared, shared]
+    assert plain({"x": 1, "b": cyclic})["x"] == 1
+    assert plain([deep, shared]) is not None
+
+
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.99])
 def test_files_that_are_cut_off(theirs: Path, tmp_path: Path, share: float) -> None:
     torch.save(state(theirs), tmp_path / "model.pth")
@@ -247,6 +306,9 @@ def test_integers_are_no_weights(theirs: Path) -> None:
     save_file({**state(theirs), "lm_head.weight": torch.ones(40, 32, dtype=torch.int64)}, theirs / "model.safetensors")
     with pytest.raises(RemaskError, match=r"tensor lm_head\.weight is of I64"):
         load(theirs)
+    torch.save({"lm_head.weight": torch.ones(4, 3, dtype=torch.int64)}, theirs / "x.pth")
+    with pytest.raises(RemaskError, match=r"tensor lm_head\.weight is of torch\.int64"):
+        convert(theirs / "x.pth", theirs / "out")
 
 
 def test_folders_with_several_files_or_none(theirs: Path, tmp_path: Path) -> None:

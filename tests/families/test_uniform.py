@@ -142,6 +142,16 @@ def test_a_perfect_prediction_costs_nothing() -> None:
     assert float(nelbo(logits[x], x, z, alpha, -1.0).abs().max()) < 1e-12
 
 
+@pytest.mark.parametrize("t", [0.0, 1e-8, 3e-8, 1e-4])
+def test_the_loss_is_finite_where_there_is_no_noise(t: float) -> None:
+    x = TEXTS.clone()
+    batch = Batch(x, torch.ones_like(x, dtype=torch.bool))
+    noisy = FAMILY.corrupt(batch, rng(0), torch.full((len(x),), t))
+    logits = torch.randn(len(x), L, K, generator=rng(1))
+    found = FAMILY.token_loss(lambda tokens, *, ask, **reading: logits[ask], noisy)  # type: ignore[arg-type]
+    assert bool(found.isfinite().all()) and bool((found >= 0).all())
+
+
 def test_recorded_numbers() -> None:
     """From the reference sheet of the published formula."""
     logits = torch.tensor([[0.0, 1.0, 2.0, -1.0]], dtype=torch.float64).expand(5, 4)

@@ -1,6 +1,5 @@
 """The adaLN DiT: what every denoiser promises, and its own arithmetic."""
 
-import math
 from dataclasses import replace
 
 import pytest
@@ -43,7 +42,7 @@ def test_asked_positions_are_those_of_all(a: DiTArchitecture) -> None:
 def test_time_matters_only_where_it_is_asked_for() -> None:
     plain, timed = made(), made(replace(SHAPE, time=True))
     assert torch.equal(plain(IDS, time=torch.tensor([0.1, 0.9])), plain(IDS))
-    assert torch.equal(timed(IDS, time=torch.zeros(2)), plain(IDS)), "no noise is time 0"
+    torch.testing.assert_close(timed(IDS, time=torch.zeros(2)), plain(IDS), msg="no noise is time 0")
     assert not torch.equal(timed(IDS, time=torch.ones(2)), plain(IDS))
     per_position = timed(IDS, time=torch.full(IDS.shape, 0.5))
     torch.testing.assert_close(per_position, timed(IDS, time=torch.full((2,), 0.5)))
@@ -97,6 +96,7 @@ def test_flops_count_the_products() -> None:
         ({"silent": 11}, "silent id 11 is not among the 11"),
         ({"kv_heads": 1}, "as many key-value heads"),
         ({"head_width": 4}, "as wide as the stream"),
+        ({"tied": True}, "architecture.tied is not for a DiT"),
     ],
 )
 def test_shapes_that_cannot_be(change: dict, says: str) -> None:
@@ -105,5 +105,9 @@ def test_shapes_that_cannot_be(change: dict, says: str) -> None:
 
 
 def test_the_level_is_minus_log_alpha() -> None:
-    """At t = 1 the level is 6.9078, as the sheet of the published schedule says."""
-    assert -math.log1p(-(1 - SHAPE.noise_eps)) == pytest.approx(6.907755, abs=1e-6)
+    """At t = 1 the network is told 6.9078, at t = 0.5 0.6921, as the sheet of the published schedule says."""
+    model = made(replace(SHAPE, time=True))
+    assert model.sigma_map is not None
+    for t, sigma in ((1.0, 6.907755), (0.5, 0.692148), (0.0, 0.0)):
+        told = model._level(torch.tensor([t]), torch.device("cpu"))
+        torch.testing.assert_close(told, model.sigma_map(torch.tensor([[sigma]])), rtol=1e-4, atol=1e-5)

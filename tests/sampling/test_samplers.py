@@ -722,7 +722,7 @@ def test_pooling_depends_on_the_batch_and_is_asked_for(model: Transformer) -> No
     assert torch.equal(fill(SMDM(steps=5, pen=Pen(temperature=0)), model, rows)[-1].tokens[0], alone)
     counts = [step.changed.sum(1).tolist() for step in fill(SMDM(steps=5, pooled=True), model, rows)]
     assert any(one != two for one, two in counts)
-    assert [sum(c) for c in counts] == [4, 4, 4, 4, 6] or sum(map(sum, counts)) == 18
+    assert [sum(c) for c in counts] == [3, 3, 3, 4, 5], "floor of a share of all 18 masks; the rest at the last step"
 
 
 @pytest.mark.parametrize(

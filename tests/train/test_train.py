@@ -602,6 +602,18 @@ def test_a_llama_trains_on_as_a_masked_model(fit: Fit, autoregressive_run: Path,
     assert len(remask.sample(m, prompt="ab", length=8, seed=0).tokens) <= 8
 
 
+def test_a_resumed_run_needs_its_beginning_no_more(fit: Fit, masked_run: Path, tmp_path: Path) -> None:
+    start = convert(masked_run, tmp_path / "llada", to="llada")
+    options: dict[str, Any] = {"steps": 20, "model": str(start), "architecture": Overrides(), "save_every": 5}
+    options["family"] = Stopping()
+    fit(tmp_path / "whole", **options)
+    with stopped_at(10):
+        fit(tmp_path / "parts", **options)
+    shutil.rmtree(start)
+    fit(tmp_path / "parts", **options)
+    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+
+
 def losses(out: Path) -> list[float]:
     return [float(x) for x in column(out, "loss") if x]
 
