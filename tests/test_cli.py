@@ -254,3 +254,47 @@ def test_the_published_config_is_read_back(remask: Any, masked_run: Path, tmp_pa
 def test_a_process_of_its_own_ends_with_the_status() -> None:
     assert process("-m", "remask", "info", "nowhere").status == 1
     assert process("-m", "remask", "nonsense").status == 2
+
+
+def test_other_peoples_weights_by_the_command_line(remask: Any, autoregressive_run: Path, tmp_path: Path) -> None:
+    """Out as a Llama; in as the beginning of a masked model, by flags with dashes; what it is, and a text from it."""
+    llama, masked = tmp_path / "llama", tmp_path / "masked"
+    assert remask("convert", autoregressive_run, llama, "--to", "llama").status == 0
+    done = remask("convert", llama, masked, "--from", "llama", "--family", "Masked", "--shift", "--norm-eps", "1e-6")
+    assert done.status == 0 and "next: remask sample" in done.out
+    found = remask("info", masked, "--json").document
+    assert found["form"] == "remask" and "Masked" in found["family"] and "mask 257" in found["vocabulary"]
+    shown = remask("info", llama)
+    assert "none: every tensor is there" in shown.out and "llama" in shown.out
+    (sample,) = remask("sample", llama, "--ids", "97,98", "--length", 4, "--no-stop", "--json").document
+    assert len(sample["tokens"]) == 4
+    scored = remask("score", llama, "--ids", "97,98,99", "--json").document
+    assert scored["kind"] == "exact" and scored["tokens"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["sample", "RUN", "--ids", "1,x"], "ids are whole numbers with commas"),
+        (["sample", "RUN", "--ids", "1,999", "--length", "4"], "id 999 of the prompt is not among the model's 258"),
+        (["sample", "RUN", "--ids", "1", "--prompt", "a"], "give --prompt, --ids or --infill, one of them"),
+        (["sample", "RUN", "--chat", "--ids", "1"], "--chat goes with --prompt"),
+        (["sample", "RUN", "--chat", "--prompt", "a"], "no chat template"),
+        (["sample", "RUN", "--sampler", "LLaDA:late=1", "--length", "4"], "unknown option of LLaDA 'late'. Did you mean 'late_end'"),
+        (["score", "RUN", "--ids", "257"], "id 257 is never predicted"),
+        (["score", "RUN", "--text", "a", "--prompt_ids", "1"], "--prompt_ids goes with --ids"),
+        (["score", "RUN", "--text", "abc", "--estimator", "llada", "--strata", "3"], "it must divide the 128 draws"),
+        (["convert", "RUN", "RUN"], "exists and is kept"),
+        (["convert", "RUN", "out", "--to", "gguf"], "unknown format to write 'gguf'. Known: llada, llama"),
+        (["convert", "RUN", "out", "--heads", "2"], "says all about itself; heads is for other people's weights"),
+        (["info", "RUN", "--heads", "2"], "says all about itself"),
+    ],
+    ids=lambda x: " ".join(x)[:40] if isinstance(x, list) else "",
+)
+def test_what_cannot_be_asked_of_weights(
+    remask: Any, masked_run: Path, arguments: list, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = remask(*[str(masked_run) if a == "RUN" else a for a in arguments])
+    assert (done.status, done.out) == (1, "")
+    assert says in done.err and len(done.err.strip().splitlines()) <= 2

@@ -602,16 +602,18 @@ def test_a_llama_trains_on_as_a_masked_model(fit: Fit, autoregressive_run: Path,
     assert len(remask.sample(m, prompt="ab", length=8, seed=0).tokens) <= 8
 
 
-def test_a_resumed_run_needs_its_beginning_no_more(fit: Fit, masked_run: Path, tmp_path: Path) -> None:
+def test_a_run_that_goes_on_needs_its_beginning_no_more(
+    fit: Fit, masked_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     start = convert(masked_run, tmp_path / "llada", to="llada")
-    options: dict[str, Any] = {"steps": 20, "model": str(start), "architecture": Overrides(), "save_every": 5}
-    options["family"] = Stopping()
-    fit(tmp_path / "whole", **options)
-    with stopped_at(10):
-        fit(tmp_path / "parts", **options)
+    options: dict[str, Any] = {"steps": 5, "model": str(start), "architecture": Overrides()}
+    fit(tmp_path / "run", **options)
     shutil.rmtree(start)
-    fit(tmp_path / "parts", **options)
-    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    capsys.readouterr()
+    fit(tmp_path / "run", **options)
+    assert "is complete: 5 steps" in capsys.readouterr().err
+    with pytest.raises(RemaskError, match="no checkpoint at"):
+        fit(tmp_path / "other", **options)
 
 
 def losses(out: Path) -> list[float]:
