@@ -123,9 +123,9 @@ def finished(
     given = _encoded(checkpoint, prompt)
     first = len(given)
     ids = step.tokens[row, first : first + length].tolist()
-    end = checkpoint.family.vocabulary.end
-    ended = stop and end in ids
-    ids = ids[: ids.index(end)] if ended else ids
+    vocabulary = checkpoint.family.vocabulary
+    ends = [i for i, token in enumerate(ids) if token in (vocabulary.end, vocabulary.turn)] if stop else []
+    ended, ids = bool(ends), ids[: ends[0]] if ends else ids
     return Sample(decode(ids), ids, prompt if isinstance(prompt, str) else decode(given), ended=ended, **about)
 
 

@@ -280,7 +280,10 @@ def test_other_peoples_weights_by_the_command_line(remask: Any, autoregressive_r
         (["sample", "RUN", "--ids", "1", "--prompt", "a"], "give --prompt, --ids or --infill, one of them"),
         (["sample", "RUN", "--chat", "--ids", "1"], "--chat goes with --prompt"),
         (["sample", "RUN", "--chat", "--prompt", "a"], "no chat template"),
-        (["sample", "RUN", "--sampler", "LLaDA:late=1", "--length", "4"], "unknown option of LLaDA 'late'. Did you mean 'late_end'"),
+        (
+            ["sample", "RUN", "--sampler", "LLaDA:late=1", "--length", "4"],
+            "unknown option of LLaDA 'late'. Did you mean 'late_end'",
+        ),
         (["score", "RUN", "--ids", "257"], "id 257 is never predicted"),
         (["score", "RUN", "--text", "a", "--prompt_ids", "1"], "--prompt_ids goes with --ids"),
         (["score", "RUN", "--text", "abc", "--estimator", "llada", "--strata", "3"], "it must divide the 128 draws"),

@@ -519,3 +519,16 @@ def test_options_of_the_published_estimators(options: dict, says: str) -> None:
 def test_a_sampler_that_draws_first_has_no_rule(sampler: Sampler) -> None:
     with pytest.raises(RemaskError, match="chooses positions by what it has drawn"):
         score(TABLE, FAMILY, [Text(TEXT)], estimator="rule", sampler=sampler)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "kind"),
+    [("auto", "exact"), ("count", "exact"), ("llada", "exact"), ("chain", "exact"), ("smdm", "bound")],
+)
+def test_one_token_is_exact_but_for_independent_masks(estimator: Estimator, kind: str) -> None:
+    """Of a single token every count is 1, so nothing is random but whether SMDM masks it at all."""
+    (found,) = score(TABLE, FAMILY, [Text(TEXT[-1:], TEXT[:-1])], estimator=estimator, draws=32)
+    assert found.kind == kind
+    truth = -float(TABLE(torch.tensor([[*TEXT[:-1], FAMILY.mask]]))[0, -1].log_softmax(-1)[TEXT[-1]])
+    if kind == "exact":
+        assert found.nats == pytest.approx(truth, rel=1e-5)

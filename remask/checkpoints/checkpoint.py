@@ -146,7 +146,7 @@ def understood(
         raise RemaskError(f"{source.name}: with {a.heads} heads there are {a.kv_heads} for keys and values")
     if path is None or plain is None:
         return known, source, reading, None
-    if family.any_order and hints.start_id is None:  # a prompt begins as the published tokenizer has it
+    if family.vocabulary.start is None and not family.exact:  # a prompt begins as the published tokenizer has it
         try:
             family = family.over(replace(family.vocabulary, start=plain.opening[0] if plain.opening else None))
         except RemaskError as error:

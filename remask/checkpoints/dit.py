@@ -28,10 +28,12 @@ SPECIAL = {
 }
 """Special ids of the published vocabularies (GPT-2, BERT, Llama 2, NVIDIA's) by number of ids."""
 
+ALPHABETS = (32001, 131072)
+"""Vocabularies of scaling-dllms, whose uniform models keep the mask as a kind of noise and never predict it."""
 GPT2 = "openai-community/gpt2"
 TOKENIZERS = {50257: GPT2, 50258: GPT2, 30522: "google-bert/bert-base-uncased", 32001: "TinyLlama/TinyLlama_v1.1"}
-HEADS = {(8, 256): 8, (6, 384): 6, (12, 768): 12, (24, 1024): 16}
-"""Heads of the published networks (tiny, base, small, medium) by layers and width; others share SMDM's shapes."""
+HEADS = {(8, 256): 8, (6, 384): 6, (12, 768): 12, (24, 1024): 16, (16, 640): 8}
+"""Heads of the published networks (tiny, base, small, medium, 75M) by layers and width; others share SMDM's shapes."""
 HEADS |= {(a.layers, a.width): a.heads for name, a in SIZES.items() if name[0].isdigit() and a.ffn == 4 * a.width}
 
 
@@ -52,13 +54,20 @@ class DiTFormat(Format):
         adaln = prefix + "sigma_map.mlp.0.weight" in source.tensors
         config = flat(source.config)
         said = replace(source, config=config)
-        family = hints.family or FAMILIES.get(str(config.get("algorithm", "")).lower())
+        algorithm = config.get("algorithm")
+        if hints.family is None and algorithm is not None and str(algorithm).lower() not in FAMILIES:
+            raise RemaskError(
+                f"{source.name}: its configuration names {algorithm!r}, and remask knows {', '.join(FAMILIES)}"
+            )
+        family = hints.family or FAMILIES.get(str(algorithm).lower())
         family = family or ("Masked" if adaln else "Autoregressive")
         time = hints.time if hints.time is not None else config.get("time_conditioning", family == "Uniform")
         heads = self.heads(said, hints.heads, layers, width)
         ids = SPECIAL.get(predicted, {})
         mask = hints.mask_id if hints.mask_id is not None else ids.get("mask", predicted - 1)
-        silent = hints.mask_id if family == "Uniform" else mask  # the mask has a row, and is never predicted
+        silent = mask  # the mask has a row, and is never predicted
+        if family == "Uniform" and predicted not in ALPHABETS:
+            silent = hints.mask_id
         if predicted == 50257 and family == "Autoregressive":  # GPT-2's own ids, none added
             silent = None
         a = DiTArchitecture(

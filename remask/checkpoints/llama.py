@@ -32,6 +32,8 @@ LAYER = "model.layers.{}."
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 PARTS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
             "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "input_layernorm", "post_attention_layernorm")  # fmt: skip
+KINDS = ("llama", "mistral", "qwen2", "qwen3", "dream")
+"""Values of `model_type` of which this is the whole network."""
 DIFFUSION = ("dream",)
 """Values of `model_type` of masked models in this layout; they keep the shifted prediction."""
 
@@ -46,6 +48,7 @@ class Llama(Format):
 
     def read(self, source: Source, hints: Hints) -> Reading:
         config, tensors = source.config, source.tensors
+        self.known(source)
         first = LAYER.format(0)
         layers = count(tensors, LAYER + "self_attn.o_proj.weight")
         rows, width = shape(source, EMBEDDING)
@@ -56,7 +59,9 @@ class Llama(Format):
         family = hints.family or ("Masked" if diffusion else "Autoregressive")
         masked = family in families() and families()[family]().any_order
         mask = integer(source, hints.mask_id, "mask_token_id", default=source.tokens or rows)
-        fresh = masked and not diffusion and hints.mask_id is None  # a row for the mask, where padding began
+        shifted = diffusion and masked if hints.shift is None else hints.shift
+        told = hints.mask_id is not None or "mask_token_id" in config
+        fresh = masked and not told  # a row for the mask, where padding began
         if fresh and not 0 < mask <= rows:
             raise RemaskError(f"{source.name} has {rows} embedding rows, and its tokenizer {mask} ids")
         a = Architecture(
@@ -73,19 +78,39 @@ class Llama(Format):
             tied=HEAD not in tensors or config.get("tie_word_embeddings") is True,
             qkv_bias=first + "self_attn.q_proj.bias" in tensors,
             qk_norm=first + "self_attn.q_norm.weight" in tensors,
-            shifted=hints.shift if hints.shift is not None else diffusion,
+            shifted=shifted,
             rows=mask + 1 if fresh else rows,
             predicted=mask if fresh else rows,
         )
+        if shifted and not masked:
+            raise RemaskError(
+                f"{source.name}: --shift is for a masked model; reading from left to right shifts by itself"
+            )
         ends = config.get("eos_token_id")
         several = ends[0] if isinstance(ends, list) and ends and isinstance(ends[0], int) else None
         vocabulary = Vocabulary(
             a.rows,
             mask=mask if masked else None,
-            start=optional_id(source, hints.start_id, "bos_token_id"),
+            start=hints.start_id if masked else optional_id(source, hints.start_id, "bos_token_id"),
             end=optional_id(source, hints.end_id, "eos_token_id", default=several),
+            turn=ends[-1] if isinstance(ends, list) and len(ends) > 1 and isinstance(ends[-1], int) else None,
         )
         return Reading(a, family_over(source, family, vocabulary))
+
+    def known(self, source: Source) -> None:
+        """RemaskError for a network that shares the names of this layout and computes something else."""
+        config = source.config
+        kind = config.get("model_type")
+        if kind is not None and str(kind).lower() not in KINDS:
+            raise RemaskError(f"{source.name}: model_type {kind!r} is not among those known here: {', '.join(KINDS)}")
+        act, window = config.get("hidden_act", "silu"), config.get("sliding_window")
+        if act != "silu":
+            raise RemaskError(f"{source.name}: config.json says hidden_act: {act}, which remask's network has not")
+        context = config.get("max_position_embeddings", 0)
+        if window and config.get("use_sliding_window", True) and isinstance(context, int) and window < context:
+            raise RemaskError(
+                f"{source.name}: config.json says sliding_window: {window}, which remask's network has not"
+            )
 
     def names(self, a: Architecture) -> dict[str, str]:
         ours = [EMBEDDING, "model.norm.weight", *([] if a.tied else [HEAD])]

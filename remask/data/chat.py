@@ -35,13 +35,13 @@ TEMPLATES = (
 
 
 def turns(tokenizer: Tokenizer, conversation: Sequence[tuple[str, str]], reply: bool = True) -> list[int]:
-    """(role, text) turns -> ids, with the header of the assistant's turn behind them if `reply`.
+    """(role, text) turns, trimmed as published templates do -> ids, with the assistant's header behind if `reply`.
 
     RemaskError when the tokenizer has the tokens of no known template.
     """
-    template = next((t for t in TEMPLATES if tokenizer.id(t.before) is not None), None)
+    template = next((t for t in TEMPLATES if None not in (tokenizer.id(t.before), tokenizer.id(t.after[0]))), None)
     if template is None:
-        known = " or ".join(t.before for t in TEMPLATES)
+        known = ", or ".join(f"{t.before} and {t.after[0]}" for t in TEMPLATES)
         raise RemaskError(f"this tokenizer has no chat template: it lacks {known}")
 
     def special(name: str) -> list[int]:
@@ -57,5 +57,10 @@ def turns(tokenizer: Tokenizer, conversation: Sequence[tuple[str, str]], reply: 
     ids = next((special(name) for name in template.opening if special(name)), [])
     for role, text in conversation:
         token, behind = template.after
-        ids += [*header(role), *tokenizer.encode(text), *special(token), *(tokenizer.encode(behind) if behind else [])]
+        ids += [
+            *header(role),
+            *tokenizer.encode(text.strip()),
+            *special(token),
+            *(tokenizer.encode(behind) if behind else []),
+        ]
     return ids + (header("assistant") if reply else [])

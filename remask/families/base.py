@@ -76,14 +76,14 @@ class Batch:
             attention=self.attention.to(device),
         )
 
-    def draw(self, per_row: tuple[int, ...], rng: torch.Generator) -> Tensor:
-        """Uniforms of shape (B, *per_row), float32: this share of what the global batch draws.
+    def draw(self, per_row: tuple[int, ...], rng: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Uniforms of shape (B, *per_row): this share of what the global batch draws.
 
         Every process draws for the whole global batch from the same generator and keeps its own
         rows. So noise differs between processes, and does not depend on how many there are.
         """
         rows = self.tokens.shape[0]
-        every = torch.rand(self.of or rows, *per_row, generator=rng, device=rng.device)
+        every = torch.rand(self.of or rows, *per_row, generator=rng, device=rng.device, dtype=dtype)
         return every[self.first : self.first + rows].to(self.tokens.device)
 
     def levels(self, rng: torch.Generator) -> Tensor:

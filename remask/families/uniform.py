@@ -9,6 +9,7 @@ bound is the Rao-Blackwellised one of Sahoo et al. 2025 (*The Diffusion Duality*
 difference, since there a masked position tells nothing about itself.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +27,14 @@ class Uniform(Family):
 
     eps: float = 1e-3
     """Share of tokens that are still clean at time 1."""
+    least: float = 1e-3
+    """Least time of training, as published; the bound is drawn at all times."""
 
     def __post_init__(self) -> None:
         if not 0 < self.eps < 1:
             raise RemaskError(f"eps is {self.eps}; it must be above 0 and below 1")
+        if not 0 <= self.least < 1:
+            raise RemaskError(f"least is {self.least}; it must be at least 0 and below 1")
 
     def alpha(self, t: Any) -> Any:
         """The linear schedule, 1 - (1 - eps) t; of a number or a tensor."""
@@ -43,7 +48,9 @@ class Uniform(Family):
         """Replaces scored tokens by any ids; all of them are asked, the unchanged ones too."""
         t = batch.levels(rng) if levels is None else levels
         length = batch.tokens.shape[1]
-        return self.replaced(batch, t, batch.draw((length,), rng), self.prior(batch.draw((length,), rng)))
+        return self.replaced(
+            batch, t, batch.draw((length,), rng), self.prior(batch.draw((length,), rng, torch.float64))
+        )
 
     def replaced(self, batch: Batch, t: Tensor, uniform: Tensor, ids: Tensor) -> Noisy:
         """`corrupt` with its noise given: levels (B,), uniforms that decide where, (B, L), and ids for there."""
@@ -78,13 +85,25 @@ class Uniform(Family):
         return noisy.weight * nelbo(logits, noisy.target, noisy.tokens[noisy.ask], alpha, -(1 - self.eps))
 
     def loss(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator) -> Loss:
+        """The bound's integrand per scored token, times drawn from `least` on."""
         tokens = max(1, int(batch.scored.sum()))
-        return Loss(self.token_loss(denoiser, self.corrupt(batch, rng)).sum() / tokens, tokens)
+        levels = self.least + (1 - self.least) * batch.levels(rng)
+        return Loss(self.token_loss(denoiser, self.corrupt(batch, rng, levels)).sum() / tokens, tokens)
 
     def bound(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator, levels: Tensor | None = None) -> Tensor:
-        """(B,) float64. As published without the prior's term, which at alpha = eps is small."""
+        """(B,) float64: the integral over time and the prior's term, which is a constant of each scored token.
+
+        Its mean is the bound; its variance is infinite, since the integrand has a heavy tail at small times, so a
+        reported error is too small.
+        """
         noisy = self.corrupt(batch, rng, levels)
-        return per_row(self.token_loss(denoiser, noisy), noisy.ask)
+        return per_row(self.token_loss(denoiser, noisy), noisy.ask) + self.last_term() * batch.scored.sum(1)
+
+    def last_term(self) -> float:
+        """KL between what noise leaves of a token at time 1 and the prior, in nats."""
+        k = self.vocabulary.predicted
+        own, other = self.eps + (1 - self.eps) / k, (1 - self.eps) / k
+        return own * math.log(k * own) + (k - 1) * other * math.log(k * other)
 
     def posterior(self, z: Tensor, p_clean: Tensor, s: float, t: float) -> Tensor:
         """q(z_s | z_t, x) with the prediction for x: (N,) ids, (N, K) probabilities -> (N, K), s < t."""

@@ -35,7 +35,7 @@ class Blockwise(Sampler):
         return self.inner.written_with
 
     def fits(self, family: Family) -> bool:
-        return self.inner.fits(family)
+        return family.any_order and self.inner.fits(family)  # what is revised is not final when a block is
 
     @property
     def chooses_first(self) -> bool:

@@ -62,8 +62,17 @@ class SMDM(Sampler):
         """Draws at every asked position and writes the `count` (B,) most probable of each row, or of all."""
         logits = writing.predict(asked)
         tokens, log_prob = writing.draft(self.pen, asked, logits)
-        scores = (logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)).exp()
+        scores = probability(logits, tokens)
         if not self.pooled:
             return writing.keep(asked, count, scores, (tokens, log_prob))
         kept = largest(scores[None], torch.ones_like(scores[None], dtype=torch.bool), count[:1])[0]
         return writing.put(asked.masked_scatter(asked, kept), tokens[kept], log_prob[kept])
+
+
+def probability(logits: Tensor, tokens: Tensor) -> Tensor:
+    """(N, V) float32, (N,) -> (N,) float64 probabilities, which tell apart what is nearly sure, as published.
+
+    The sum alone is in float64: beside the largest term, 1, the others keep their own precision.
+    """
+    terms = (logits - logits.amax(-1, keepdim=True)).exp()
+    return terms.gather(-1, tokens[:, None])[:, 0].double() / terms.sum(-1, dtype=torch.float64)

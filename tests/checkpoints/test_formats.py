@@ -15,10 +15,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+import remask
+from remask.api import split
 from remask.checkpoints.base import Format, formats, written_formats
 from remask.checkpoints.checkpoint import Checkpoint, contents, load
 from remask.checkpoints.convert import convert
 from remask.checkpoints.hints import Hints
+from remask.checkpoints.source import Source, Tensors
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 from remask.families.autoregressive import Autoregressive
@@ -379,6 +382,118 @@ def test_a_llama_opens_in_transformers(tmp_path: Path) -> None:
         with torch.no_grad():
             truth, found = theirs(IDS).logits, load(out).model(IDS, attention=CAUSAL)
         torch.testing.assert_close(found, truth, rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("kind", ["Qwen2", "Qwen3", "Llama"])
+def test_what_transformers_saves_is_read(kind: str, tmp_path: Path) -> None:
+    """Biases of Qwen 2, norms before the rotation in Qwen 3: against the library's own networks."""
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
+    config = getattr(transformers, f"{kind}Config")(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=40, max_position_embeddings=64, bos_token_id=1, eos_token_id=2,
+        head_dim=16 if kind == "Qwen3" else 8,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    theirs = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    with torch.no_grad():
+        for weight in theirs.parameters():
+            weight.add_(0.2 * torch.randn_like(weight))
+    theirs.save_pretrained(tmp_path / "theirs")
+    found = load(tmp_path / "theirs")
+    assert found.model.architecture.qkv_bias == (kind == "Qwen2")
+    assert found.model.architecture.qk_norm == (kind == "Qwen3")
+    from remask.model.attention import CAUSAL
+
+    with torch.no_grad():
+        truth = theirs(IDS).logits
+    torch.testing.assert_close(found.model(IDS, attention=CAUSAL), truth, rtol=2e-5, atol=2e-5)
+
+
+def empty(form: str, a: Architecture) -> Source:
+    """A source with the shapes of a full-size model, and no weights."""
+    layout = formats()[form].layout(a)
+    return Source(
+        "it",
+        Tensors({n: (lambda: torch.empty(0)) for n in layout}, {n: (torch.float32, s) for n, s in layout.items()}),
+        [],
+    )
+
+
+OWT = replace(DIT, layers=12, width=768, heads=12, kv_heads=12, head_width=64, ffn=3072, condition=128)
+
+
+@pytest.mark.parametrize(
+    ("form", "a", "hints", "ids"),
+    [
+        ("smdm", replace(SIZES["170M"], rows=32001, predicted=32000), {}, (32000, 1, 2, None)),
+        ("smdm", replace(SIZES["170M"], rows=32000, predicted=32000), {}, (None, 1, 2, None)),
+        ("llada", replace(SIZES["LLaDA-8B"], rows=126464, predicted=126464), {}, (126336, None, 126081, 126348)),
+        ("dit", replace(OWT, rows=50258, predicted=50258), {}, (50257, 50256, 50256, None)),
+        ("dit", replace(OWT, rows=30522, predicted=30522), {}, (103, 101, 102, None)),
+        ("dit", replace(OWT, rows=50258, predicted=50258), {"family": "Uniform"}, (None, 50256, 50256, None)),
+    ],
+)  # fmt: skip
+def test_special_ids_of_the_published_vocabularies(form: str, a: Architecture, hints: dict, ids: tuple) -> None:
+    v = formats()[form].read(empty(form, a), Hints(**hints)).family.vocabulary
+    assert (v.mask, v.start, v.end, v.turn) == ids
+
+
+def test_the_silent_id_of_a_uniform_model() -> None:
+    """scaling-dllms keeps the mask as noise and never predicts it; duo has no mask."""
+    for rows, silent in ((32001, 32000), (50258, None)):
+        source = empty("dit", replace(OWT, rows=rows, predicted=rows))
+        read = formats()["dit"].read(source, Hints(family="Uniform"))
+        assert read.architecture.silent == silent  # type: ignore[attr-defined]
+
+
+def test_networks_that_share_the_names_and_are_others(tmp_path: Path) -> None:
+    for name, more, says in (
+        ("llama", {"model_type": "gemma"}, "model_type 'gemma' is not among those known here: llama"),
+        ("llama", {"hidden_act": "gelu_pytorch_tanh"}, "hidden_act: gelu_pytorch_tanh"),
+        ("llama", {"sliding_window": 4, "max_position_embeddings": 64}, "sliding_window: 4"),
+        ("dit", {"model_type": "sedd"}, "names 'sedd', and remask knows mdlm"),
+    ):
+        folder = publish(tmp_path / f"{name} {next(iter(more.values()))}", name)
+        (folder / "config.json").write_text(json.dumps({**config_of(name, SHAPES[name]), **more}))
+        with pytest.raises(RemaskError, match=says):
+            load(folder)
+    with pytest.raises(RemaskError, match="--shift is for a masked model"):
+        load(publish(tmp_path / "plain", "llama"), hints=Hints(shift=True))
+
+
+def test_a_trained_mask_is_kept(tmp_path: Path) -> None:
+    """A configuration that names a mask, on a Llama read as masked: no row is added, and none cut off."""
+    folder = publish(tmp_path / "theirs", "llama")
+    (folder / "config.json").write_text(json.dumps({**config_of("llama", GROUPED), "mask_token_id": 7}))
+    found = load(folder, hints=Hints(family="Masked"))
+    assert (found.model.architecture.rows, found.model.architecture.predicted, found.family.vocabulary.mask) == (
+        40,
+        40,
+        7,
+    )
+
+
+def test_a_prompt_begins_as_the_model_was_trained(tmp_path: Path) -> None:
+    """With the start id, in sampling and in scoring, in every piece of a long text."""
+    folder = tmp_path / "theirs"
+    a = replace(PLAIN, rows=258, predicted=257, context=16)
+    folder.mkdir()
+    form, ours = formats()["smdm"], weights(a)
+    theirs = {t: form.give([ours[o] for o in g], t, a).contiguous() for t, g in form.groups(a).items()}
+    save_file(theirs, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"n_head": 4, "block_size": 16}))
+    Tokenizer.bytes().save(folder / "tokenizer.json")
+    m = load(folder, hints=Hints(start_id=5))
+    step = next(iter(remask.stream(m, prompt="ab", length=4)))
+    assert step.tokens[0, :3].tolist() == [5, 97, 98]
+    assert (
+        remask.sample(m, prompt="ab", length=4, seed=0).tokens
+        == remask.sample(m, prompt=[5, 97, 98], length=4, seed=0).tokens
+    )
+    pieces = split(m, "x" * 40)
+    assert [list(p.prompt) for p in pieces] == [[5]] * 3 and [len(p.target) for p in pieces] == [15, 15, 10]
+    assert list(split(m, "b", "a")[0].prompt) == [5, 97]
+    assert load(folder).family.vocabulary.start is None
 
 
 def test_the_model_of_a_run_goes_out_and_comes_back(autoregressive_run: Path, masked_run: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from remask.families import Batch, Vocabulary
 from remask.families.uniform import Uniform, nelbo, posterior
 from remask.sampling import Canvas, Dice
 from remask.sampling.ancestral import Ancestral
+from remask.sampling.blockwise import Blockwise
 
 K, L = 3, 2
 JOINT = random_joint(K, L, seed=3, sharpness=1.5)
@@ -90,6 +91,65 @@ def test_a_draw_is_unbiased() -> None:
             value = nelbo(Oracle()(z[None], time=t[None])[0], x[0], z, alpha.expand(L), -(1 - FAMILY.eps)).sum()
             truth += float(value * chance[x[0, 0], z[0]] * chance[x[0, 1], z[1]]) * 2 * u * share / 2
     assert abs(float(values.mean()) - truth) < 4 * float(values.std()) / math.sqrt(draws)
+
+
+def test_the_loss_is_the_bound_per_token() -> None:
+    """But for the prior's term and the least time: the same noise gives the same sum."""
+    x = TEXTS.repeat(5, 1)
+    scored = torch.ones_like(x, dtype=torch.bool)
+    scored[::3, 0] = False
+    batch = Batch(x, scored)
+    family = Uniform(least=0.0).over(FAMILY.vocabulary)
+    loss, bound = family.loss(Oracle(), batch, rng(4)), family.bound(Oracle(), batch, rng(4))
+    prior = FAMILY.last_term() * int(scored.sum())
+    assert loss.tokens == int(scored.sum())
+    assert float(loss.value) * loss.tokens == pytest.approx(float(bound.sum()) - prior, rel=1e-5)
+    late = Uniform(least=0.9).over(FAMILY.vocabulary).loss(Oracle(), batch, rng(4))
+    assert float(late.value) != pytest.approx(float(loss.value), rel=1e-3)
+
+
+def test_the_term_of_the_prior() -> None:
+    law = passage(torch.tensor([FAMILY.eps], dtype=torch.float64))[0, 0]
+    assert FAMILY.last_term() == pytest.approx(float((law * (K * law).log()).sum()))
+    published = Uniform().over(Vocabulary(50258))
+    assert published.last_term() == pytest.approx(0.0030, abs=1e-4)
+
+
+def test_a_step_is_told_the_time_it_starts_from_and_adds_up_its_draws() -> None:
+    told, asked = [], []
+
+    class Recording(Oracle):
+        def __call__(self, tokens: Tensor, *, ask: Tensor | None = None, time: Tensor, **reading: Any) -> Tensor:
+            told.append(time.tolist())
+            asked.append(tokens.clone())
+            return super().__call__(tokens, ask=ask, time=time, **reading)
+
+    steps = list(Ancestral(steps=4).stream(Recording(), FAMILY, Canvas.of([[None] * L] * 2), Dice(0, 2)))
+    assert told == [[1.0, 1.0], [0.75, 0.75], [0.5, 0.5], [0.25, 0.25]]
+    total = torch.zeros(2, dtype=torch.float64)
+    for before, step, (t, s) in zip(asked, steps, [(1, 0.75), (0.75, 0.5), (0.5, 0.25), (0.25, 0)], strict=True):
+        p = Oracle()(before, time=torch.full((2,), float(t))).softmax(-1)
+        q = FAMILY.posterior(before, p, s, t)
+        total += q.gather(-1, step.tokens[..., None])[..., 0].log().sum(1)
+        torch.testing.assert_close(step.log_prob, total, rtol=1e-6, atol=1e-9)
+
+
+def test_sampling_starts_from_the_prior() -> None:
+    rows, first = 6000, []
+
+    class Recording(Oracle):
+        def __call__(self, tokens: Tensor, **reading: Any) -> Tensor:
+            first.append(tokens.clone())
+            return super().__call__(tokens, **reading)
+
+    next(iter(Ancestral(steps=4).stream(Recording(), FAMILY, Canvas.of([[None] * L] * rows), Dice(0, rows))))
+    counts = torch.bincount(first[0][:, 0] * K + first[0][:, 1], minlength=K**L).numpy()
+    assert chisquare(counts).pvalue > 1e-3
+
+
+def test_blocks_are_not_for_what_is_revised() -> None:
+    with pytest.raises(RemaskError, match="Blockwise does not fit Uniform models; these do: Ancestral"):
+        next(iter(Blockwise(inner=Ancestral(), size=1).stream(Oracle(), FAMILY, Canvas.of([[None] * L]), Dice(0, 1))))
 
 
 def test_noise_has_the_stated_law() -> None:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -28,7 +29,7 @@ from remask.sampling.confidence import Confidence, Rule, Schedule
 from remask.sampling.first_hitting import FirstHitting
 from remask.sampling.guidance import Guided, guided
 from remask.sampling.llada import LLaDA
-from remask.sampling.smdm import SMDM
+from remask.sampling.smdm import SMDM, probability
 
 Row = Sequence[int | None]
 
@@ -738,6 +739,31 @@ def test_pooling_depends_on_the_batch_and_is_asked_for(model: Transformer) -> No
 def test_options_of_the_published_samplers(made: Any, says: str) -> None:
     with pytest.raises(RemaskError, match=says):
         made()
+
+
+def test_smdm_tells_apart_what_is_nearly_sure() -> None:
+    """Confidence in float64, as published: 1 - 2e-9 comes after 1 - 1e-11."""
+    logits = torch.tensor([[20.0, 0, 0, 0, 0, 0], [0, 25.0, 0, 0, 0, 0], [0, 0, 3.0, 0, 0, 0], [0, 0, 0, 22.0, 0, 0]])
+    steps = list(SMDM(steps=8, pen=Pen(temperature=0)).stream(Fixed(logits), ENDS, Canvas.of([[None] * 4]), Dice(0, 1)))
+    order = [column for step in steps for column in step.changed[0].nonzero()[:, 0].tolist()]
+    assert order[:3] == [1, 3, 0]
+    torch.testing.assert_close(
+        probability(logits, torch.arange(4)), logits.double().softmax(-1).diagonal(), rtol=1e-7, atol=1e-15
+    )
+
+
+@pytest.mark.parametrize("sampler", [SMDM(steps=64), LLaDA()], ids=["SMDM", "LLaDA"])
+def test_confidence_is_that_of_the_model_and_not_of_the_pen(sampler: Sampler) -> None:
+    """A hot pen draws anything; what it drew is judged by the untempered prediction."""
+    logits = torch.tensor([[6.0, 0, 0, 0, 0, 0]]).repeat(4, 1)
+    hot = replace(sampler, pen=Pen(temperature=50.0))
+    likely = unlikely = 0
+    for seed in range(60):
+        steps = list(hot.stream(Fixed(logits), ENDS, Canvas.of([[None] * 4]), Dice(seed, 1)))
+        first = steps[0]
+        token = int(first.tokens[0][first.changed[0]][0])
+        likely, unlikely = likely + (token == 0), unlikely + (token != 0)
+    assert likely > 0.35 * 60, "of four draws that are 0 one time in six, a 0 is kept whenever there is one"
 
 
 # Samplers written with their options
