@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from remask.families.base import Denoiser, cross_entropy, per_row
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform, nelbo, posterior
 from remask.likelihood import Text, score
-from remask.model.attention import CAUSAL, Padded
+from remask.model.attention import CAUSAL, Attention, Padded
 from remask.model.cache import Cache
 from remask.model.sizes import Architecture
 from remask.model.transformer import Transformer
@@ -580,6 +581,49 @@ def test_rounding_of_the_rotary_tables_shows() -> None:
     io, model = recorded("smdm_mdm/io"), smdm("smdm_mdm")
     other = filled(Architecture(**{**vars(model.architecture), "rope_bf16": False}), model.state_dict())
     assert float((other(io["ids"]) - io["logits"]).abs().max()) > 1e-2
+
+
+@dataclass(frozen=True)
+class TwoStreams(Attention):
+    """A noisy half that sees its own block and the clean blocks before it, and a clean half from left to right."""
+
+    length: int
+    size: int
+    clean: Tensor | None = None
+    """(B,) clean positions in front that see each other (Eso-LM, variant A)."""
+
+    def may_see(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        q, k = query % self.length, key % self.length
+        noisy, reads_noisy = query < self.length, key < self.length
+        before, same, until = (compare(k // self.size, q // self.size) for compare in (torch.lt, torch.eq, torch.le))
+        seen = (noisy & reads_noisy & same) | (noisy & ~reads_noisy & before) | (~noisy & ~reads_noisy & until)
+        if self.clean is not None:
+            front = self.clean[row]
+            seen = seen | (~noisy & ~reads_noisy & (q < front) & (k < front))
+        return seen & (row >= 0)
+
+
+@pytest.mark.parametrize("size", [1, 4, 8, 24])
+def test_network_under_block_diffusion(size: int) -> None:
+    io, m, name = recorded("losses_bd3/io"), dit("losses_bd3/weights"), f"loglinear.B{size}."
+    both = torch.cat([io[name + "xt"], io[name + "x0"]], 1)
+    logits = m.model(both, attention=TwoStreams(24, size), positions=torch.arange(24).repeat(2))[:, :24, :128]
+    close(f"losses_bd3 logits, blocks of {size}", logits, io[name + "logits"][..., :128], relative=2e-5)
+
+
+@pytest.mark.parametrize("variant", ["A", "B", "B_alpha_half"])
+def test_eso_network_in_sequence(variant: str) -> None:
+    io, m = recorded("losses_eso/io"), dit("losses_eso/weights")
+    order = io[f"{variant}.seq.sort_idx"]
+    noisy, clean = (x.gather(1, order) for x in (io[f"{variant}.seq.z0"], io[f"{variant}.x0"][-len(order) :]))
+    front = (noisy != 128).sum(1) if variant == "A" else None
+    both, twice = torch.cat([noisy, clean], 1), torch.cat([order, order], 1)
+    logits = m.model(both, attention=TwoStreams(24, 1, front), positions=twice)[:, :24, :128]
+    close(
+        f"losses_eso sequential logits {variant}", logits, io[f"{variant}.seq.logits_sorted"][..., :128], relative=2e-5
+    )
+    nats = -logits.log_softmax(-1).gather(-1, clean[..., None])[..., 0] * (noisy == 128)
+    close(f"losses_eso sequential nats {variant}", nats, io[f"{variant}.seq.loss_per_token_sorted"], relative=1e-5)
 
 
 # Duo: losses and posteriors
