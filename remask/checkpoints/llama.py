@@ -58,12 +58,10 @@ class Llama(Format):
         diffusion = str(config.get("model_type", "")).lower() in DIFFUSION
         family = hints.family or ("Masked" if diffusion else "Autoregressive")
         masked = family in families() and families()[family]().any_order
-        mask = integer(source, hints.mask_id, "mask_token_id", default=source.tokens or rows)
+        mask = integer(source, hints.mask_id, "mask_token_id", default=min(source.tokens or rows, rows))
         shifted = diffusion and masked if hints.shift is None else hints.shift
         told = hints.mask_id is not None or "mask_token_id" in config
         fresh = masked and not told  # a row for the mask, where padding began
-        if fresh and not 0 < mask <= rows:
-            raise RemaskError(f"{source.name} has {rows} embedding rows, and its tokenizer {mask} ids")
         a = Architecture(
             layers=layers,
             width=width,

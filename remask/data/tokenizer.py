@@ -35,6 +35,8 @@ class Tokenizer:
     def __init__(self, inner: tokenizers.Tokenizer, vocabulary: Vocabulary | None = None) -> None:
         """Takes over `inner`. Without a `vocabulary` its special ids are found by name, and a mask is added as the
         last id where there is none; with one, a model's ids are taken as that says."""
+        if vocabulary is not None:
+            inner = trimmed(inner, vocabulary.size)
         inner.no_padding()
         inner.no_truncation()
         self._given = vocabulary
@@ -102,12 +104,8 @@ class Tokenizer:
         path = Path(path)
         path = path / FILE if path.is_dir() else path
         passing = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        text = self._inner.to_str(pretty=True)
-        if ids is not None and ids < self.size:
-            content = json.loads(text)
-            content["added_tokens"] = [token for token in content["added_tokens"] if token["id"] < ids]
-            text = json.dumps(content, indent=2, ensure_ascii=False)
-        passing.write_text(text, encoding="utf-8")
+        inner = self._inner if ids is None else trimmed(self._inner, ids)
+        passing.write_text(inner.to_str(pretty=True), encoding="utf-8")
         os.replace(passing, path)
 
     @cached_property
@@ -242,6 +240,15 @@ class Tokenizer:
     @cached_property
     def _added(self) -> set[int]:
         return set(self._inner.get_added_tokens_decoder())
+
+
+def trimmed(inner: tokenizers.Tokenizer, ids: int) -> tokenizers.Tokenizer:
+    """The same without special tokens from id `ids` on, which no text is turned into."""
+    content = json.loads(inner.to_str())
+    kept = [token for token in content["added_tokens"] if token["id"] < ids or not token["special"]]
+    if len(kept) == len(content["added_tokens"]):
+        return inner
+    return tokenizers.Tokenizer.from_str(json.dumps({**content, "added_tokens": kept}))
 
 
 def _by_offsets(encoding: tokenizers.Encoding, text: str) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:

@@ -587,7 +587,7 @@ def test_configurations_that_ask_for_another_network(tmp_path: Path) -> None:
 def test_a_tokenizer_that_does_not_belong(tmp_path: Path) -> None:
     folder = publish(tmp_path / "theirs", "smdm")
     Tokenizer.bytes().save(folder / "tokenizer.json")
-    with pytest.raises(RemaskError, match=r"tokenizer\.json has 257 ids and the model 41|has 258 ids and the model 41"):
+    with pytest.raises(RemaskError, match=r"tokenizer\.json has 256 ids and the model 41"):
         load(folder)
     (folder / "tokenizer.json").unlink()
     m = load(folder)

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remask.data.tokenizer import MASK, Tokenizer
 from remask.errors import RemaskError
+from remask.families import Vocabulary
 
 PUBLISHED = Path(__file__).parents[2] / "../shared/data/tokenizers"
 SPELLED = "é <|endoftext|> 🎉 </s> <|mask|>  <s>\n\n<|mask_token|> end"
@@ -129,3 +131,12 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
     with pytest.raises(RemaskError, match="vocab_size=100"):
         Tokenizer.train(["a"], 100)
     assert MASK in Tokenizer.bytes().pieces([257])
+
+
+def test_special_tokens_beyond_a_model_are_left_out() -> None:
+    """A vocabulary that is given decides; ordinary pieces beyond it stay, so that the two are seen not to fit."""
+    whole = Tokenizer.bytes()  # 256 bytes, the end, the mask
+    text = whole._inner.to_str()
+    short = Tokenizer(tokenizers.Tokenizer.from_str(text), Vocabulary(257, end=256))
+    assert short.size == 257 and short.encode("ab") == [97, 98] and short.vocabulary.end == 256
+    assert Tokenizer(tokenizers.Tokenizer.from_str(text), Vocabulary(200)).size == 256
