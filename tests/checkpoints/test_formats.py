@@ -734,3 +734,24 @@ def test_a_head_of_another_width_is_seen_behind_padding(tmp_path: Path) -> None:
         save_file({**broken, "lm_head.weight": torch.ones(shape)}, folder / "model.safetensors")
         with pytest.raises(RemaskError, match=r"lm_head\.weight is"):
             load(folder, hints=Hints(family="Masked"))
+
+
+def test_files_that_cannot_grow_leave_nothing(tmp_path: Path) -> None:
+    """A real failure in the middle of writing: the system refuses files beyond 20 kB."""
+    folder = publish(tmp_path / "theirs", "smdm")
+    code = """
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+from remask.checkpoints.convert import convert
+from remask.errors import RemaskError
+resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+try:
+    convert(sys.argv[1], sys.argv[2])
+except RemaskError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder), str(tmp_path / "out")], capture_output=True, text=True
+    )
+    assert "cannot write" in done.stdout and "out" in done.stdout, done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["theirs"]
