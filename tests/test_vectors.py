@@ -693,7 +693,7 @@ def test_duo_ancestral_steps(step: int) -> None:
     z = io[f"step{step}.uniform_x_full"]
     m = networks["duo"]
     p = m.model(z, time=torch.full((len(z),), t)).double().softmax(-1)
-    q = m.family.posterior(z, p, s, t)[:, :8] if s else posterior(z, p, 1.0, m.family.alpha(t))[:, :8]
+    q = posterior(z, p, m.family.alpha(s) if s else 1.0, m.family.alpha(t))[:, :8]
     close(f"duo_posterior step {step}", q, io[f"step{step}.uniform_q"], relative=1e-4 if t < 1e-3 else 2e-5)
     masked, m = io[f"step{step}.masked_x"], networks["mdlm"]
     hidden = masked == 128
@@ -731,7 +731,7 @@ def test_ancestral_laws_after_nucleus(case: dict[str, Any]) -> None:
     truth = io[name + "q_ancestral"]
     if case["kind"] == "uniform":
         family = Uniform().over(Vocabulary(p.shape[-1]))
-        close(f"psi {name} law", family.posterior(z, p, s, t), truth, relative=2e-5)
+        close(f"psi {name} law", posterior(z, p, family.alpha(s), family.alpha(t)), truth, relative=2e-5)
         return
     alpha_s, alpha_t = (1 - (1 - 1e-3) * x for x in (s, t))  # theirs; ours goes to 0 at t = 1
     written_share = (alpha_s - alpha_t) / (1 - alpha_t)

@@ -82,6 +82,9 @@ def load(
     except (RuntimeError, AssertionError) as error:
         raise RemaskError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
     found = open_checkpoint(source, form, tokenizer, hints)
+    if found.family.timed and not found.architecture.time:
+        kind = type(found.family).__name__
+        raise RemaskError(f"{source} is not conditioned on time, which {kind} models have to be; name another --family")
     with torch.device("meta"):
         model = network(found.architecture)
     dtype = dtype or common(found.tensors)

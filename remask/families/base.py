@@ -225,7 +225,12 @@ class Family(ABC):
 
     @property
     def revises(self) -> bool:
-        """Whether sampling draws every open token anew at each step, from `prior` through `posterior`."""
+        """Whether sampling draws every open token anew at each step, from `prior` through `reverse`."""
+        return False
+
+    @property
+    def timed(self) -> bool:
+        """Whether the network has to be told the time: the noisy text alone does not show it."""
         return False
 
     @property
@@ -256,8 +261,12 @@ class Family(ABC):
         """Uniforms in [0, 1) -> ids as noise leaves them at time 1."""
         raise RemaskError(f"{type(self).__name__} has no prior over tokens")
 
-    def posterior(self, z: Tensor, p_clean: Tensor, s: float, t: float) -> Tensor:
-        """q(z_s | z_t, x) with the prediction in place of x: (N,) ids, (N, K) probabilities -> (N, K); s < t."""
+    def reverse(self, p_own: Tensor, s: float, t: float) -> tuple[Tensor, Tensor, Tensor]:
+        """q(z_s | z_t, x) as a mixture, the prediction in place of x; s < t.
+
+        `p_own` (N,) is the prediction's probability of the token at hand. Returns the probabilities, each (N,), of
+        keeping that token, of drawing from the prior, and of drawing from the prediction.
+        """
         raise RemaskError(f"{type(self).__name__} does not revise tokens")
 
     def token_loss(self, denoiser: Denoiser, noisy: Noisy) -> Tensor:

@@ -4,7 +4,7 @@ With alpha(t) = 1 - (1 - eps) t a token is still clean with probability alpha, e
 bound is the Rao-Blackwellised one of Sahoo et al. 2025 (*The Diffusion Duality*), in the closed form that needs no
 (K,) vectors but the prediction: see `nelbo`. The network is told the noise level.
 
-`posterior` takes the prediction of x_i from all of z. With the exact law of x_i given the *other* positions
+`reverse` takes the prediction of x_i from all of z. With the exact law of x_i given the *other* positions
 (leave-one-out) the reverse process is exact; with the ordinary one it is not. Masked noise does not show the
 difference, since there a masked position tells nothing about itself.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from remask.errors import RemaskError
 from remask.families.base import Batch, Denoiser, Family, Loss, Noisy, per_row
@@ -61,6 +62,10 @@ class Uniform(Family):
     def revises(self) -> bool:
         return True
 
+    @property
+    def timed(self) -> bool:
+        return True
+
     def prior(self, uniform: Tensor) -> Tensor:
         """Every id equally likely, but for the mask, where the vocabulary has one as its last."""
         return (uniform.double() * self.vocabulary.predicted).long().clamp(max=self.vocabulary.predicted - 1)
@@ -82,7 +87,8 @@ class Uniform(Family):
         logits = denoiser(noisy.tokens, ask=noisy.ask, **noisy.reading())
         alpha = self.alpha(noisy.time)[:, None].expand_as(noisy.ask)[noisy.ask]
         alpha = alpha.clamp(max=1 - 2**-24)  # at time 0 too the loss is finite
-        return noisy.weight * nelbo(logits, noisy.target, noisy.tokens[noisy.ask], alpha, -(1 - self.eps))
+        z = noisy.tokens[noisy.ask]
+        return noisy.weight * Nelbo.apply(logits, noisy.target, z, alpha.to(logits.dtype), -(1 - self.eps))
 
     def loss(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator) -> Loss:
         """The bound's integrand per scored token, times drawn from `least` on."""
@@ -105,9 +111,16 @@ class Uniform(Family):
         own, other = self.eps + (1 - self.eps) / k, (1 - self.eps) / k
         return own * math.log(k * own) + (k - 1) * other * math.log(k * other)
 
-    def posterior(self, z: Tensor, p_clean: Tensor, s: float, t: float) -> Tensor:
-        """q(z_s | z_t, x) with the prediction for x: (N,) ids, (N, K) probabilities -> (N, K), s < t."""
-        return posterior(z, p_clean, self.alpha(s), self.alpha(t))
+    def reverse(self, p_own: Tensor, s: float, t: float) -> tuple[Tensor, Tensor, Tensor]:
+        """The posterior of Duo, `posterior`, as a mixture."""
+        k, alpha_s, alpha_t = self.vocabulary.predicted, self.alpha(s), self.alpha(t)
+        ratio = alpha_t / alpha_s
+        whole = alpha_t * k * p_own + 1 - alpha_t
+        return (
+            (alpha_t * k * p_own + ratio - alpha_t) / whole,
+            (1 - ratio) * (1 - alpha_s) / whole,
+            (alpha_s - alpha_t) / whole,
+        )
 
 
 def nelbo(logits: Tensor, x: Tensor, z: Tensor, alpha: Tensor, slope: float | Tensor) -> Tensor:
@@ -121,16 +134,69 @@ def nelbo(logits: Tensor, x: Tensor, z: Tensor, alpha: Tensor, slope: float | Te
     """
     k = logits.shape[-1]
     alpha = alpha.to(logits.dtype)
-    clean = (x == z).to(logits.dtype)
-    predicted = k * alpha[:, None] * logits.softmax(-1) + (1 - alpha[:, None])  # xbar'
-    log = predicted.log()
+    log = (k * alpha[:, None] * logits.softmax(-1) + (1 - alpha[:, None])).log()  # of xbar'
     at_z, at_x = (log.gather(-1, i[:, None])[:, 0] for i in (z, x))
+    return combined(log.sum(-1), at_z, at_x, x == z, alpha, k, slope)
+
+
+def combined(
+    total: Tensor, at_z: Tensor, at_x: Tensor, same: Tensor, alpha: Tensor, k: int, slope: float | Tensor
+) -> Tensor:
+    """(N,) nats from sum_j ln xbar'_j, ln xbar'_z and ln xbar'_x."""
+    clean = same.to(alpha.dtype)
     c = (1 - alpha) / (k * alpha + 1 - alpha)
     first = k * (1 / (1 - alpha + k * alpha * clean) - (-at_z).exp())
-    second = -(clean * c + 1 - clean) * (log.sum(-1) - k * at_z)
+    second = -(clean * c + 1 - clean) * (total - k * at_z)
     second = second - (1 - clean) * k * alpha / (1 - alpha) * (at_x - at_z)
     second = second + ((k - 1) * c * clean - (1 - clean) / c) * c.log()
     return slope / (k * alpha) * (first - second)
+
+
+class Nelbo(torch.autograd.Function):
+    """`nelbo` with its gradient by hand, rows in pieces that fit the cache: keeps one (N, K) tensor, the prediction.
+
+    With w = K alpha p + 1 - alpha, dL/dw_j = slope/(K alpha) [c'/w_j + sparse_j], c' the weight of the sum over j and
+    the sparse part at x and z; through the softmax, dL/dlogit_i = slope p_i (g_i - sum_j p_j g_j).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, x: Tensor, z: Tensor, alpha: Tensor, slope: float) -> Tensor:
+        k, p, value = logits.shape[-1], torch.empty_like(logits), torch.empty_like(alpha)
+        for rows in pieces(logits):
+            torch.softmax(logits[rows], -1, out=p[rows])
+            a = alpha[rows]
+            log = torch.addcmul((1 - a)[:, None], p[rows], (k * a)[:, None]).log_()
+            at_z, at_x = (log.gather(-1, i[rows, None])[:, 0] for i in (z, x))
+            value[rows] = combined(log.sum(-1), at_z, at_x, x[rows] == z[rows], a, k, slope)
+        ctx.kept, ctx.slope = (p, x, z, alpha), slope
+        return value
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (p, x, z, alpha), k = ctx.kept, ctx.kept[0].shape[-1]
+        ctx.kept = None  # p becomes the gradient: a second backward has nothing to go by
+        for rows in pieces(p):
+            a, own = alpha[rows], p[rows]
+            clean = (x[rows] == z[rows]).to(own.dtype)
+            whole = clean * (1 - a) / (k * a + 1 - a) + 1 - clean
+            at = [i[rows, None] for i in (z, x)]
+            p_z, p_x = (own.gather(-1, i)[:, 0] for i in at)
+            w_z, w_x = k * a * p_z + 1 - a, k * a * p_x + 1 - a
+            noisy = (1 - clean) * k * a / (1 - a)
+            g_z, g_x = k / w_z**2 - k * whole / w_z - noisy / w_z, noisy / w_x
+            g = whole[:, None] / torch.addcmul((1 - a)[:, None], own, (k * a)[:, None])
+            g.scatter_add_(-1, at[0], g_z[:, None]).scatter_add_(-1, at[1], g_x[:, None])
+            g -= (own * g).sum(-1, keepdim=True)
+            own.mul_(g).mul_((ctx.slope * grad[rows])[:, None])
+        return p, None, None, None, None
+
+
+def pieces(logits: Tensor) -> list[slice]:
+    """Slices of the rows of (N, K) with about a quarter of a million entries each; all at once on a GPU."""
+    n, k = logits.shape
+    size = n if logits.is_cuda else max(1, 2**18 // k)
+    return [slice(i, i + size) for i in range(0, n, max(size, 1))]
 
 
 def posterior(z: Tensor, p_clean: Tensor, alpha_s: float | Tensor, alpha_t: float | Tensor) -> Tensor:

@@ -106,6 +106,12 @@ class Pen:
         written = self.write(log_probs, where, uniform)
         return written, log_probs.gather(-1, written[:, None])[:, 0]
 
+    def log_prob(self, logits: Tensor, tokens: Tensor) -> Tensor:
+        """(N, V) logits, (N,) tokens -> (N,) float64 log-probabilities with which this pen writes them."""
+        if (self.temperature, self.top_p, self.top_k) == (1.0, 1.0, 0):
+            return (logits.gather(-1, tokens[:, None])[:, 0] - logits.logsumexp(-1)).double()
+        return self.log_probs(logits).gather(-1, tokens[:, None])[:, 0]
+
     def write(self, log_probs: Tensor, where: tuple[Tensor, Tensor], uniform: Tensor) -> Tensor:
         """(N, V) log-probabilities, (N,) rows and columns, (N,) uniforms -> (N,) tokens.
 
@@ -251,18 +257,26 @@ class Writing:
         self.tokens = torch.where(self.masked, self.family.prior(self.uniforms(self.masked)), self.tokens)
 
     def revise(self, pen: Pen, t: float, s: float) -> Step:
-        """Draws every open position from q(z_s | z_t, x), with what the pen makes of the prediction for x."""
+        """Draws every open position from q(z_s | z_t, x), with what the pen makes of the prediction for x.
+
+        q is a mixture: the token stays, any id, or one of the prediction. So the prediction is drawn from only
+        where it is chosen, and no law over the whole vocabulary is made.
+        """
         todo = self.todo
-        p_clean = pen.log_probs(self.predict(todo, t)).exp()
-        before = self.tokens[todo]
-        q = self.family.posterior(before, p_clean, s, t).log()
-        drawn = Pen().write(q, (before, before), self.uniforms(todo)[todo])
-        changed = todo.masked_scatter(todo, drawn != before)
+        logits, before = self.predict(todo, t), self.tokens[todo]
+        keep, fresh, predicted = self.family.reverse(pen.log_prob(logits, before).exp(), s, t)
+        choice, other, dice = (self.uniforms(todo)[todo] for _ in range(3))
+        drawn = torch.where(choice < keep, before, self.family.prior(other))
+        told = (choice >= keep + fresh).nonzero()[:, 0]
+        row, column = todo.nonzero().unbind(1)
+        drawn[told] = pen.draw(logits[told], (row[told], column[told]), dice[told])[0]
+        share = pen.log_prob(logits, drawn).exp()
+        q = keep * (drawn == before) + fresh / self.family.vocabulary.predicted + predicted * share
         self.tokens[todo] = drawn
-        self.confidence[todo] = p_clean.gather(-1, drawn[:, None])[:, 0].float()
-        self.log_prob.index_add_(0, todo.nonzero()[:, 0], q.gather(-1, drawn[:, None])[:, 0])
+        self.confidence[todo] = share.float()
+        self.log_prob.index_add_(0, row, q.log())
         self.masked = self.masked & ~todo if s == 0 else self.masked
-        return self.step(changed)
+        return self.step(todo.masked_scatter(todo, drawn != before))
 
     def step(self, changed: Tensor) -> Step:
         """The canvas as it is now."""

@@ -32,13 +32,17 @@ def shaped(
     if found is None:
         shape = changes.of(size(model))
         context = changes.context or length
+        if family.timed and changes.time is False:
+            raise RemaskError(f"{type(family).__name__} models are told the time; architecture.time cannot be false")
         shape = replace(shape, rows=vocabulary.size, predicted=vocabulary.predicted, context=context)
-        return shape, family.over(vocabulary)
+        return replace(shape, time=shape.time or family.timed), family.over(vocabulary)
     if changes != Overrides():
         raise RemaskError(f"{model} is a checkpoint, whose shape is what it is; architecture is for a named size")
     a, theirs = found.architecture, found.family.vocabulary
     if length > a.context:
         raise RemaskError(f"length is {length}, and the context of {model} {a.context}")
+    if family.timed and not a.time:
+        raise RemaskError(f"{model} is not conditioned on time, which {type(family).__name__} models have to be")
     if family.any_order and theirs.mask is None:
         raise RemaskError(f"{model} has no row for a mask: make one with `remask convert {model} DST --family Masked`")
     if vocabulary.predicted > a.predicted or (family.any_order and vocabulary.mask != theirs.mask):

@@ -254,6 +254,12 @@ def test_hints_overrule(tmp_path: Path) -> None:
         load(ours, hints=Hints(heads=4))
 
 
+def test_a_network_that_is_not_told_the_time_is_no_uniform_model(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "theirs", "dit")
+    with pytest.raises(RemaskError, match="is not conditioned on time, which Uniform models have to be"):
+        load(folder, hints=Hints(family="Uniform", time=False))
+
+
 def test_a_dit_is_what_its_configuration_says(tmp_path: Path) -> None:
     folder = publish(tmp_path / "theirs", "dit")
     assert not load(folder).model.architecture.time

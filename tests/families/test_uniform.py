@@ -13,7 +13,7 @@ from torch import Tensor
 
 from remask.errors import RemaskError
 from remask.families import Batch, Vocabulary
-from remask.families.uniform import Uniform, nelbo, posterior
+from remask.families.uniform import Nelbo, Uniform, nelbo, posterior
 from remask.sampling import Canvas, Dice
 from remask.sampling.ancestral import Ancestral
 from remask.sampling.blockwise import Blockwise
@@ -129,7 +129,7 @@ def test_a_step_is_told_the_time_it_starts_from_and_adds_up_its_draws() -> None:
     total = torch.zeros(2, dtype=torch.float64)
     for before, step, (t, s) in zip(asked, steps, [(1, 0.75), (0.75, 0.5), (0.5, 0.25), (0.25, 0)], strict=True):
         p = Oracle()(before, time=torch.full((2,), float(t))).softmax(-1)
-        q = FAMILY.posterior(before, p, s, t)
+        q = posterior(before, p, FAMILY.alpha(s), FAMILY.alpha(t))
         total += q.gather(-1, step.tokens[..., None])[..., 0].log().sum(1)
         torch.testing.assert_close(step.log_prob, total, rtol=1e-6, atol=1e-9)
 
@@ -190,9 +190,38 @@ def test_posterior_is_bayes_rule(s: float, t: float) -> None:
     assert bool((found >= 0).all())
 
 
+@pytest.mark.parametrize(("s", "t"), [(0.0, 0.3), (0.5, 0.6), (0.2, 1.0)])
+def test_the_mixture_is_the_posterior(s: float, t: float) -> None:
+    p = torch.rand(6, K, dtype=torch.float64, generator=rng(2))
+    p, z = p / p.sum(1, keepdim=True), torch.arange(6) % K
+    keep, fresh, predicted = FAMILY.reverse(p.gather(1, z[:, None])[:, 0], s, t)
+    found = fresh[:, None] / K + predicted[:, None] * p
+    found = found.scatter_add(1, z[:, None], keep[:, None])
+    torch.testing.assert_close(found, posterior(z, p, FAMILY.alpha(s), FAMILY.alpha(t)))
+    torch.testing.assert_close(keep + fresh + predicted, torch.ones(6, dtype=torch.float64))
+
+
 def test_no_noise_taken_away_changes_nothing() -> None:
     p = torch.full((K, K), 1 / K, dtype=torch.float64)
     torch.testing.assert_close(posterior(torch.arange(K), p, 0.4, 0.4), torch.eye(K, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("rows", "symbols"), [(7, 5), (1, 2), (40, 30000)])
+def test_the_gradient_by_hand(rows: int, symbols: int) -> None:
+    """Value and gradient of the form that trains against the plain formula and torch's own gradient of it."""
+    logits = 2 * torch.randn(rows, symbols, dtype=torch.float64, generator=rng(0))
+    x = torch.randint(0, symbols, (rows,), generator=rng(1))
+    z = torch.where(torch.rand(rows, generator=rng(2)) < 0.5, x, torch.randint(0, symbols, (rows,), generator=rng(3)))
+    alpha = torch.rand(rows, dtype=torch.float64, generator=rng(4)).clamp(1e-3, 1 - 2**-24)
+    share = torch.randn(rows, dtype=torch.float64, generator=rng(5))
+    one, two = (logits.clone().requires_grad_() for _ in range(2))
+    plain, fused = nelbo(one, x, z, alpha, -0.999), Nelbo.apply(two, x, z, alpha, -0.999)
+    torch.testing.assert_close(fused, plain)
+    (plain * share).sum().backward()
+    (fused * share).sum().backward()
+    torch.testing.assert_close(two.grad, one.grad)
+    with pytest.raises(TypeError):
+        fused.sum().backward()
 
 
 def test_a_perfect_prediction_costs_nothing() -> None:

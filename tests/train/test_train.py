@@ -34,6 +34,7 @@ from remask.errors import Interrupted, RemaskError
 from remask.families import Batch, Denoiser, Family, Loss
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
+from remask.families.uniform import Uniform
 from remask.model.sizes import Overrides
 from remask.train.callbacks import states
 from remask.train.optim import Budget, Optimizer
@@ -672,3 +673,26 @@ def test_compiled_runs_repeat_bit_for_bit(corpus: Path, tmp_path: Path) -> None:
     assert again.returncode == 0 and "resumed at step" in again.stderr, again.stderr
     one, two = (tmp_path / name / "latest" / "model.safetensors" for name in ("whole", "parts"))
     assert one.read_bytes() == two.read_bytes()
+
+
+# Uniform-state diffusion
+
+
+def test_a_uniform_model_is_told_the_time(fit: Fit, masked_run: Path, tmp_path: Path) -> None:
+    """The named size gets its time embedding by itself; a checkpoint without one is refused."""
+    fit(tmp_path / "run", steps=60, family=Uniform(), validation_rows=4)
+    m = remask.load(tmp_path / "run")
+    assert m.model.architecture.time and isinstance(m.family, Uniform)
+    assert losses(tmp_path / "run")[-1] < losses(tmp_path / "run")[0]
+    one, again = (remask.sample(m, prompt="ab", length=12, steps=8, seed=3) for _ in range(2))
+    assert one == again and one.evaluations == 8 and 257 not in one.tokens
+    filled = remask.sample(m, infill="ab[MASK:3]cd", steps=8)
+    assert filled.text.startswith("ab") and filled.text.endswith("cd")
+    found = remask.score(m, text="abcabc")
+    assert found.kind == "bound" and found.stderr > 0
+    with pytest.raises(RemaskError, match="guidance needs a model that reads masks, and this one is Uniform"):
+        remask.sample(m, prompt="ab", length=4, guidance=1.0)
+    with pytest.raises(RemaskError, match="is not conditioned on time, which Uniform models have to be"):
+        fit(tmp_path / "other", family=Uniform(), model=str(masked_run), architecture=Overrides())
+    with pytest.raises(RemaskError, match=r"architecture\.time cannot be false"):
+        fit(tmp_path / "other", family=Uniform(), architecture=Overrides(time=False))
