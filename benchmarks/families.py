@@ -1,0 +1,129 @@
+"""Tokens per second of every family, in training and in sampling, on one network shape.
+
+    python benchmarks/families.py            # 10M, V = 8192, 16 x 256 tokens a step; some 10 minutes on 2 cores
+    python benchmarks/families.py --quick
+
+Training is forward, backward and fused AdamW on random tokens, compiled, in bfloat16, as `remask train` does on a
+CPU that is fast at it; uniform models with their time embedding. Sampling writes 128 tokens behind 8, one row, in
+float32, by the family's own sampler: in 32 steps where it has steps, one token a step where it is
+autoregressive (with its cache). The families take turns. The masked one stands for 1.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+from measure import Row, alternate, options, pair, peaks, publish
+
+from remask.families import Batch, Family, Vocabulary
+from remask.families.autoregressive import Autoregressive
+from remask.families.masked import Masked
+from remask.families.uniform import Uniform
+from remask.machine import keep_memory
+from remask.model.sizes import size
+from remask.model.transformer import Transformer, initialise
+from remask.sampling import Canvas, Dice, samplers
+
+FAMILIES: dict[str, Family] = {
+    "Masked, bound": Masked(),
+    "Masked, low variance": Masked(objective="low_variance"),
+    "Uniform": Uniform(),
+    "Autoregressive": Autoregressive(),
+}
+BASE = "Masked, bound"
+WRITTEN, STEPS = 128, 32
+
+
+def made(name: str, vocabulary: int, family: Family) -> tuple[Transformer, Family]:
+    """A fresh network for a family."""
+    ids = Vocabulary(vocabulary, mask=vocabulary - 1, end=0)
+    model = Transformer(replace(size(name), rows=ids.size, predicted=ids.predicted, time=family.timed))
+    initialise(model, "smdm", torch.Generator().manual_seed(0))
+    return model, family.over(ids)
+
+
+def trainer(
+    name: str, vocabulary: int, family: Family, rows: int, length: int, steps: int
+) -> Callable[[], list[float]]:
+    """Takes `steps` training steps, and gives the seconds of each."""
+    model, family = made(name, vocabulary, family)
+    model.compile()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    tokens = torch.randint(1, vocabulary - 1, (rows, length), generator=torch.Generator().manual_seed(0))
+    batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
+    rng = torch.Generator().manual_seed(0)
+
+    def run() -> list[float]:
+        seconds = []
+        for _ in range(steps):
+            start = time.perf_counter()
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = family.loss(model, batch, rng).value
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            seconds.append(time.perf_counter() - start)
+        return seconds
+
+    run()  # compiles
+    return run
+
+
+def writer(name: str, vocabulary: int, family: Family, written: int) -> Callable[[], list[float]]:
+    """Writes one text, and gives its seconds."""
+    model, family = made(name, vocabulary, family)
+    model = model.eval().requires_grad_(False)
+    kind = samplers()[family.sampler]
+    sampler = kind(steps=STEPS) if "steps" in kind.__dataclass_fields__ else kind()  # type: ignore[call-arg]
+    canvas = Canvas.of([[*range(1, 9), *[None] * written]])
+
+    def run() -> list[float]:
+        start = time.perf_counter()
+        for _ in sampler.stream(model, family, canvas, Dice(0, 1)):
+            pass
+        return [time.perf_counter() - start]
+
+    run()
+    return run
+
+
+def main() -> None:
+    given = options(__doc__, size="10M", toy="tiny", repeats=5).parse_args()
+    name, repeats = given.of(given)
+    keep_memory()
+    vocabulary, rows, length, written = (500, 4, 64, 16) if given.quick else (8192, 16, 256, WRITTEN)
+    training = alternate(
+        {label: trainer(name, vocabulary, f, rows, length, 3) for label, f in FAMILIES.items()},
+        repeats,
+        partial(peaks, given.quick),
+    )
+    sampling = alternate(
+        {label: writer(name, vocabulary, f, written) for label, f in FAMILIES.items()},
+        repeats,
+        partial(peaks, given.quick),
+    )
+    tables: list[list[Row]] = []
+    for what, rounds, tokens in (("training", training, rows * length), ("sampling", sampling, written)):
+        tables.append(
+            [
+                {
+                    "family": label,
+                    f"{what}, ms (best)": f"{rounds.best(label) * 1e3:.0f}",
+                    "median": f"{rounds.median(label) * 1e3:.0f}",
+                    "tokens/s (best)": f"{tokens / rounds.best(label):.0f}",
+                    "times the cost of the masked": pair(rounds.ratio(label, BASE)),
+                }
+                for label in FAMILIES
+            ]
+        )
+    notes = [
+        f"{name}, V = {vocabulary}; training {rows} x {length} tokens a step; sampling {written} tokens, {STEPS} steps",
+        "Costs are ratios in this run; a masked model is asked at half of its positions, the others at all",
+    ]
+    publish("families", "Every family, in training and in sampling", notes, tables, [training, sampling], given)
+
+
+if __name__ == "__main__":
+    main()
