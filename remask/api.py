@@ -318,6 +318,11 @@ def spelled(kind: type[Sampler], text: str) -> dict[str, Any]:
             if value not in ("true", "false"):
                 raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be true or false")
             found[key] = value == "true"
+        elif types[key] is float:
+            try:
+                found[key] = float(value)
+            except ValueError:
+                raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be a number") from None
         elif types[key] in (int, int | None):
             if not value.isdecimal() or int(value[:9]) > MOST:
                 raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be a whole number, at most {MOST}")

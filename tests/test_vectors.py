@@ -39,6 +39,7 @@ from remask.sampling.blockwise import Blockwise
 from remask.sampling.confidence import Confidence
 from remask.sampling.guidance import guided
 from remask.sampling.llada import LLaDA
+from remask.sampling.psi import mixture
 from remask.sampling.smdm import SMDM
 
 VECTORS = Path(__file__).resolve().parents[2] / "shared" / "vectors"
@@ -731,6 +732,11 @@ def test_ancestral_laws_after_nucleus(case: dict[str, Any]) -> None:
     truth = io[name + "q_ancestral"]
     if case["kind"] == "uniform":
         family = Uniform().over(Vocabulary(p.shape[-1]))
+        own = p.gather(-1, z[..., None])[..., 0]
+        keep, fresh, predicted = mixture(family, own, s, t, case["kappa"])
+        q = fresh[..., None] / p.shape[-1] + predicted[..., None] * p
+        found = q.scatter_add(-1, z[..., None], keep[..., None])
+        close(f"psi {name} law with correction", found, io[name + "q_psi"], relative=2e-5)
         close(f"psi {name} law", posterior(z, p, family.alpha(s), family.alpha(t)), truth, relative=2e-5)
         return
     alpha_s, alpha_t = (1 - (1 - 1e-3) * x for x in (s, t))  # theirs; ours goes to 0 at t = 1

@@ -9,7 +9,7 @@ A new sampler is one new file in this folder with a subclass of `Sampler`.
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -166,6 +166,10 @@ def mixed(*numbers: int) -> int:
     return state >> 1
 
 
+Mixture = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
+"""(N,) probabilities of the tokens at hand -> probabilities of keeping them, of the prior, and of the prediction."""
+
+
 @dataclass
 class Writing:
     """A canvas being filled: the state that every sampler shares."""
@@ -256,15 +260,17 @@ class Writing:
         """Open positions as noise leaves them at time 1."""
         self.tokens = torch.where(self.masked, self.family.prior(self.uniforms(self.masked)), self.tokens)
 
-    def revise(self, pen: Pen, t: float, s: float) -> Step:
+    def revise(self, pen: Pen, t: float, s: float, mixture: Mixture | None = None) -> Step:
         """Draws every open position from q(z_s | z_t, x), with what the pen makes of the prediction for x.
 
         q is a mixture: the token stays, any id, or one of the prediction. So the prediction is drawn from only
-        where it is chosen, and no law over the whole vocabulary is made.
+        where it is chosen, and no law over the whole vocabulary is made. `mixture` makes its weights of the
+        probability of the token at hand; by default they are the family's own.
         """
         todo = self.todo
         logits, before = self.predict(todo, t), self.tokens[todo]
-        keep, fresh, predicted = self.family.reverse(pen.log_prob(logits, before).exp(), s, t)
+        own = pen.log_prob(logits, before).exp()
+        keep, fresh, predicted = self.family.reverse(own, s, t) if mixture is None else mixture(own)
         choice, other, dice = (self.uniforms(todo)[todo] for _ in range(3))
         drawn = torch.where(choice < keep, before, self.family.prior(other))
         told = (choice >= keep + fresh).nonzero()[:, 0]

@@ -17,6 +17,7 @@ from remask.families.uniform import Nelbo, Uniform, nelbo, posterior
 from remask.sampling import Canvas, Dice
 from remask.sampling.ancestral import Ancestral
 from remask.sampling.blockwise import Blockwise
+from remask.sampling.psi import Psi
 
 K, L = 3, 2
 JOINT = random_joint(K, L, seed=3, sharpness=1.5)
@@ -148,7 +149,7 @@ def test_sampling_starts_from_the_prior() -> None:
 
 
 def test_blocks_are_not_for_what_is_revised() -> None:
-    with pytest.raises(RemaskError, match="Blockwise does not fit Uniform models; these do: Ancestral"):
+    with pytest.raises(RemaskError, match="Blockwise does not fit Uniform models; these do: Ancestral, Psi"):
         next(iter(Blockwise(inner=Ancestral(), size=1).stream(Oracle(), FAMILY, Canvas.of([[None] * L]), Dice(0, 1))))
 
 
@@ -171,6 +172,39 @@ def test_sampling_with_many_steps_gives_the_joint_law() -> None:
     *_, last = Ancestral(steps=96).stream(Oracle(), FAMILY, canvas, Dice(0, rows))
     counts = torch.bincount(last.tokens[:, 0] * K + last.tokens[:, 1], minlength=K**L).numpy()
     assert chisquare(counts, JOINT.flatten().numpy() * rows).pvalue > 1e-3
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [Psi(steps=96, kappa=0.9), Psi(steps=96, kappa=0.5, high=0.8, low=0.2), Psi(steps=200, kappa=0.0)],
+    ids=str,
+)
+def test_little_correction_keeps_the_joint_law(sampler: Psi) -> None:
+    """Exact as kappa goes to 1 with the steps; far from it the positions of a step lose what ties them."""
+    rows = 3000
+    *_, last = sampler.stream(Oracle(), FAMILY, Canvas.of([[None] * L] * rows), Dice(1, rows))
+    counts = torch.bincount(last.tokens[:, 0] * K + last.tokens[:, 1], minlength=K**L).numpy()
+    assert chisquare(counts, JOINT.flatten().numpy() * rows).pvalue > 1e-3
+
+
+def test_without_correction_psi_is_ancestral_and_its_greedy_tail_takes_the_most_probable() -> None:
+    canvas = Canvas.of([[None] * L] * 50)
+    plain = list(Ancestral(steps=6).stream(Oracle(), FAMILY, canvas, Dice(0, 50)))
+    same = list(Psi(steps=6, kappa=1.0).stream(Oracle(), FAMILY, canvas, Dice(0, 50)))
+    assert all(torch.equal(a.tokens, b.tokens) for a, b in zip(plain, same, strict=True))
+    greedy = list(Psi(steps=6, kappa=1.0, tail="greedy").stream(Oracle(), FAMILY, canvas, Dice(0, 50)))
+    best = Oracle()(greedy[-2].tokens, time=torch.full((50,), 1 / 6)).argmax(-1)
+    assert torch.equal(greedy[-1].tokens, best) and not bool(greedy[-1].masked.any())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"steps": 0}, "steps is 0"), ({"kappa": 1.1}, "kappa is 1.1"), ({"low": 0.6, "high": 0.5}, "low and high are"),
+     ({"tail": "cut"}, "unknown tail 'cut'. Known: ancestral, greedy")],
+)  # fmt: skip
+def test_options_of_psi(options: dict, says: str) -> None:
+    with pytest.raises(RemaskError, match=says):
+        Psi(**options)
 
 
 @pytest.mark.parametrize(("s", "t"), [(0.9, 0.2), (0.5, 0.49), (1.0, 0.3), (0.3, 0.001)])

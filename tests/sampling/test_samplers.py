@@ -100,7 +100,9 @@ PROMPTED: list[Row] = [
 
 
 def test_every_sampler_is_tested_here() -> None:
-    assert {type(sampler) for sampler in EVERY.values()} == set(samplers().values())
+    """But for those of families that revise their tokens, in tests/families."""
+    ours = {kind for kind in samplers().values() if kind().fits(MASKED) or kind().fits(CAUSAL)}
+    assert {type(sampler) for sampler in EVERY.values()} == ours
 
 
 # Schedules
