@@ -320,7 +320,7 @@ class Sampler(ABC):
         RemaskError when this sampler does not fit the family.
         """
         if not self.fits(family):
-            fitting = [name for name, kind in samplers().items() if kind().fits(family)]
+            fitting = sorted(name for name, kind in samplers().items() if kind().fits(family))
             raise RemaskError(
                 f"{type(self).__name__} does not fit {type(family).__name__} models; these do: {', '.join(fitting)}"
             )
