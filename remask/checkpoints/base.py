@@ -229,12 +229,11 @@ def heads_of(
     layers: int,
     width: int,
     ffn: int,
-    named: dict[str, Architecture] = SIZES,
 ) -> int:
     """Attention heads: given, configured, or those of the named sizes with these shapes, if they agree."""
     given = optional_id(source, hint, *keys)
     if given is None:
-        fitting = {a.heads for a in named.values() if (a.layers, a.width, a.ffn) == (layers, width, ffn)}
+        fitting = {a.heads for a in SIZES.values() if (a.layers, a.width, a.ffn) == (layers, width, ffn)}
         if len(fitting) != 1:
             raise RemaskError(
                 f"{source.name}: tensors do not tell the number of heads, there is no config.json that does, and no "

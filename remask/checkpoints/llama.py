@@ -60,7 +60,7 @@ class Llama(Format):
         masked = family in families() and families()[family]().any_order
         mask = integer(source, hints.mask_id, "mask_token_id", default=min(source.tokens or rows, rows))
         shifted = diffusion and masked if hints.shift is None else hints.shift
-        told = hints.mask_id is not None or "mask_token_id" in config
+        told = hints.mask_id is not None or isinstance(config.get("mask_token_id"), int)
         fresh = masked and not told  # a row for the mask, where padding began
         a = Architecture(
             layers=layers,
@@ -105,7 +105,8 @@ class Llama(Format):
         if act != "silu":
             raise RemaskError(f"{source.name}: config.json says hidden_act: {act}, which remask's network has not")
         context = config.get("max_position_embeddings", 0)
-        if window and config.get("use_sliding_window", True) and isinstance(context, int) and window < context:
+        whole = isinstance(window, int) and isinstance(context, int)
+        if whole and config.get("use_sliding_window", True) and window and window < context:
             raise RemaskError(
                 f"{source.name}: config.json says sliding_window: {window}, which remask's network has not"
             )

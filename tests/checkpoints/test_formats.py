@@ -479,6 +479,14 @@ def test_a_trained_mask_is_kept(tmp_path: Path) -> None:
     )
 
 
+def test_a_mask_of_null_is_none(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "theirs", "llama")
+    more = {"mask_token_id": None, "sliding_window": None, "max_position_embeddings": 64}
+    (folder / "config.json").write_text(json.dumps({**config_of("llama", GROUPED), **more}))
+    found = load(folder, hints=Hints(family="Masked"))
+    assert (found.model.architecture.rows, found.family.vocabulary.mask) == (41, 40)
+
+
 def test_a_prompt_begins_as_the_model_was_trained(tmp_path: Path) -> None:
     """With the start id, in sampling and in scoring, in every piece of a long text."""
     folder = tmp_path / "theirs"
