@@ -52,6 +52,8 @@ class Variant:
     """Logits at all positions in float32, of which the masked are then taken."""
     compiled: bool = False
     allocator: bool = False
+    repeatable: bool = False
+    """Kernels that add up in a fixed order, as `remask train` has them on a CPU."""
     causal: bool = False
     """The autoregressive family, which has no other way than everywhere."""
 
@@ -64,6 +66,7 @@ VARIANTS = {
     "bf16 eager, ask, allocator": Variant(allocator=True),
     "bf16 compiled, ask": Variant(compiled=True),
     "bf16 compiled, ask, allocator": Variant(compiled=True, allocator=True),
+    "bf16 compiled, ask, allocator, repeatable": Variant(compiled=True, allocator=True, repeatable=True),
     "autoregressive: bf16 compiled, allocator": Variant(compiled=True, allocator=True, causal=True),
 }
 PEAKS = "peaks"
@@ -101,6 +104,10 @@ def stepper(variant: Variant, shape: Shape) -> Callable[[int], float]:
         return model(tokens, **reading)[ask]  # without an `nll`, so the family takes F.cross_entropy
 
     precision = torch.autocast("cpu", torch.bfloat16) if variant.bf16 else contextlib.nullcontext()
+
+    if variant.repeatable:
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
     def step(number: int) -> float:
         rng = torch.Generator().manual_seed(mixed(0, number))

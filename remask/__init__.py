@@ -14,6 +14,8 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from remask.api import Sample, sample, score, stream
     from remask.checkpoints.checkpoint import Checkpoint, load
+    from remask.checkpoints.convert import convert
+    from remask.checkpoints.hints import Hints
     from remask.errors import RemaskError
     from remask.likelihood import Estimate
     from remask.train.run import train
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
 _HOME = {
     "Checkpoint": "remask.checkpoints.checkpoint",
     "Estimate": "remask.likelihood",
+    "Hints": "remask.checkpoints.hints",
     "RemaskError": "remask.errors",
     "Sample": "remask.api",
+    "convert": "remask.checkpoints.convert",
     "load": "remask.checkpoints.checkpoint",
     "sample": "remask.api",
     "score": "remask.api",
@@ -31,8 +35,10 @@ _HOME = {
 __all__ = [
     "Checkpoint",
     "Estimate",
+    "Hints",
     "RemaskError",
     "Sample",
+    "convert",
     "load",
     "sample",
     "score",

@@ -801,6 +801,19 @@ def test_smdm_by_the_command_line(tmp_path: Path) -> None:
     assert found["kind"] == "bound" and math.isfinite(found["stderr"])
 
 
+def test_smdm_sampling_by_the_command_line(tmp_path: Path) -> None:
+    given = ["--heads", settings("smdm_sample/settings")["n_head"]]
+    remask("convert", VECTORS / "smdm_sample/weights.safetensors", tmp_path / "ours", *given)
+    io = recorded("smdm_sample/io")
+    for case in cases("smdm_sample/settings", alg="greddy", batch=1)[1:4]:
+        prompt, tokens = io[f"case{case['case']}.prompt"], io[f"case{case['case']}.tokens"]
+        options = ["--steps", case["steps"], "--guidance", case["cfg_scale"], "--temperature", 0, "--no-stop", "--json"]
+        length = ["--length", tokens.shape[1] - prompt.shape[1]]
+        fixed = ["--sampler", "SMDM:pooled=true", *options, *length]
+        (found,) = json.loads(remask("sample", tmp_path / "ours", "--ids", ids(prompt), *fixed))
+        assert found["tokens"] == tokens[0, prompt.shape[1] :].tolist()
+
+
 def test_dit_by_the_command_line(tmp_path: Path) -> None:
     path = convert(VECTORS / "dit_mdlm/weights.safetensors", tmp_path / "ours", hints=Hints(heads=4))
     io = recorded("dit_mdlm/io")

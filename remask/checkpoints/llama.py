@@ -1,8 +1,8 @@
-"""Llama and Qwen (and Dream, DiffuLLaMA): the layout of Hugging Face, whose names are also ours.
+"""Llama and Qwen (and Dream): the layout of Hugging Face, whose names are also ours.
 
 Read as an autoregressive model; or with `--family Masked` as the starting point of a masked one: attention opened,
 a row for the mask added (the mean of the others), and with `--shift` each position predicted where the one before
-it is read, as the weights are used to (DiffuLLaMA). Written for everything that opens a `LlamaForCausalLM`.
+it is read, as the weights are used to (DiffuLLaMA, Gong et al. 2024). Written for what opens a `LlamaForCausalLM`.
 """
 
 from collections.abc import Sequence

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, layer_norm, linear, silu
 
 from remask.errors import RemaskError
-from remask.model.attention import FULL, Attention, Rendered, render
+from remask.model.attention import FULL, Attention, Rendered
 from remask.model.cache import Cache
 from remask.model.sizes import Architecture
-from remask.model.transformer import at, rotary, rotate
+from remask.model.transformer import at, placed, rotate
 
 FREQUENCIES = 256
 """Sinusoids of the noise level."""
@@ -118,12 +118,7 @@ class DiT(nn.Module):
         cache: Cache | None = None,
     ) -> Tensor:
         """(B, S) ids -> (B, S, D), normalised and modulated, ready for the head."""
-        rows, queries = tokens.shape[:2]
-        keys = queries + (cache.used if cache else 0)
-        if positions is None:
-            positions = torch.arange(keys - queries, keys, device=tokens.device)
-        attend = render(attention, rows, keys, queries, tokens.device)
-        table = rotary(self.architecture, positions)
+        _, table, attend = placed(self.architecture, tokens, attention, positions, cache)
         level = self._level(time, tokens.device)
         if tokens.is_floating_point():
             x = (tokens.float().softmax(-1) @ self.vocab_embed.weight.float()).to(self.vocab_embed.weight.dtype)
@@ -132,7 +127,7 @@ class DiT(nn.Module):
         for block in self.blocks:
             x = block(x, table, attend, level, cache)
         if cache:
-            cache.used = keys
+            cache.used += tokens.shape[1]
         return self.output_layer(x, level)
 
     def _level(self, time: Tensor | None, device: torch.device) -> Tensor | None:

@@ -65,15 +65,10 @@ class Transformer(nn.Module):
         cache: Cache | None = None,
     ) -> Tensor:
         """(B, S) ids -> (B, S, D), normalised, ready for the head."""
-        rows, queries = tokens.shape
-        keys = queries + (cache.used if cache else 0)
-        if positions is None:
-            positions = torch.arange(keys - queries, keys, device=tokens.device)
-        attend = render(attention, rows, keys, queries, tokens.device)
-        table = rotary(self.architecture, positions)
+        positions, table, attend = placed(self.architecture, tokens, attention, positions, cache)
         hidden = self._trunk(tokens, table, attend, time, cache)
         if cache:
-            cache.used = keys
+            cache.used += tokens.shape[1]
         return one_later(hidden, positions) if self.architecture.shifted else hidden
 
     @property
@@ -214,6 +209,17 @@ class TimeEmbedding(nn.Module):
         angle = (time[:, None] if time.ndim == 1 else time)[..., None].float() * frequency
         waves = torch.cat([angle.cos(), angle.sin()], -1).to(self.inner.weight.dtype)
         return silu(self.outer(silu(self.inner(waves))))
+
+
+def placed(
+    a: Architecture, tokens: Tensor, attention: Attention, positions: Tensor | None, cache: Cache | None
+) -> tuple[Tensor, tuple[Tensor, Tensor], Rendered]:
+    """Where (B, S) tokens stand behind what a cache holds: their positions, rotary table and rendered attention."""
+    rows, queries = tokens.shape[:2]
+    keys = queries + (cache.used if cache else 0)
+    if positions is None:
+        positions = torch.arange(keys - queries, keys, device=tokens.device)
+    return positions, rotary(a, positions), render(attention, rows, keys, queries, tokens.device)
 
 
 def rotary(a: Architecture, positions: Tensor) -> tuple[Tensor, Tensor]:
