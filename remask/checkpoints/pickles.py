@@ -82,7 +82,8 @@ def _load(file: Path, mapped: bool, inert: tuple[str, ...] | list[str]) -> Any:
         named = re.search(r"GLOBAL ([\w.]+)|Unsupported (?:global|class)\W+([\w.]+)", text)
         if "weights_only" in text.lower() and named:
             raise RemaskError(refusal(file, named[1] or named[2])) from None
-        raise RemaskError(f"{file} is damaged, or no PyTorch file: {first_line(error)}") from None
+        why = "" if "weights_only" in text else f": {first_line(error)}"  # torch's own advice is to run the code
+        raise RemaskError(f"{file} is damaged, or no file of weights{why}") from None
 
 
 def states(file: Path, found: Any) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
