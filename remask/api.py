@@ -172,7 +172,7 @@ def score(
             pieces that do not see each other.
         prompt: What is given; its trailing spaces count as the text's, as benchmarks have it.
         draws: Network passes a text may take where the estimator is random.
-        estimator: auto, count, chain, rule, llada or smdm; see `remask.likelihood`.
+        estimator: auto, count, chain, rule, llada, smdm or orders; see `remask.likelihood`.
         strata: Draws of llada and smdm that are spread evenly together (their batch size); by default at most 16.
         sampler: The rule whose exact likelihood estimator "rule" gives; Confidence by default.
         steps: Steps of that sampler; one token a step by default.

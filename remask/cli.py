@@ -268,7 +268,7 @@ def score(
     ids: str | None = None,
     prompt_ids: str | None = None,
     draws: int = 128,
-    estimator: Literal["auto", "count", "chain", "rule", "smdm", "llada"] = "auto",
+    estimator: Literal["auto", "count", "chain", "rule", "smdm", "llada", "orders"] = "auto",
     strata: int | None = None,
     sampler: str | None = None,
     steps: int | None = None,
@@ -290,7 +290,7 @@ def score(
         ids: The ids of what is scored, as 5,17,3, instead of text.
         prompt_ids: The ids of what is given.
         draws: Network passes a random estimator may take.
-        estimator: auto, count, chain or rule; smdm and llada as published.
+        estimator: auto, count, chain or rule; smdm and llada as published; orders for interpolating models.
         strata: Draws of smdm and llada that are spread evenly together (their batch size); by default at most 16.
         sampler: The sampler whose rule is scored.
         steps: Its steps.

@@ -15,7 +15,7 @@ from torch import Tensor
 from remask.errors import RemaskError, unknown
 from remask.families.masked import Masked
 
-Estimator = Literal["auto", "count", "chain", "rule", "smdm", "llada"]
+Estimator = Literal["auto", "count", "chain", "rule", "smdm", "llada", "orders"]
 GROUPS = 8
 """Independent groups of stratified draws, between which the error is measured."""
 STRATA = 16
@@ -43,7 +43,7 @@ def plain(length: int) -> Work:
 
 def plan(length: int, estimator: Estimator, draws: int, seed: int, strata: int | None = None) -> Work:
     """What to mask in the copies of a text of `length` tokens, and the weights."""
-    known = [name for name in get_args(Estimator) if name != "rule"]  # that one is run, not planned
+    known = [name for name in get_args(Estimator) if name not in ("rule", "orders")]  # that one is run, not planned
     if estimator not in known:
         raise unknown("estimator", estimator, known)
     published = estimator in ("smdm", "llada")

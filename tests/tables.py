@@ -102,6 +102,41 @@ class Table:
         return (logits if ask is None else logits[ask]).float().clone()
 
 
+class OrderedTable:
+    """A `Table` for a network that reads known tokens and masks in any order, at their positions: every query looks
+    up the state of what it may see of the text, so a wrong layout, position or rule gives another number."""
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def __call__(
+        self,
+        tokens: Tensor,
+        *,
+        ask: Tensor | None = None,
+        time: Tensor | None = None,
+        attention: Attention = FULL,
+        positions: Tensor | None = None,
+        cache: Any = None,
+    ) -> Tensor:
+        """(B, S) ids at (B, S) positions -> logits; what is not seen is a mask."""
+        length, mask = self.table.length, self.table.symbols
+        rows, size = tokens.shape
+        positions = torch.arange(size).expand(rows, -1) if positions is None else positions
+        seen = attention.mask(rows, size)
+        seen = torch.ones(rows, 1, size, size, dtype=torch.bool) if seen is None else seen.expand(rows, -1, -1, -1)
+        known = seen[:, 0] & (tokens != mask)[:, None, :]  # (B, query, key)
+        state = torch.full((rows, size, length), mask)
+        for key in range(size):
+            at = positions[:, key][:, None, None].expand(rows, size, 1)
+            old = state.gather(2, at)
+            state.scatter_(2, at, torch.where(known[:, :, key, None], tokens[:, key][:, None, None], old))
+        place = (mask + 1) ** torch.arange(length - 1, -1, -1)
+        number = (state * place).sum(2)
+        logits = self.table.log_probs[number, positions]
+        return (logits if ask is None else logits[ask]).float().clone()
+
+
 class CausalTable:
     """p(x_i | x_<i) of a joint distribution (V,)*L: a `Denoiser` that reads the text behind an end id."""
 

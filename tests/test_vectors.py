@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,20 @@ from remask.estimators import llada_counts
 from remask.families import Batch, Vocabulary
 from remask.families.autoregressive import Autoregressive
 from remask.families.base import Denoiser, cross_entropy, per_row
+from remask.families.interpolating import Interpolating, text_order
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform, nelbo, posterior
 from remask.likelihood import Text, score
-from remask.model.attention import CAUSAL, Attention, Padded
+from remask.model.attention import CAUSAL, FULL, Padded, TwoStreams
 from remask.model.cache import Cache
 from remask.model.sizes import Architecture
 from remask.model.transformer import Transformer
 from remask.sampling import Canvas, Dice, Pen, Sampler, Step
+from remask.sampling.base import Writing
 from remask.sampling.blockwise import Blockwise
 from remask.sampling.confidence import Confidence
 from remask.sampling.guidance import guided
+from remask.sampling.in_order import InOrder
 from remask.sampling.llada import LLaDA
 from remask.sampling.psi import mixture
 from remask.sampling.smdm import SMDM
@@ -513,34 +516,6 @@ def test_causal_dit_logits() -> None:
     close("dit_ar logits with adaLN", logits, io["logits"][..., kept], relative=2e-5)
 
 
-@pytest.mark.parametrize("case", range(4))
-def test_eso_network_in_any_order(case: int) -> None:
-    """Permuted positions under causal attention: what a step of the published sampler sees, cache or none."""
-    io, m = recorded("eso_cache/io"), dit("eso_cache/weights")
-    order = io[f"case{case}.sort_idx"]
-    tokens, kept = io[f"case{case}.tokens"].gather(1, order), slice(0, 128)
-    place, parts = 0, []
-    masks = torch.full_like(tokens, 128)
-    for step in io[f"case{case}.schedule"].tolist():  # a step reads masks where it writes, its results later
-        now = slice(place, place + step)
-        seen = torch.cat([tokens[:, :place], masks[:, now]], 1)
-        parts.append(m.model(seen, attention=CAUSAL, positions=order[:, : place + step])[:, now])
-        place += step
-    close(
-        f"eso_cache {case} logits",
-        torch.cat(parts, 1)[..., kept],
-        io[f"case{case}.logits_cache_on"][..., kept],
-        relative=2e-5,
-    )
-
-
-def test_eso_network_under_training() -> None:
-    io, m = recorded("losses_eso/io"), dit("losses_eso/weights")
-    order = io["B.dif.sort_idx"]
-    logits = m.model(io["B.dif.zt"].gather(1, order), attention=CAUSAL, positions=order)[..., :128]
-    close("losses_eso diffusion logits", logits, io["B.dif.logits_sorted"][..., :128], relative=2e-5)
-
-
 # MDLM
 
 
@@ -584,26 +559,6 @@ def test_rounding_of_the_rotary_tables_shows() -> None:
     assert float((other(io["ids"]) - io["logits"]).abs().max()) > 1e-2
 
 
-@dataclass(frozen=True)
-class TwoStreams(Attention):
-    """A noisy half that sees its own block and the clean blocks before it, and a clean half from left to right."""
-
-    length: int
-    size: int
-    clean: Tensor | None = None
-    """(B,) clean positions in front that see each other (Eso-LM, variant A)."""
-
-    def may_see(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        q, k = query % self.length, key % self.length
-        noisy, reads_noisy = query < self.length, key < self.length
-        before, same, until = (compare(k // self.size, q // self.size) for compare in (torch.lt, torch.eq, torch.le))
-        seen = (noisy & reads_noisy & same) | (noisy & ~reads_noisy & before) | (~noisy & ~reads_noisy & until)
-        if self.clean is not None:
-            front = self.clean[row]
-            seen = seen | (~noisy & ~reads_noisy & (q < front) & (k < front))
-        return seen & (row >= 0)
-
-
 @pytest.mark.parametrize("size", [1, 4, 8, 24])
 def test_network_under_block_diffusion(size: int) -> None:
     io, m, name = recorded("losses_bd3/io"), dit("losses_bd3/weights"), f"loglinear.B{size}."
@@ -612,19 +567,113 @@ def test_network_under_block_diffusion(size: int) -> None:
     close(f"losses_bd3 logits, blocks of {size}", logits, io[name + "logits"][..., :128], relative=2e-5)
 
 
-@pytest.mark.parametrize("variant", ["A", "B", "B_alpha_half"])
-def test_eso_network_in_sequence(variant: str) -> None:
-    io, m = recorded("losses_eso/io"), dit("losses_eso/weights")
-    order = io[f"{variant}.seq.sort_idx"]
-    noisy, clean = (x.gather(1, order) for x in (io[f"{variant}.seq.z0"], io[f"{variant}.x0"][-len(order) :]))
-    front = (noisy != 128).sum(1) if variant == "A" else None
-    both, twice = torch.cat([noisy, clean], 1), torch.cat([order, order], 1)
-    logits = m.model(both, attention=TwoStreams(24, 1, front), positions=twice)[:, :24, :128]
+# Eso-LM
+
+
+def eso(variant: str) -> tuple[Interpolating, dict[str, Tensor], float]:
+    """The family of a recorded variant, its tensors, and its loss."""
+    (found,) = (v for v in settings("losses_eso/settings")["variants"] if v["variant"] == variant)
+    io = {k.split(".", 1)[1]: t for k, t in recorded("losses_eso/io").items() if k.startswith(variant + ".")}
+    family = Interpolating(alpha_0=found["alpha_0"], variant="A" if variant == "A" else "B")
+    return family.over(Vocabulary(size=129, mask=128)), io, found["loss"]
+
+
+@pytest.mark.parametrize("variant", ["A", "B", "B_alpha_half", "B_alpha1"])
+def test_eso_losses(variant: str) -> None:
+    """Both terms in their layouts, from the recorded noise. The recorded A reads its diffusion rows in full."""
+    family, io, loss = eso(variant)
+    m, x = dit("losses_eso/weights").model, io["x0"]
+    t = io["dif.t"]
+    hidden, first = io["dif.zt"] == 128, x[: len(t)]
+    alpha = family.alpha_0 * (1 - 0.999 * t)
+    batch = Batch(first, torch.ones_like(hidden))
+    weight = family.alpha_0 * 0.999 / (1 - alpha)
+    noisy = family.diffused(batch, hidden, weight, io["dif.u_sort"] if "dif.u_sort" in io else text_order(hidden))
+    if variant == "A":
+        noisy = replace(noisy, attention=FULL)
+    assert torch.equal(noisy.positions, io["dif.sort_idx"])
+    nats = family.token_loss(m, noisy)
+    close(f"losses_eso {variant} diffusion", nats, io["dif.loss_per_token_sorted"][noisy.ask], relative=1e-5)
     close(
-        f"losses_eso sequential logits {variant}", logits, io[f"{variant}.seq.logits_sorted"][..., :128], relative=2e-5
+        f"losses_eso {variant} low variance",
+        nats / noisy.weight,
+        io["dif.low_var_per_token_sorted"][noisy.ask],
+        relative=1e-5,
     )
-    nats = -logits.log_softmax(-1).gather(-1, clean[..., None])[..., 0] * (noisy == 128)
-    close(f"losses_eso sequential nats {variant}", nats, io[f"{variant}.seq.loss_per_token_sorted"], relative=1e-5)
+    total = nats.sum() / first.numel()
+    if "seq.z0" in io:
+        hidden, last = io["seq.z0"] == 128, x[len(t) :]
+        assert torch.equal(hidden, family.left(torch.ones_like(hidden), 1 - io["seq.u_mask"]))
+        noisy = family.sequential(Batch(last, torch.ones_like(hidden)), hidden, io.get("seq.u_sort"))
+        assert torch.equal(noisy.positions[:, :24], io["seq.sort_idx"])
+        nats = family.token_loss(m, noisy)
+        truth = io["seq.loss_per_token_sorted"][noisy.ask[:, :24]]
+        close(f"losses_eso {variant} sequential", nats, truth, relative=1e-5)
+        total = total + nats.sum() / last.numel()
+    close(f"losses_eso {variant} loss", total, torch.tensor(loss), relative=1e-5)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed(InOrder):
+    """`InOrder` with a recorded order and schedule."""
+
+    order: Tensor
+    schedule: Tensor
+
+    def plan(self, writing: Writing) -> tuple[Tensor, Tensor, Tensor]:
+        turn = torch.repeat_interleave(self.schedule).expand_as(self.order)
+        return self.order, turn, torch.full((len(turn),), len(self.schedule))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Race(Pen):
+    """Draws by recorded Gumbel noise, (B, L, V) in the order of writing."""
+
+    noise: Tensor
+    place: Tensor
+    """(B, L), where in the order each position stands."""
+
+    def write(self, log_probs: Tensor, where: tuple[Tensor, Tensor], uniform: Tensor) -> Tensor:
+        return (log_probs + self.noise[where[0], self.place[where]]).argmax(-1)
+
+
+class Overheard:
+    """A denoiser whose answers are kept."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.architecture = model, model.architecture
+        self.answers: list[Tensor] = []
+        self.read = 0
+
+    def __call__(self, tokens: Tensor, **reading: Any) -> Tensor:
+        logits = self.model(tokens, **reading)
+        self.answers.append(logits.clone().unflatten(0, (len(tokens), -1)))
+        self.read += tokens.shape[1]
+        return logits
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("case", range(4))
+def test_eso_sampler(case: int, cached: bool) -> None:
+    """Tokens, and the logits of every pass, with the cache and without."""
+    io = {k.split(".", 1)[1]: t for k, t in recorded("eso_cache/io").items() if k.startswith(f"case{case}.")}
+    model = dit("eso_cache/weights").model
+    family = Interpolating().over(Vocabulary(size=129, mask=128))
+    order, schedule = io["sort_idx"], io["schedule"]
+    canvas = Canvas.of([[None] * 24] * len(order))
+    noise = Race(noise=-(-io["u"].log()).log(), place=order.argsort(1))
+    for pen, truth in ((noise, "tokens"), (GREEDY, "tokens_greedy")):
+        heard = Overheard(model)
+        sampler = Replayed(order=order, schedule=schedule, cache=cached, pen=pen)
+        *_, last = sampler.stream(heard, family, canvas, Dice(0, len(order)))
+        assert torch.equal(last.tokens, io[truth])
+        assert last.evaluations.tolist() == [len(schedule)] * len(order)
+        if truth == "tokens":
+            which = "on" if cached else "off"
+            found = torch.cat(heard.answers, 1)[..., :128]
+            close(f"eso_cache {case}, cache {which}", found, io[f"logits_cache_{which}"][..., :128], relative=2e-5)
+        if cached:
+            assert heard.read == 24 + 24 - int(schedule[-1]), "once as a mask and, but for the last, once more"
 
 
 # Duo: losses and posteriors

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from remask.errors import RemaskError, unknown
 from remask.model.attention import FULL, Attention, Segments
+from remask.model.sizes import Architecture
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,16 @@ class Batch:
             scored=self.scored.to(device),
             segments=None if self.segments is None else self.segments.to(device),
             attention=self.attention.to(device),
+        )
+
+    def at(self, index: Tensor) -> "Batch":
+        """Some of the rows, by their (n,) numbers here."""
+        return replace(
+            self,
+            tokens=self.tokens[index],
+            scored=self.scored[index],
+            segments=None if self.segments is None else self.segments[index],
+            attention=self.attention.rows(index),
         )
 
     def draw(self, per_row: tuple[int, ...], rng: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -229,6 +240,11 @@ class Family(ABC):
         return False
 
     @property
+    def sequenced(self) -> bool:
+        """Whether it writes in an order drawn beforehand, through a network that is causal in that order."""
+        return False
+
+    @property
     def timed(self) -> bool:
         """Whether the network has to be told the time: the noisy text alone does not show it."""
         return False
@@ -242,6 +258,15 @@ class Family(ABC):
     def asked(self) -> float:
         """Mean share of the positions at which training asks for a prediction; for counting FLOPs."""
         return 1.0
+
+    @property
+    def reads(self) -> float:
+        """Mean number of positions the network reads per token in training; for counting FLOPs."""
+        return 1.0
+
+    def flops(self, architecture: Architecture, length: int) -> float:
+        """FLOPs of training per token of rows of `length`: exact for the matrix products of what the network reads."""
+        return architecture.flops(length, asked=self.asked, causal=self.causal)
 
     @property
     def opening(self) -> list[int]:

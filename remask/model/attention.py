@@ -7,7 +7,7 @@ with `&`. Indices count positions of the sequence the network reads.
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,10 @@ class Attention(ABC):
     def rows(self, index: Tensor) -> "Attention":
         """The rule for some of the batch rows only."""
         return self
+
+    def at(self, order: Tensor) -> "Attention":
+        """The rule for a network that reads the positions in another order, (B, S) int64; some perhaps twice."""
+        return Permuted(self, order)
 
     def to(self, device: Any) -> "Attention":
         """The rule with its tensors on another device."""
@@ -53,6 +57,9 @@ class Full(Attention):
 
     def may_see(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return torch.ones_like(row + query + key, dtype=torch.bool)
+
+    def at(self, order: Tensor) -> "Full":
+        return self
 
     def mask(self, rows: int, keys: int, queries: int | None = None, device: Any = None) -> None:
         return None
@@ -98,6 +105,73 @@ class Segments(Attention):
 
     def to(self, device: Any) -> "Segments":
         return Segments(self.number.to(device))
+
+
+@dataclass(frozen=True)
+class Front(Attention):
+    """From left to right, but for so many positions in front, which all see each other."""
+
+    size: Tensor
+    """(B,) int64."""
+
+    def may_see(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        front = self.size[row]
+        return (query >= key) | ((query < front) & (key < front))
+
+    def rows(self, index: Tensor) -> "Front":
+        return Front(self.size[index])
+
+    def to(self, device: Any) -> "Front":
+        return Front(self.size.to(device))
+
+
+@dataclass(frozen=True)
+class TwoStreams(Attention):
+    """[z ; x], a noisy half and a clean one: a block of z sees itself and the blocks of x before it.
+
+    x sees the blocks of x up to its own, never z. With blocks of 1 all of x is read from left to right at once, as
+    one by one. Source: Arriola et al. 2025 (block diffusion), Sahoo et al. 2025 (Eso-LM).
+    """
+
+    length: int
+    """Positions of a half."""
+    block: int = 1
+    front: Tensor | None = None
+    """(B,) positions at the beginning of x that see each other."""
+
+    def may_see(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        q, k = query % self.length, key % self.length
+        asks, noisy = query < self.length, key < self.length
+        mine, its = q // self.block, k // self.block
+        seen = (asks & noisy & (its == mine)) | (asks & ~noisy & (its < mine)) | (~asks & ~noisy & (its <= mine))
+        if self.front is not None:
+            front = self.front[row]
+            seen = seen | (~asks & ~noisy & (q < front) & (k < front))
+        return seen & (row >= 0)
+
+    def rows(self, index: Tensor) -> "TwoStreams":
+        return self if self.front is None else replace(self, front=self.front[index])
+
+    def to(self, device: Any) -> "TwoStreams":
+        return self if self.front is None else replace(self, front=self.front.to(device))
+
+
+@dataclass(frozen=True)
+class Permuted(Attention):
+    """A rule about the positions of a text, for a network that reads them in another order."""
+
+    rule: Attention
+    order: Tensor
+    """(B, S) int64, the position that is read at each place."""
+
+    def may_see(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return self.rule.may_see(row, self.order[row, query], self.order[row, key])
+
+    def rows(self, index: Tensor) -> "Permuted":
+        return Permuted(self.rule.rows(index), self.order[index])
+
+    def to(self, device: Any) -> "Permuted":
+        return Permuted(self.rule.to(device), self.order.to(device))
 
 
 @dataclass(frozen=True)

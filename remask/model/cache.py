@@ -27,6 +27,10 @@ class Cache:
         pair[1][:, :, self.used : end] = v
         return pair[0][:, :, :end], pair[1][:, :, :end]
 
+    def rewind(self, count: int) -> None:
+        """Forgets the last `count` positions."""
+        self.used -= count
+
     def keep(self, rows: Tensor) -> None:
         """Drops all batch rows but these."""
         self._pairs = [None if p is None else (p[0][rows], p[1][rows]) for p in self._pairs]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from remask.families.autoregressive import Autoregressive
 from remask.families.base import Batch, Family
 from remask.model.cache import Cache
 from remask.sampling.base import Sampler, Step, Writing
@@ -19,7 +20,7 @@ class LeftToRight(Sampler):
     """
 
     def fits(self, family: Family) -> bool:
-        return family.exact and family.causal
+        return isinstance(family, Autoregressive)
 
     @property
     def deterministic(self) -> bool:

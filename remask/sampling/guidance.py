@@ -24,7 +24,7 @@ def guided(denoiser: Denoiser, family: Family, weight: float, prompt: Tensor) ->
         return denoiser
     if not math.isfinite(weight):
         raise RemaskError(f"guidance is {weight}; it must be finite")
-    if family.vocabulary.mask is None or not family.any_order:
+    if family.vocabulary.mask is None or not (family.any_order or family.sequenced):
         raise RemaskError(f"guidance needs a model that reads masks, and this one is {type(family).__name__}")
     return Guided(denoiser, weight, prompt, family.vocabulary.mask)
 
@@ -60,4 +60,8 @@ class Guided:
             "attention": attention.rows(torch.arange(len(tokens), device=tokens.device).repeat(2)),
         }
         told, untold = self.denoiser(torch.cat([tokens, hidden]), **twice).chunk(2)
+        return self.mixed(told, untold)
+
+    def mixed(self, told: Tensor, untold: Tensor) -> Tensor:
+        """(N, V) logits from those of the two branches."""
         return told + self.weight * (told - untold)

@@ -16,7 +16,7 @@ class Budget:
     """How much to train: one of these."""
 
     flops: float | None = None
-    """Training FLOPs, as 6 N D with N non-embedding parameters."""
+    """Training FLOPs, as 6 N D with N non-embedding parameters and D positions read."""
     tokens: float | None = None
     """Tokens seen."""
     steps: int | None = None
@@ -32,7 +32,7 @@ class Budget:
             if not 0 < value < math.inf:
                 raise RemaskError(f"budget.{name} is {value}; it must be above 0, and finite")
 
-    def resolve(self, non_embedding: int, batch: int, length: float, seconds: Callable[[], float]) -> int:
+    def resolve(self, non_embedding: float, batch: int, length: float, seconds: Callable[[], float]) -> int:
         """Optimiser steps for `batch` rows of mean `length`; `seconds()` measures one step, if needed.
 
         FLOPs follow SMDM's rule: int(F / (6 N batch length)).

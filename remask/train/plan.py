@@ -94,7 +94,7 @@ def resolve(
         return plan
     bf16 = options["precision"] == "bf16" or (options["precision"] == "auto" and machine.fast_bf16(device))
     per_step = batches.batch * batches.rows.length
-    flops = denoiser.architecture.flops(batches.rows.length, asked=family.asked, causal=family.causal)
+    flops = family.flops(denoiser.architecture, batches.rows.length)
     speed = 0.3 * machine.peak(device, bf16, seconds=0.2)
     budget: Budget = options["budget"]
 
@@ -114,7 +114,8 @@ def resolve(
         say("timing a few steps")
         return _seconds_a_step(denoiser.to(device), family, batches, options["accumulate"], bf16)
 
-    steps = budget.resolve(denoiser.architecture.non_embedding, batches.batch, batches.rows.length, seconds)
+    read = family.reads * denoiser.architecture.non_embedding
+    steps = budget.resolve(read, batches.batch, batches.rows.length, seconds)
     expected = 60 * budget.minutes if budget.minutes else steps * per_step * flops / speed
     plan = {
         "corpus": corpus,
@@ -123,7 +124,7 @@ def resolve(
         "compile": compiled(expected),
         "tokens": per_step,
         "flops": per_step * flops,
-        "flops_6n": per_step * denoiser.architecture.flops_6n,
+        "flops_6n": per_step * family.reads * denoiser.architecture.flops_6n,
     }
     if rank == 0:
         (out / "config.yaml").write_text(yaml.safe_dump(wanted, sort_keys=False))

@@ -1,0 +1,260 @@
+"""Interpolating diffusion (Eso-LM): part of a text is denoised in random order, the rest written left to right.
+
+With alpha(t) = alpha_0 (1 - t) a token is still hidden at time 0 with probability 1 - alpha_0, and those are written
+one by one (Sahoo et al. 2025, *Esoteric Language Models*):
+
+    -log p(x) <= E_{z_0}                   sum_{i hidden} -log p(x_i | z_0, x_<i)
+                 + E_t alpha_0/(1 - alpha_t) sum_{i hidden} -log p(x_i | z_t)
+
+alpha_0 = 1 is masked diffusion, alpha_0 = 0 the autoregressive model. The network is causal in the order of writing:
+it reads what is known first, then the masks, each at its own rotary position. So keys and values of written tokens
+never change, and sampling caches them without error.
+
+Variant A lets the known tokens see each other, B does not, and is the one with a cache and with `in_order`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from remask.errors import RemaskError, unknown
+from remask.families.base import Batch, Denoiser, Family, Loss, Noisy, per_row
+from remask.model.attention import CAUSAL, FULL, Attention, Front, TwoStreams
+from remask.model.sizes import Architecture
+
+Variant = Literal["A", "B"]
+Objective = Literal["bound", "low_variance"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interpolating(Family):
+    """Between masked diffusion and left to right, on a network that is causal in the order of writing."""
+
+    alpha_0: float = 1.0
+    """Share of the tokens that diffusion writes; the others are written left to right behind them."""
+    variant: Variant = "B"
+    """B: causal throughout, which can be cached. A: known tokens see each other."""
+    objective: Objective = "bound"
+    """Of the diffusion term in training. low_variance: weight 1 at all times; published for alpha_0 = 1, no bound."""
+    eps: float = 1e-3
+    """Least time of training; the bound is drawn at all times."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.alpha_0 <= 1:
+            raise RemaskError(f"alpha_0 is {self.alpha_0}; it must be from 0 (left to right) to 1 (diffusion)")
+        if self.variant not in get_args(Variant):
+            raise unknown("variant", self.variant, get_args(Variant))
+        if self.objective not in get_args(Objective):
+            raise unknown("objective", self.objective, get_args(Objective))
+        if not 0 <= self.eps < 1:
+            raise RemaskError(f"eps is {self.eps}; it must be at least 0 and below 1")
+
+    # what is hidden, and in which order it is read
+
+    def alpha(self, t: float) -> float:
+        """alpha_0 (1 - t): what diffusion has written by time t."""
+        return self.alpha_0 * (1 - t)
+
+    def corrupt(self, batch: Batch, rng: torch.Generator, levels: Tensor | None = None) -> Noisy:
+        """The diffusion term: tokens hidden independently, with the weights of the objective."""
+        levels = batch.levels(rng) if levels is None else levels
+        which, order = (batch.draw((batch.tokens.shape[1],), rng) for _ in range(2))
+        return self.diffused(batch, *self.masks(batch.scored, levels, which), order)
+
+    def masks(self, scored: Tensor, levels: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """What diffusion has not written at `levels` (B,), (B, L) bool, and each row's weight, (B,) float32."""
+        p = 1 - self.alpha_0 + self.alpha_0 * ((1 - self.eps) * levels + self.eps)
+        weight = torch.ones_like(p) if self.objective == "low_variance" else self.alpha_0 / p
+        return (uniform < p[:, None]) & scored, weight
+
+    def present(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
+        """The row with the asked positions hidden, those before and those after in the order of the text."""
+        if self.alpha_0 == 0:
+            return self.sequential(batch, ask)
+        return self.diffused(batch, ask, weight, text_order(ask))
+
+    def diffused(self, batch: Batch, hidden: Tensor, weight: Tensor, order: Tensor) -> Noisy:
+        """Known tokens, then masks; each sorted by `order`, (B, L) in [0, 1). `weight` (B,) is that of a row."""
+        order = sorted_by(hidden, order, order)
+        tokens, ask = batch.tokens.gather(1, order), hidden.gather(1, order)
+        return Noisy(
+            tokens=tokens.masked_fill(ask, self.mask),
+            ask=ask,
+            target=tokens[ask],
+            weight=weight[:, None].expand_as(ask)[ask],
+            attention=self.seen((~hidden).sum(1)) & batch.visible(FULL).at(order),
+            positions=placed(batch, order),
+        )
+
+    def sequential(self, batch: Batch, hidden: Tensor, order: Tensor | None = None) -> Noisy:
+        """Each hidden token given the known ones and the hidden ones before it: [z_0 ; x] in one reading.
+
+        `order`, (B, L) in [0, 1), sorts the known tokens; the order of the text if None.
+        """
+        text = text_order(hidden)
+        order = sorted_by(hidden, text if order is None else order, text)
+        return self.chain(batch, hidden, order, (~hidden).sum(1))
+
+    def chain(self, batch: Batch, hidden: Tensor, order: Tensor, known: Tensor | None = None) -> Noisy:
+        """-log p of each hidden token given all before it in `order`, (B, L) positions: [z ; x] in one reading."""
+        length = order.shape[1]
+        x, ask = batch.tokens.gather(1, order), hidden.gather(1, order)
+        twice = torch.cat([order, order], 1)
+        front = known if self.variant == "A" else None
+        return Noisy(
+            tokens=torch.cat([x.masked_fill(ask, self.mask), x], 1),
+            ask=torch.cat([ask, torch.zeros_like(ask)], 1),
+            target=x[ask],
+            weight=torch.ones(int(ask.sum()), device=x.device),
+            attention=TwoStreams(length, front=front) & batch.visible(FULL).at(twice),
+            positions=placed(batch, twice),
+        )
+
+    def seen(self, known: Tensor) -> Attention:
+        """Who sees whom, with `known` (B,) tokens in front of the masks."""
+        return Front(known) if self.variant == "A" else CAUSAL
+
+    @property
+    def mask(self) -> int:
+        """The mask id."""
+        if self.vocabulary.mask is None:
+            raise RemaskError("the interpolating family needs a vocabulary with a mask id")
+        return self.vocabulary.mask
+
+    # losses
+
+    @property
+    def shares(self) -> tuple[float, float]:
+        """Shares of the training rows that are used for the diffusion term and for the sequential one."""
+        return {0.0: (0.0, 1.0), 1.0: (1.0, 0.0)}.get(self.alpha_0, (0.5, 0.5))
+
+    def loss(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator) -> Loss:
+        """Nats per scored token. Each row is used for one of the two terms, weighted by one over its share.
+
+        Rows take turns by their place in the global batch, so every process has both terms.
+        """
+        levels = batch.levels(rng)
+        which, order, left = (batch.draw((batch.tokens.shape[1],), rng) for _ in range(3))
+        place = batch.first + torch.arange(len(batch.tokens), device=batch.tokens.device)
+        turns = place % 2 == 0 if 0 < self.alpha_0 < 1 else torch.full_like(place, self.alpha_0 == 1, dtype=torch.bool)
+        diffusion, sequence = turns.nonzero()[:, 0], (~turns).nonzero()[:, 0]
+        share, sums = 0.5 if 0 < self.alpha_0 < 1 else 1.0, []
+        if len(diffusion):
+            part = batch.at(diffusion)
+            hidden, weight = self.masks(part.scored, levels[diffusion], which[diffusion])
+            sums.append(self.token_loss(denoiser, self.diffused(part, hidden, weight, order[diffusion])).sum())
+        if len(sequence):
+            part = batch.at(sequence)
+            hidden = self.left(part.scored, left[sequence])
+            sums.append(self.token_loss(denoiser, self.sequential(part, hidden, order[sequence])).sum())
+        tokens = max(1, int(batch.scored.sum()))
+        return Loss(torch.stack(sums).sum() / (share * tokens), tokens)
+
+    def bound(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator, levels: Tensor | None = None) -> Tensor:
+        """(B,) float64: one draw of both terms, the diffusion term with exactly k tokens hidden.
+
+        With k drawn as `counts` says and weight alpha_0 L/k the mean is that of independent masks, and varies less.
+        Exact where alpha_0 = 0.
+        """
+        total = torch.zeros(len(batch.tokens), dtype=torch.float64, device=batch.tokens.device)
+        if self.alpha_0 > 0:
+            levels = batch.levels(rng) if levels is None else levels
+            which, order = (batch.draw((batch.tokens.shape[1],), rng) for _ in range(2))
+            length = batch.scored.sum(1).clamp(min=1)
+            k = self.counts(length, levels)
+            hidden = (which.masked_fill(~batch.scored, 2.0).argsort(1).argsort(1) < k[:, None]) & batch.scored
+            noisy = self.diffused(batch, hidden, self.alpha_0 * length / k, order)
+            total += per_row(self.token_loss(denoiser, noisy), noisy.ask)
+        if self.alpha_0 < 1:
+            left, order = (batch.draw((batch.tokens.shape[1],), rng) for _ in range(2))
+            noisy = self.sequential(batch, self.left(batch.scored, left), order)
+            total += per_row(self.token_loss(denoiser, noisy), noisy.ask)
+        return total
+
+    def left(self, scored: Tensor, uniform: Tensor) -> Tensor:
+        """(B, L) bool: what diffusion leaves to be written left to right."""
+        return (uniform >= self.alpha_0) & scored
+
+    def counts(self, length: Tensor, levels: Tensor) -> Tensor:
+        """(B,) numbers k of hidden tokens among `length` (B,), for stratified `levels` (B,) in [0, 1).
+
+        k has the law P(Bin(L, 1 - alpha_0) < k) / (alpha_0 L), since for the integral over p = 1 - alpha(t) of the
+        chance of k masks, C(L, k) p^(k-1) (1-p)^(L-k), is P(Bin(L, 1 - alpha_0) < k) / k. Even, where alpha_0 = 1.
+        """
+        n, q = length.double()[:, None], 1 - self.alpha_0
+        b = torch.arange(int(length.max()) + 1, dtype=torch.float64, device=length.device)
+        choose = torch.lgamma(n + 1) - torch.lgamma(b + 1) - torch.lgamma((n - b).clamp(min=0) + 1)
+        log = (
+            choose
+            + torch.special.xlogy(b, torch.full_like(n, q))
+            + torch.special.xlogy(n - b, torch.full_like(n, 1 - q))
+        )
+        below = log.exp().masked_fill(b > n, 0.0).cumsum(1).masked_fill(b >= n, 0.0)  # P(Bin < b + 1), b + 1 to L
+        share = below.cumsum(1) / below.sum(1, keepdim=True)
+        return 1 + torch.searchsorted(share, levels.double()[:, None], right=True)[:, 0].clamp(max=length - 1)
+
+    # the likelihood of an order
+
+    def when(self, hidden: Tensor, uniform: Tensor) -> Tensor:
+        """(B, L) float64 that sorts a text as it is written: known tokens, those of diffusion, those left to right.
+
+        `uniform` (B, L): diffusion writes the hidden tokens below alpha_0, in this order.
+        """
+        text, uniform = text_order(hidden), uniform.double()
+        known = text if self.alpha_0 == 0 else uniform
+        return torch.where(hidden, torch.where(uniform < self.alpha_0, 1 + uniform, 2 + text), known)
+
+    def in_order(self, denoiser: Denoiser, batch: Batch, uniform: Tensor) -> Tensor:
+        """(B,) float64 nats, -log p(x | the order that `uniform`, (B, L), gives), of variant B, one token at a time.
+
+        -log of the mean of p over orders tends to -log p(x) of the sampler; the mean of -log p is above.
+        """
+        if self.variant != "B":
+            raise RemaskError("orders have a likelihood of their own in variant B only: in A a token's reading changes")
+        noisy = self.chain(batch, batch.scored, self.when(batch.scored, uniform).argsort(1))
+        return per_row(self.token_loss(denoiser, noisy), noisy.ask)
+
+    # what others ask of a family
+
+    @property
+    def exact(self) -> bool:
+        """Left to right there is one order only."""
+        return self.alpha_0 == 0
+
+    @property
+    def sequenced(self) -> bool:
+        return True
+
+    @property
+    def sampler(self) -> str:
+        return "InOrder"
+
+    @property
+    def reads(self) -> float:
+        """The sequential term reads twice as much, for half of the rows."""
+        return {0.0: 2.0, 1.0: 1.0}.get(self.alpha_0, 1.5)
+
+    def flops(self, architecture: Architecture, length: int) -> float:
+        hidden = 1 - self.alpha_0 / 2, 1 - self.alpha_0
+        one = architecture.flops(length, asked=hidden[0], causal=self.variant == "B")
+        two = 2 * architecture.flops(length, asked=hidden[1] / 2, causal=True)
+        return (2 - self.reads) * one + (self.reads - 1) * two
+
+
+def text_order(like: Tensor) -> Tensor:
+    """(B, L) float64 in [0, 1), rising from left to right."""
+    length = like.shape[1]
+    return (torch.arange(length, dtype=torch.float64, device=like.device) / length).expand(like.shape)
+
+
+def sorted_by(hidden: Tensor, known: Tensor, unknown: Tensor) -> Tensor:
+    """(B, L) positions: those not hidden, sorted by `known`, then the hidden, sorted by `unknown`; both in [0, 1)."""
+    return torch.where(hidden, 1 + unknown.double(), known.double()).argsort(dim=1, stable=True)
+
+
+def placed(batch: Batch, order: Tensor) -> Tensor:
+    """(B, S) rotary positions of what is read in `order`."""
+    own = batch.positions()
+    return order if own is None else own.gather(1, order)

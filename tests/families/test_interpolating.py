@@ -1,0 +1,398 @@
+"""Interpolating diffusion against enumeration: three positions, two or three ids, and every order of writing."""
+
+import itertools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import binom, chisquare
+from tables import CausalTable, OrderedTable, Table, chain, joint_law, mixture, parts_law, random_joint, rng, tiny
+
+from remask.errors import RemaskError
+from remask.families import Batch, Vocabulary
+from remask.families.autoregressive import Autoregressive
+from remask.families.interpolating import Interpolating
+from remask.families.masked import Masked
+from remask.likelihood import Text, score
+from remask.model.attention import CAUSAL
+from remask.model.transformer import Transformer
+from remask.sampling import Canvas, Dice, Pen
+from remask.sampling.ancestral import Ancestral
+from remask.sampling.guidance import guided
+from remask.sampling.in_order import InOrder, in_parallel
+
+TABLE = Table.random(2, 3, seed=5, sharpness=1.5)
+ORACLE = Table.of(random_joint(3, 3, seed=2, sharpness=1.3))
+ALPHAS = [0.0, 0.3, 1.0]
+
+
+def family(alpha_0: float, table: Table = TABLE, **more) -> Interpolating:
+    return Interpolating(alpha_0=alpha_0, **more).over(table.vocabulary)
+
+
+def orders(alpha_0: float, length: int) -> list[tuple[float, tuple[int, ...]]]:
+    """Every order of writing with its chance: a random set in random order, then the rest from left to right."""
+    found = []
+    for k in range(length + 1):
+        for chosen in itertools.combinations(range(length), k):
+            chance = alpha_0**k * (1 - alpha_0) ** (length - k) / math.factorial(k)
+            rest = tuple(i for i in range(length) if i not in chosen)
+            found += [(chance, (*first, *rest)) for first in itertools.permutations(chosen)]
+    return found
+
+
+def enumerated(table: Table, text: list[int], alpha_0: float) -> float:
+    """Nats: the mean of -log p(text | order), which is the bound."""
+    return math.fsum(p * chain(table, text, order) for p, order in orders(alpha_0, table.length) if p)
+
+
+def batch_of(text: list[int], rows: int) -> Batch:
+    tokens = torch.tensor([text]).expand(rows, -1)
+    return Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("variant", ["A", "B"])
+@pytest.mark.parametrize("alpha_0", ALPHAS)
+def test_the_bound_has_the_enumerated_mean(alpha_0: float, variant: str) -> None:
+    rows = 6000
+    values = family(alpha_0, variant=variant).bound(OrderedTable(TABLE), batch_of([1, 0, 1], rows), rng(0))
+    truth = enumerated(TABLE, [1, 0, 1], alpha_0)
+    if alpha_0 == 0:
+        assert values.tolist() == pytest.approx([truth] * rows, rel=1e-5), "left to right nothing is random"
+    else:
+        assert abs(float(values.mean()) - truth) < 4 * float(values.std()) / math.sqrt(rows)
+
+
+@pytest.mark.parametrize("alpha_0", ALPHAS)
+def test_training_has_the_mean_of_the_bound(alpha_0: float) -> None:
+    rows, text = 12000, [0, 1, 1]
+    trained = family(alpha_0, eps=0.0)
+    draws = torch.stack(
+        [trained.loss(OrderedTable(TABLE), batch_of(text, rows // 40), rng(i)).value for i in range(40)]
+    )
+    error = float(draws.std()) / math.sqrt(40) if alpha_0 else 1e-5
+    assert abs(float(draws.mean()) * 3 - enumerated(TABLE, text, alpha_0)) < 4 * 3 * error
+
+
+def test_an_oracle_is_exact_and_no_bound_is_below_the_truth() -> None:
+    for alpha_0 in ALPHAS:
+        text = [2, 0, 1]
+        law = joint_law(random_joint(3, 3, seed=2, sharpness=1.3))
+        assert enumerated(ORACLE, text, alpha_0) == pytest.approx(-math.log(law[tuple(text)]))
+        written = mixture((p, parts_law(TABLE, [[i] for i in order])) for p, order in orders(alpha_0, 3) if p)
+        for text in itertools.product(range(2), repeat=3):
+            assert enumerated(TABLE, list(text), alpha_0) >= -math.log(written[text]) - 1e-9
+
+
+@pytest.mark.parametrize("alpha_0", [0.05, 0.3, 0.9, 1.0])
+def test_counts_have_the_law_of_the_integral(alpha_0: float) -> None:
+    """Against quadrature of the chance of k masks over all levels; its mean weight makes the bound."""
+    n = 9
+    levels = (torch.arange(90000) + 0.5) / 90000
+    k = family(alpha_0).counts(torch.full((90000,), n), levels)
+    nodes, shares = np.polynomial.legendre.leggauss(60)
+    p = 1 - alpha_0 / 2 + alpha_0 / 2 * nodes
+    truth = [float(np.sum(shares / 2 * alpha_0 * binom.pmf(i, n, p) / p)) for i in range(1, n + 1)]
+    found = [float((k == i).double().mean()) * alpha_0 * n / i for i in range(1, n + 1)]
+    assert found == pytest.approx(truth, abs=2e-4)
+
+
+def test_counts_know_the_length_of_each_row() -> None:
+    k = family(0.5).counts(torch.tensor([1, 4, 300]), torch.tensor([0.999, 0.999, 0.01]))
+    assert k[:2].tolist() == [1, 4] and 140 < int(k[2]) < 160
+
+
+def test_alpha_0_of_1_is_masked_diffusion_in_another_order() -> None:
+    """The same masks weigh the same; a network that is causal reads them in order."""
+    tokens = torch.randint(0, 2, (50, 3), generator=rng(0))
+    batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
+    hidden, weight = torch.rand(50, 3, generator=rng(1)) < 0.6, torch.rand(50, generator=rng(2))
+    ours, theirs = family(1.0), Masked().over(TABLE.vocabulary)
+    noisy = ours.diffused(batch, hidden, weight, torch.rand(50, 3, generator=rng(3)))
+    other = theirs.present(batch, hidden, weight)
+    found = ours.token_loss(OrderedTable(TABLE), noisy)
+    spread = torch.zeros(50, 3).masked_scatter(noisy.ask, found)
+    assert noisy.positions is not None
+    spread = torch.zeros(50, 3).scatter(1, noisy.positions, spread)
+    torch.testing.assert_close(spread[hidden], theirs.token_loss(TABLE, other))
+    assert torch.equal(hidden.gather(1, noisy.positions), noisy.ask) and noisy.attention is CAUSAL
+    p = 0.001 + 0.999 * torch.linspace(0, 0.99, 50)
+    torch.testing.assert_close(ours.masks(hidden, torch.linspace(0, 0.99, 50), torch.rand(50, 3))[1], 1 / p)
+
+
+def test_alpha_0_of_0_is_the_autoregressive_model() -> None:
+    joint = random_joint(3, 3, seed=2, sharpness=1.3)
+    tokens = torch.cartesian_prod(*[torch.arange(3)] * 3)
+    batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
+    causal = CausalTable(joint, end=3)
+    theirs = Autoregressive().over(causal.vocabulary).bound(causal, batch)
+    ours = family(0.0, ORACLE)
+    torch.testing.assert_close(ours.bound(OrderedTable(ORACLE), batch, rng(0)), theirs, rtol=1e-5, atol=1e-5)
+    assert ours.exact and not family(0.01).exact
+    (found,) = score(OrderedTable(ORACLE), ours, [Text([1, 2, 0])], draws=64)
+    assert (found.kind, found.stderr) == ("exact", 0.0)
+    assert found.nats == pytest.approx(-math.log(float(joint[1, 2, 0])), rel=1e-5)
+
+
+# A real network
+
+
+def network(seed: int = 0, **more) -> Transformer:
+    return tiny(12, 11, seed=seed, sharpness=3.0, **more)
+
+
+WORDS = Vocabulary(size=12, mask=11, end=0)
+
+
+def test_one_reading_gives_what_reading_one_by_one_gives() -> None:
+    """log p(x | order): all at once from both streams, and one token at a time on what is known."""
+    model, ours = network(), Interpolating(alpha_0=0.5).over(WORDS)
+    x = torch.randint(0, 11, (2, 7), generator=rng(1))
+    scored = torch.ones_like(x, dtype=torch.bool)
+    scored[:, 2:4] = False
+    uniform = torch.rand(2, 7, generator=rng(2))
+    at_once = ours.in_order(model, Batch(x, scored), uniform)
+    order = ours.when(scored, uniform).argsort(1)
+    for row in range(2):
+        places, nats = order[row].tolist(), 0.0
+        assert sorted(places[:2]) == [2, 3], "what is given comes first"
+        for i in range(2, 7):
+            seen = torch.cat([x[row, places[:i]], torch.tensor([11])])[None]
+            logits = model(seen, attention=CAUSAL, positions=torch.tensor([places[: i + 1]]))[0, -1]
+            nats -= float(logits.log_softmax(-1)[x[row, places[i]]].detach())
+        assert float(at_once[row].detach()) == pytest.approx(nats, rel=1e-5)
+
+
+def test_orders_have_the_stated_law() -> None:
+    rows = 30000
+    uniform = torch.rand(rows, 3, generator=rng(0), dtype=torch.float64)
+    order = family(0.4).when(torch.ones(rows, 3, dtype=torch.bool), uniform).argsort(1)
+    law: dict[tuple[int, ...], float] = {}
+    for chance, one in orders(0.4, 3):
+        law[one] = law.get(one, 0.0) + chance
+    names = sorted(law)
+    counts = [int((order == torch.tensor(one)).all(1).sum()) for one in names]
+    assert chisquare(counts, [law[one] * rows for one in names]).pvalue > 1e-3
+
+
+def test_more_orders_make_a_tighter_bound() -> None:
+    """One order on average is the bound; many tend to the likelihood of the sampler."""
+    text, alpha_0 = [1, 0, 1], 0.5
+    law = mixture((p, parts_law(TABLE, [[i] for i in order])) for p, order in orders(alpha_0, 3))
+    ours, model = family(alpha_0), OrderedTable(TABLE)
+    one = [score(model, ours, [Text(text)], estimator="orders", draws=1, seed=i)[0].nats for i in range(1500)]
+    assert np.mean(one) == pytest.approx(enumerated(TABLE, text, alpha_0), abs=4 * np.std(one) / math.sqrt(1500))
+    (many,) = score(model, ours, [Text(text)], estimator="orders", draws=100000, rows=10000)
+    assert abs(many.nats + math.log(law[tuple(text)])) < 4 * many.stderr < 0.05
+    assert many.kind == "bound" and many.of == "importance-weighted over 100000 orders"
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("alpha_0", ALPHAS)
+def test_processes_share_the_noise_and_the_terms(alpha_0: float, ranks: int) -> None:
+    model, ours = network(), Interpolating(alpha_0=alpha_0).over(WORDS)
+    x = torch.randint(0, 11, (8, 6), generator=rng(4))
+    whole = Batch(x, torch.ones_like(x, dtype=torch.bool))
+    rows = 8 // ranks
+    values = []
+    for rank in range(ranks):
+        own = slice(rank * rows, rank * rows + rows)
+        values.append(ours.loss(model, Batch(x[own], whole.scored[own], first=rank * rows, of=8), rng(9)).value)
+    torch.testing.assert_close(torch.stack(values).mean(), ours.loss(model, whole, rng(9)).value)
+
+
+@pytest.mark.parametrize("variant", ["A", "B"])
+def test_pieces_of_a_row_do_not_see_each_other(variant: str) -> None:
+    model, ours = network(), Interpolating(alpha_0=0.5, variant=variant).over(WORDS)
+    x = torch.randint(0, 11, (1, 9), generator=rng(5))
+    hidden, uniform = torch.rand(1, 9, generator=rng(6)) < 0.5, torch.rand(1, 9, generator=rng(7))
+    cut = Batch(x, torch.ones_like(hidden), segments=torch.tensor([[0] * 4 + [1] * 5]))
+    for term in ("diffused", "sequential"):
+        parts = [slice(0, 4), slice(4, 9)]
+        read = [cut, *(Batch(x[:, p], torch.ones_like(hidden[:, p])) for p in parts)]
+        masks = [hidden, *(hidden[:, p] for p in parts)]
+        sums = []
+        for batch, mask, sort in zip(read, masks, [uniform, *(uniform[:, p] for p in parts)], strict=True):
+            if term == "diffused":
+                noisy = ours.diffused(batch, mask, torch.ones(1), sort)
+            else:
+                noisy = ours.sequential(batch, mask, sort)
+            sums.append(float(ours.token_loss(model, noisy).sum().detach()))
+        assert sums[0] == pytest.approx(sum(sums[1:]), rel=1e-4)
+
+
+def test_known_tokens_see_each_other_in_variant_a_alone() -> None:
+    x = torch.tensor([[3, 4, 5, 6]])
+    hidden = torch.tensor([[False, False, True, True]])
+    logits = {}
+    for variant, first in itertools.product("AB", (0.1, 0.3)):
+        ours = Interpolating(alpha_0=0.5, variant=variant).over(WORDS)
+        order = torch.tensor([[first, 0.2, 0.3, 0.4]])  # of the known ones
+        noisy = ours.diffused(Batch(x, torch.ones_like(hidden)), hidden, torch.ones(1), order)
+        logits[variant, first] = network()(noisy.tokens, ask=noisy.ask, **noisy.reading()).detach()
+    torch.testing.assert_close(logits["A", 0.1], logits["A", 0.3], rtol=1e-4, atol=1e-5)
+    assert float((logits["B", 0.1] - logits["B", 0.3]).abs().max()) > 1e-3
+
+
+# Sampling
+
+
+def law_of(table: Table, sampler: InOrder, alpha_0: float, rows: int) -> np.ndarray:
+    canvas = Canvas.of([[None] * table.length] * rows)
+    *_, last = sampler.stream(OrderedTable(table), family(alpha_0, table), canvas, Dice(0, rows))
+    place = table.symbols ** torch.arange(table.length - 1, -1, -1)
+    return torch.bincount((last.tokens * place).sum(1), minlength=table.symbols**table.length).numpy()
+
+
+@pytest.mark.parametrize("alpha_0", ALPHAS)
+def test_sampling_with_an_oracle_gives_the_joint_law(alpha_0: float) -> None:
+    counts = law_of(ORACLE, InOrder(steps=4096), alpha_0, 3000)
+    truth = random_joint(3, 3, seed=2, sharpness=1.3).flatten().numpy()
+    assert chisquare(counts, truth * counts.sum()).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("alpha_0", ALPHAS)
+def test_sampling_follows_the_law_of_its_orders(alpha_0: float) -> None:
+    counts = law_of(TABLE, InOrder(steps=4096), alpha_0, 3000)
+    law = mixture((p, parts_law(TABLE, [[i] for i in order])) for p, order in orders(alpha_0, 3) if p)
+    assert chisquare(counts, [law[t] * counts.sum() for t in itertools.product(range(2), repeat=3)]).pvalue > 1e-3
+
+
+def test_two_steps_write_the_enumerated_law() -> None:
+    """Each token falls in one of two steps or behind both, and those of a step are drawn apart."""
+    alpha_0, laws = 0.6, []
+    for when in itertools.product(range(3), repeat=3):
+        chance = math.prod(0.3 if i < 2 else 0.4 for i in when)
+        parts = [[i for i in range(3) if when[i] == step] for step in (0, 1)]
+        parts += [[i] for i in range(3) if when[i] == 2]
+        laws.append((chance, parts_law(TABLE, [part for part in parts if part])))
+    law = mixture(laws)
+    counts = law_of(TABLE, InOrder(steps=2), alpha_0, 4000)
+    assert chisquare(counts, [law[t] * counts.sum() for t in itertools.product(range(2), repeat=3)]).pvalue > 1e-3
+
+
+def test_contexts_are_written_side_by_side() -> None:
+    hidden = torch.tensor([[True] * 7, [True, False, True, True, False, True, False]])
+    assert torch.equal((in_parallel(hidden, 3) * 3).long()[0], torch.tensor([0, 1, 2, 0, 1, 2, 0]))
+    assert (in_parallel(hidden, 2)[1] * 2).tolist() == [0, 0, 1, 0, 0, 1, 0]
+    canvas = Canvas.of([[None] * 8])
+    ours = Interpolating(alpha_0=1.0).over(WORDS)
+    steps = list(InOrder(contexts=4).stream(network(), ours, canvas, Dice(0, 1)))
+    assert [step.changed[0].nonzero()[:, 0].tolist() for step in steps] == [[0, 2, 4, 6], [1, 3, 5, 7]]
+
+
+CANVAS = Canvas.of(
+    [[3, None, None, 5, None, None, None, None], [None] * 8, [None, 7, 7, 7, 7], [4, 4, 4, None, None, None, 2, 2]]
+)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 1.5])
+@pytest.mark.parametrize("variant", ["A", "B"])
+@pytest.mark.parametrize("alpha_0", ALPHAS)
+def test_the_cache_changes_nothing(alpha_0: float, variant: str, guidance: float) -> None:
+    ours = Interpolating(alpha_0=alpha_0, variant=variant).over(WORDS)
+    last = {}
+    for cache in (True, False):
+        model = guided(network(), ours, guidance, ~CANVAS.open & CANVAS.valid)
+        *_, last[cache] = InOrder(steps=3, cache=cache).stream(model, ours, CANVAS, Dice(3, 4))
+    assert torch.equal(last[True].tokens, last[False].tokens)
+    torch.testing.assert_close(last[True].log_prob, last[False].log_prob, rtol=1e-5, atol=1e-5)
+    given = CANVAS.valid & ~CANVAS.open
+    assert torch.equal(last[True].tokens[given], CANVAS.tokens[given])
+
+
+@pytest.mark.parametrize("variant", ["A", "B"])
+@pytest.mark.parametrize("row", range(4))
+def test_rows_do_not_depend_on_their_batch(row: int, variant: str) -> None:
+    ours = Interpolating(alpha_0=0.5, variant=variant).over(WORDS)
+    *_, together = InOrder(steps=3).stream(network(), ours, CANVAS, Dice(3, 4))
+    length = int(CANVAS.valid[row].sum())
+    alone = Canvas(*(x[row : row + 1, :length] for x in (CANVAS.tokens, CANVAS.open, CANVAS.valid)))
+    dice = Dice(3, 4)
+    dice._of = dice._of[row : row + 1]
+    *_, found = InOrder(steps=3).stream(network(), ours, alone, dice)
+    assert torch.equal(found.tokens[0], together.tokens[row, :length])
+    assert float(found.log_prob[0]) == pytest.approx(float(together.log_prob[row]), rel=1e-4)
+    assert int(found.evaluations[0]) == int(together.evaluations[row])
+
+
+@pytest.mark.parametrize("alpha_0", ALPHAS)
+def test_only_steps_that_write_cost_a_pass(alpha_0: float) -> None:
+    ours = Interpolating(alpha_0=alpha_0).over(WORDS)
+    canvas = Canvas.of([[None] * 30] * 3)
+    steps = list(InOrder(steps=8).stream(network(), ours, canvas, Dice(1, 3)))
+    wrote = torch.stack([step.changed.any(1) for step in steps]).sum(0)
+    assert torch.equal(steps[-1].evaluations, wrote)
+    uniform = Dice(1, 3).uniforms(canvas.valid, torch.ones(3, dtype=torch.bool))
+    for row in range(3):
+        diffused = uniform[row][uniform[row] < alpha_0]
+        groups = len(set((diffused / alpha_0 * 8).long().tolist())) if alpha_0 else 0
+        assert int(wrote[row]) == groups + 30 - len(diffused)
+
+
+def test_without_its_prompt_the_network_does_not_see_it() -> None:
+    """Guidance of -1 leaves the unconditional branch alone: that of an empty canvas at the same positions."""
+    ours = Interpolating(alpha_0=1.0).over(TABLE.vocabulary)
+    model = OrderedTable(TABLE)
+    canvas = Canvas.of([[1, None, None]] * 2000)
+    *_, last = InOrder(steps=4096).stream(guided(model, ours, -1.0, ~canvas.open), ours, canvas, Dice(0, 2000))  # type: ignore[arg-type]
+    law = np.zeros((2, 2))
+    for order in ((1, 2), (2, 1)):
+        for a, b in itertools.product(range(2), repeat=2):
+            text = {1: a, 2: b}
+            first = TABLE.given((None, None, None))[order[0]][text[order[0]]]
+            state = tuple(text[i] if i == order[0] else None for i in range(3))
+            law[a, b] += 0.5 * math.exp(first + TABLE.given(state)[order[1]][text[order[1]]])
+    counts = torch.bincount(last.tokens[:, 1] * 2 + last.tokens[:, 2], minlength=4).numpy()
+    assert chisquare(counts, law.flatten() * 2000).pvalue > 1e-3
+    assert last.evaluations.tolist() == [4] * 2000
+
+
+def test_a_text_may_end_before_its_canvas() -> None:
+    model = network()
+    with torch.no_grad():
+        model.lm_head.weight *= 0.0  # every id alike
+    ours = Interpolating(alpha_0=0.0).over(WORDS)
+    canvas = replace(Canvas.of([[None] * 20] * 6), end=0)
+    steps = list(InOrder().stream(model, ours, canvas, Dice(0, 6)))
+    last = steps[-1]
+    ended = (last.tokens == 0).any(1)
+    assert bool(ended.any()) and not bool(last.masked.any())
+    for row in ended.nonzero()[:, 0].tolist():
+        first = int((last.tokens[row] == 0).nonzero()[0, 0])
+        assert bool((last.tokens[row, first:] == 0).all()) and int(last.evaluations[row]) == first + 1
+
+
+def test_greedy_writing_is_sure() -> None:
+    *_, last = InOrder(pen=Pen(temperature=0)).stream(network(), family(1.0).over(WORDS), CANVAS, Dice(0, 4))
+    assert last.log_prob.tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"alpha_0": 1.5}, "alpha_0 is 1.5; it must be from 0"), ({"alpha_0": math.nan}, "alpha_0 is nan"),
+     ({"variant": "C"}, "unknown variant 'C'. Known: A, B"), ({"objective": "count"}, "unknown objective"),
+     ({"eps": 1.0}, "eps is 1.0")],
+)  # fmt: skip
+def test_options_are_checked(options: dict, says: str) -> None:
+    with pytest.raises(RemaskError, match=says):
+        Interpolating(**options)
+
+
+def test_what_does_not_fit_says_why() -> None:
+    with pytest.raises(RemaskError, match=r"InOrder does not fit Masked models"):
+        next(InOrder().stream(network(), Masked().over(WORDS), CANVAS, Dice(0, 4)))
+    with pytest.raises(RemaskError, match=r"Ancestral does not fit Interpolating models; these do: InOrder"):
+        next(Ancestral().stream(network(), Interpolating().over(WORDS), CANVAS, Dice(0, 4)))
+    with pytest.raises(RemaskError, match=r"steps is 0"):
+        InOrder(steps=0)
+    with pytest.raises(RemaskError, match=r"contexts is -1"):
+        InOrder(contexts=-1)
+    with pytest.raises(RemaskError, match=r"variant B only"):
+        score(network(), Interpolating(variant="A").over(WORDS), [Text([1, 2])], estimator="orders")
+    with pytest.raises(RemaskError, match=r"estimators but auto and orders are for masked models.*Interpolating"):
+        score(network(), Interpolating().over(WORDS), [Text([1, 2])], estimator="chain")
+    with pytest.raises(RemaskError, match=r"needs a vocabulary with a mask id"):
+        Interpolating().over(Vocabulary(size=5)).loss(network(), batch_of([1, 2, 3], 2), rng(0))
