@@ -28,12 +28,14 @@ from remask.families import Batch, Vocabulary
 from remask.families.autoregressive import Autoregressive
 from remask.families.base import Denoiser, cross_entropy, per_row
 from remask.families.interpolating import Interpolating, text_order
+from remask.families.latent import Operator, operator
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform, nelbo, posterior
 from remask.likelihood import Text, score
 from remask.model.attention import CAUSAL, FULL, Padded, TwoStreams
 from remask.model.cache import Cache
 from remask.model.sizes import Architecture
+from remask.model.soft import Soft
 from remask.model.transformer import Transformer
 from remask.sampling import Canvas, Dice, Pen, Sampler, Step
 from remask.sampling.base import Writing
@@ -492,7 +494,7 @@ def test_duo_logits() -> None:
     close("dit_duo logits", m.model(io["ids"], time=time), io["logits"], relative=2e-5)
     close("dit_duo logits without noise", m.model(io["ids"], time=0 * time), io["logits_sigma0"], relative=2e-5)
     close("dit_duo log-probabilities", m.model(io["ids"], time=time).log_softmax(-1), io["log_x_theta"], relative=2e-5)
-    soft = m.model(io["soft_input"], time=time[:2])
+    soft = m.model(Soft(io["soft_input"].softmax(-1)), time=time[:2])
     close("dit_duo logits of soft tokens", soft, io["logits_soft_input"], relative=2e-5)
 
 
@@ -514,6 +516,40 @@ def test_causal_dit_logits() -> None:
     io, m = recorded("dit_ar/adaln_io"), dit("dit_ar/adaln_weights", family="Autoregressive", start_id=0)
     logits = m.model(io["ids"], attention=CAUSAL)[..., kept]
     close("dit_ar logits with adaLN", logits, io["logits"][..., kept], relative=2e-5)
+
+
+# Duo's operator
+
+
+@pytest.mark.parametrize("k", [2, 5, 100, 50257])
+def test_operator(k: int) -> None:
+    io = {name.split(".", 1)[1]: t for name, t in recorded("alpha_operator/io").items() if name.startswith(f"K{k}.")}
+    gamma = io["gamma"]
+    for alpha, slope in (operator(gamma, k), Operator(k, float(gamma.min()), float(gamma.max()))(gamma)):
+        torch.testing.assert_close(alpha, io["alpha_tight"], rtol=0, atol=1e-11)
+        torch.testing.assert_close(slope * (k - 1) / k, io["grad_pt_tight"], rtol=0, atol=1e-11)
+        torch.testing.assert_close((alpha * (k - 1) + 1) / k, io["pt_ref"], rtol=0, atol=1e-9)
+
+
+def test_operator_of_the_released_table() -> None:
+    io = recorded("alpha_operator/io")
+    alpha, slope = Operator(50257, -5.0, -1.0)(io["table.gamma"])
+    torch.testing.assert_close((alpha * 50256 + 1) / 50257, io["table.pt"], rtol=0, atol=1e-9)
+    torch.testing.assert_close(slope * 50256 / 50257, io["table.grad_pt"], rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize("k", [100, 50257])
+def test_operator_against_the_published_series(k: int) -> None:
+    """Theirs keeps 100 or 150 terms. Slopes are in t, over gamma -3.5 to -1.75."""
+    io = {
+        name.split(".", 1)[1]: t
+        for name, t in recorded("alpha_operator/approx_io").items()
+        if name.startswith(f"K{k}.")
+    }
+    alpha, slope = operator(io["gamma"], k)
+    torch.testing.assert_close(alpha, io["series_alpha"], rtol=0, atol=1e-8)
+    torch.testing.assert_close(slope * 1.75, io["series_dalpha"], rtol=0, atol=1e-7)
+    torch.testing.assert_close(alpha, io["poly9.alpha"], rtol=0, atol=5e-5)
 
 
 # MDLM

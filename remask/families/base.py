@@ -19,6 +19,7 @@ from torch import Tensor
 from remask.errors import RemaskError, unknown
 from remask.model.attention import FULL, Attention, Segments
 from remask.model.sizes import Architecture
+from remask.model.soft import Soft
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Batch:
     """Index of the first row in the global batch, of which this is one process's share."""
     of: int | None = None
     """Rows of the global batch; these rows alone when None."""
+    done: float = 1.0
+    """Share of the training that is done, for objectives that change on the way."""
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
@@ -150,6 +153,13 @@ class Noisy:
     """Who may look at whom."""
     positions: Tensor | None = None
     """(B, S) rotary positions, when they are not 0..S-1."""
+    soft: Soft | None = None
+    """(B, S) soft tokens that the network reads in place of `tokens`."""
+
+    @property
+    def seen(self) -> Tensor | Soft:
+        """What the network reads."""
+        return self.tokens if self.soft is None else self.soft
 
     def reading(self) -> dict[str, Any]:
         """The keyword arguments of the denoiser beside `tokens` and `ask`."""
@@ -161,7 +171,7 @@ class Denoiser(Protocol):
 
     def __call__(
         self,
-        tokens: Tensor,
+        tokens: Any,
         *,
         ask: Tensor | None = None,
         time: Tensor | None = None,
@@ -169,7 +179,10 @@ class Denoiser(Protocol):
         positions: Tensor | None = None,
         cache: Any = None,
     ) -> Tensor:
-        """Logits at the asked positions only, (N, V) float32; (B, S, V) when `ask` is None."""
+        """(B, S) ids -> logits at the asked positions only, (N, V) float32; (B, S, V) when `ask` is None.
+
+        For the curriculum of `Uniform` it must read `Soft` tokens too.
+        """
         ...
 
 

@@ -10,7 +10,7 @@ difference, since there a masked position tells nothing about itself.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from remask.errors import RemaskError
 from remask.families.base import Batch, Denoiser, Family, Loss, Noisy, per_row
+from remask.families.latent import FARTHEST, Latent, gamma_of, tabled, whole
 from remask.model.attention import FULL
 
 
@@ -30,12 +31,31 @@ class Uniform(Family):
     """Share of tokens that are still clean at time 1."""
     least: float = 1e-3
     """Least time of training, as published; the bound is drawn at all times."""
+    curriculum: float = 0.0
+    """Share of the training, from its beginning, that reads tokens blurred by Gaussian noise instead of replaced."""
+    tau: float = 1e-3
+    """Temperature of the blur."""
+    top_k: int = 2
+    """Blurred tokens hold this many others than the true one; 0: all there are (one (B, L, K) tensor more)."""
+    gamma: tuple[float, float] | None = None
+    """Range of the blur's log noise-to-signal ratio; by default what leaves tokens clean with chance 0.95 to 0.05."""
 
     def __post_init__(self) -> None:
         if not 0 < self.eps < 1:
             raise RemaskError(f"eps is {self.eps}; it must be above 0 and below 1")
         if not 0 <= self.least < 1:
             raise RemaskError(f"least is {self.least}; it must be at least 0 and below 1")
+        if not 0 <= self.curriculum <= 1:
+            raise RemaskError(f"curriculum is {self.curriculum}; it must be from 0 (none) to 1 (all of the training)")
+        if not 0 < self.tau < math.inf:
+            raise RemaskError(f"tau is {self.tau}; it must be above 0, and finite")
+        if self.top_k < 0:
+            raise RemaskError(f"top_k is {self.top_k}; it must be 0 (all) or more")
+        if self.gamma is not None:
+            object.__setattr__(self, "gamma", tuple(map(float, self.gamma)))
+            low, high = self.gamma
+            if not -FARTHEST <= low < high <= FARTHEST:
+                raise RemaskError(f"gamma is {low:g} to {high:g}; it must rise, within {-FARTHEST:g} to {FARTHEST:g}")
 
     def alpha(self, t: Any) -> Any:
         """The linear schedule, 1 - (1 - eps) t; of a number or a tensor."""
@@ -84,17 +104,51 @@ class Uniform(Family):
     def token_loss(self, denoiser: Denoiser, noisy: Noisy) -> Tensor:
         """(N,) nats, the bound's integrand at each asked position."""
         assert noisy.time is not None
-        logits = denoiser(noisy.tokens, ask=noisy.ask, **noisy.reading())
+        logits = denoiser(noisy.seen, ask=noisy.ask, **noisy.reading())
         alpha = self.alpha(noisy.time)[:, None].expand_as(noisy.ask)[noisy.ask]
         alpha = alpha.clamp(max=1 - 2**-24)  # at time 0 too the loss is finite
         z = noisy.tokens[noisy.ask]
         return noisy.weight * Nelbo.apply(logits, noisy.target, z, alpha.to(logits.dtype), -(1 - self.eps))
 
     def loss(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator) -> Loss:
-        """The bound's integrand per scored token, times drawn from `least` on."""
+        """The bound's integrand per scored token, times drawn from `least` on; blurred under the curriculum."""
         tokens = max(1, int(batch.scored.sum()))
-        levels = self.least + (1 - self.least) * batch.levels(rng)
-        return Loss(self.token_loss(denoiser, self.corrupt(batch, rng, levels)).sum() / tokens, tokens)
+        if batch.done < self.curriculum:
+            noisy = self.blurred(batch, rng)
+        else:
+            noisy = self.corrupt(batch, rng, self.least + (1 - self.least) * batch.levels(rng))
+        return Loss(self.token_loss(denoiser, noisy).sum() / tokens, tokens)
+
+    def blurred(self, batch: Batch, rng: torch.Generator) -> Noisy:
+        """Gaussian noise on one-hot tokens, read as its softmax; the label is its argmax (see `latent`).
+
+        Levels are even in gamma, and the weight makes up for it: the loss is the bound's integral over the alphas of
+        the range.
+        """
+        k, size = self.vocabulary.predicted, batch.tokens.shape[1]
+        low, high = self.range()
+        gamma = low + (high - low) * batch.levels(rng).double()
+        if self.top_k:
+            n = min(self.top_k, k - 1)
+            latent = Latent.drawn(batch.tokens, k, batch.draw((size, 2 * n + 1), rng, torch.float64))
+            soft, z = latent.soft(gamma, self.tau, k), latent.label(gamma)
+        else:
+            normal = torch.special.ndtri(batch.draw((size, k), rng, torch.float64).clamp(min=2.0**-54)).float()
+            soft, z = whole(batch.tokens, k, gamma.float(), self.tau, normal)
+        alpha, slope = tabled(k, low, high)(gamma)
+        noisy = self._noisy(
+            batch, torch.where(batch.scored, z, batch.tokens), batch.scored, ((1 - alpha) / (1 - self.eps)).float()
+        )
+        share = (slope * (high - low) / -(1 - self.eps)).float()[:, None].expand_as(batch.scored)[batch.scored]
+        return replace(noisy, weight=share, soft=soft.where(batch.scored, batch.tokens))
+
+    def range(self) -> tuple[float, float]:
+        """Least and largest gamma of the curriculum."""
+        k = self.vocabulary.predicted
+        low, high = self.gamma or (gamma_of(0.95, k), gamma_of(0.05, k))
+        if float(tabled(k, low, high)(torch.tensor(high))[0]) < self.eps:
+            raise RemaskError(f"gamma goes to {high:g}, where fewer than eps = {self.eps:g} of the tokens are clean")
+        return low, high
 
     def bound(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator, levels: Tensor | None = None) -> Tensor:
         """(B,) float64: the integral over time and the prior's term, which is a constant of each scored token.

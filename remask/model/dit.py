@@ -19,6 +19,7 @@ from remask.errors import RemaskError
 from remask.model.attention import FULL, Attention, Rendered
 from remask.model.cache import Cache
 from remask.model.sizes import Architecture
+from remask.model.soft import Soft, embedded
 from remask.model.transformer import at, placed, rotate
 
 FREQUENCIES = 256
@@ -89,7 +90,7 @@ class DiT(nn.Module):
 
     def forward(
         self,
-        tokens: Tensor,
+        tokens: Tensor | Soft,
         *,
         ask: Tensor | None = None,
         time: Tensor | None = None,
@@ -97,7 +98,7 @@ class DiT(nn.Module):
         positions: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        """(B, S) ids, or (B, S, V) logits of a soft token -> (N, V) float32; (B, S, V) when `ask` is None."""
+        """(B, S) ids or soft tokens -> logits at the asked positions, (N, V) float32; (B, S, V) when `ask` is None."""
         hidden = self.hidden(tokens, time, attention, positions, cache)
         hidden = hidden if ask is None else at(hidden, ask)
         logits = linear(hidden, self.output_layer.linear.weight, self.output_layer.linear.bias).float()
@@ -111,7 +112,7 @@ class DiT(nn.Module):
 
     def hidden(
         self,
-        tokens: Tensor,
+        tokens: Tensor | Soft,
         time: Tensor | None = None,
         attention: Attention = FULL,
         positions: Tensor | None = None,
@@ -120,10 +121,7 @@ class DiT(nn.Module):
         """(B, S) ids -> (B, S, D), normalised and modulated, ready for the head."""
         _, table, attend = placed(self.architecture, tokens, attention, positions, cache)
         level = self._level(time, tokens.device)
-        if tokens.is_floating_point():
-            x = (tokens.float().softmax(-1) @ self.vocab_embed.weight.float()).to(self.vocab_embed.weight.dtype)
-        else:
-            x = self.vocab_embed(tokens)  # (B, S, D)
+        x = embedded(tokens, self.vocab_embed.weight)  # (B, S, D)
         for block in self.blocks:
             x = block(x, table, attend, level, cache)
         if cache:

@@ -20,6 +20,7 @@ from remask.errors import RemaskError
 from remask.model.attention import FULL, Attention, Rendered, render
 from remask.model.cache import Cache
 from remask.model.sizes import FREQUENCIES, TIME, Architecture
+from remask.model.soft import Soft, embedded
 
 
 class Transformer(nn.Module):
@@ -37,7 +38,7 @@ class Transformer(nn.Module):
 
     def forward(
         self,
-        tokens: Tensor,
+        tokens: Tensor | Soft,
         *,
         ask: Tensor | None = None,
         time: Tensor | None = None,
@@ -45,7 +46,7 @@ class Transformer(nn.Module):
         positions: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        """(B, S) ids -> logits at the asked positions, (N, V) float32; (B, S, V) when `ask` is None."""
+        """(B, S) ids or soft tokens -> logits at the asked positions, (N, V) float32; (B, S, V) when `ask` is None."""
         hidden = self.hidden(tokens, time, attention, positions, cache)
         return linear(hidden if ask is None else at(hidden, ask), self.head).float()
 
@@ -58,7 +59,7 @@ class Transformer(nn.Module):
 
     def hidden(
         self,
-        tokens: Tensor,
+        tokens: Tensor | Soft,
         time: Tensor | None = None,
         attention: Attention = FULL,
         positions: Tensor | None = None,
@@ -101,13 +102,13 @@ class Trunk(nn.Module):
 
     def forward(
         self,
-        tokens: Tensor,
+        tokens: Tensor | Soft,
         table: tuple[Tensor, Tensor],
         attend: Rendered,
         time: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        x = self.embed_tokens(tokens)  # (B, S, D)
+        x = embedded(tokens, self.embed_tokens.weight)  # (B, S, D)
         level = self.time_embed(time) if self.time_embed is not None else None
         for layer in self.layers:
             x = layer(x, table, attend, level, cache)
@@ -212,7 +213,7 @@ class TimeEmbedding(nn.Module):
 
 
 def placed(
-    a: Architecture, tokens: Tensor, attention: Attention, positions: Tensor | None, cache: Cache | None
+    a: Architecture, tokens: Tensor | Soft, attention: Attention, positions: Tensor | None, cache: Cache | None
 ) -> tuple[Tensor, tuple[Tensor, Tensor], Rendered]:
     """Where (B, S) tokens stand behind what a cache holds: their positions, rotary table and rendered attention."""
     rows, queries = tokens.shape[:2]

@@ -1,12 +1,14 @@
 """The thin layer between a family's loss and Lightning's Trainer."""
 
+from dataclasses import replace
+
 import lightning
 import torch
 from torch import Tensor
 
 from remask.data.batches import Batches
 from remask.errors import RemaskError
-from remask.families import Family
+from remask.families import Batch, Family
 from remask.model.transformer import Transformer
 from remask.sampling.base import mixed
 from remask.train.optim import Optimizer
@@ -38,10 +40,14 @@ class Module(lightning.LightningModule):
         rows = self.batches.batch // (world * self.micro)
         batch = self.batches.share(step, (micro * world + rank) * rows, rows).to(self.device)
         rng = torch.Generator().manual_seed(mixed(self.seed, 1, step))
-        loss = self.family.loss(self.denoiser, batch, rng).value
+        loss = self.objective(replace(batch, done=step / self.steps), rng)
         self.losses.append(loss.detach())
         # a loss that is not finite may still have finite gradients: spoil them, so that every process skips
         return loss * torch.where(loss.isfinite(), 1.0, float("nan"))
+
+    def objective(self, batch: Batch, rng: torch.Generator) -> Tensor:
+        """The scalar that is minimised, nats per scored token."""
+        return self.family.loss(self.denoiser, batch, rng).value
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, *_: object, **__: object

@@ -10,6 +10,7 @@ from remask.errors import RemaskError
 from remask.model.attention import CAUSAL, Padded
 from remask.model.cache import Cache
 from remask.model.dit import DiT, DiTArchitecture
+from remask.model.soft import Soft
 
 SHAPE = DiTArchitecture(
     layers=2, width=16, heads=2, kv_heads=2, head_width=8, ffn=64, context=32, rows=11, predicted=11, condition=8
@@ -52,8 +53,10 @@ def test_time_matters_only_where_it_is_asked_for() -> None:
 
 def test_soft_tokens_that_are_sure_are_ids() -> None:
     model = made()
-    sure = 200.0 * torch.nn.functional.one_hot(IDS, 11)
-    torch.testing.assert_close(model(sure), model(IDS))
+    one = torch.nn.functional.one_hot(IDS, 11).float()
+    torch.testing.assert_close(model(Soft(one)), model(IDS))
+    few = Soft(torch.tensor([0.25, 0.75]).expand(*IDS.shape, 2), torch.stack([IDS, IDS.flip(1)], -1))
+    torch.testing.assert_close(model(few), model(Soft(0.25 * one + 0.75 * one.flip(1))))
 
 
 def test_the_silent_id() -> None:

@@ -1,0 +1,149 @@
+"""The Gaussian noise behind uniform-state diffusion (Sahoo et al. 2025, *The Diffusion Duality*).
+
+A one-hot token blurred by Gaussian noise, w = a e_x + s n with a^2 = sigmoid(-gamma), s^2 = sigmoid(gamma), has an
+argmax that is distributed as a token under uniform noise: still x with probability P(gamma), else any other. So a
+schedule of gamma is one of alpha, through the *diffusion transformation operator*
+
+    alpha(gamma) = (K P(gamma) - 1)/(K - 1),   P = int phi(z - mu) Phi(z)^(K-1) dz,   mu = a/s = exp(-gamma/2).
+
+What is needed of w is drawn without its K entries: the noise of x itself, and the largest few of the other K - 1,
+which stand at ids drawn evenly.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.polynomial import Chebyshev
+from torch import Tensor
+from torch.special import log_ndtr, ndtri
+
+from remask.errors import RemaskError
+from remask.model.soft import Soft
+
+STEP = 0.02
+NODES = torch.arange(-9.0, 9.0 + STEP / 2, STEP, dtype=torch.float64)
+"""Of the trapezoidal rule, in z - mu: for an integrand that is analytic and falls like phi, exact to rounding."""
+MASS = STEP * (-(NODES**2) / 2).exp() / math.sqrt(2 * math.pi)
+FARTHEST = 30.0
+"""Largest |gamma|: there a token is certainly clean, or certainly not."""
+
+
+def operator(gamma: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """(...) gamma -> (...) float64 alpha and d alpha/d gamma for K = `k` ids, by quadrature."""
+    mu = (-gamma.double() / 2).exp()[..., None]
+    chance = MASS.to(mu) * ((k - 1) * log_ndtr(mu + NODES.to(mu))).exp()
+    slope = (chance * NODES.to(mu)).sum(-1) * -mu[..., 0] / 2
+    return (k * chance.sum(-1) - 1) / (k - 1), k / (k - 1) * slope
+
+
+class Operator:
+    """`operator` between two gammas from a Chebyshev series; outside of them by quadrature, never clipped."""
+
+    def __init__(self, k: int, low: float, high: float) -> None:
+        if k < 2:
+            raise RemaskError(f"a vocabulary of {k} ids cannot be noised; it needs 2")
+        if not -FARTHEST <= low < high <= FARTHEST:
+            raise RemaskError(f"gamma is {low} to {high}; it must rise, within -{FARTHEST:g} to {FARTHEST:g}")
+        self.k, self.low, self.high = k, low, high
+        degree = 32
+        while True:
+            nodes = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
+            at = torch.from_numpy((low + high) / 2 + (high - low) / 2 * nodes)
+            values = [value.numpy() for value in operator(at, k)]
+            fits = [Chebyshev(np.polynomial.chebyshev.chebfit(nodes, v, degree), domain=[low, high]) for v in values]
+            if degree >= 512 or all(np.abs(fit.coef[-4:]).max() < 1e-13 for fit in fits):
+                break
+            degree *= 2
+        self._alpha, self._slope = fits
+
+    def __call__(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
+        """(...) gamma -> (...) float64 alpha and d alpha/d gamma."""
+        at = gamma.detach().double().cpu()
+        found = [torch.from_numpy(np.asarray(fit(at.numpy()))) for fit in (self._alpha, self._slope)]
+        beyond = (at < self.low) | (at > self.high)
+        if bool(beyond.any()):
+            exact = operator(at, self.k)
+            found = [torch.where(beyond, a, b) for a, b in zip(exact, found, strict=True)]
+        return found[0].to(gamma.device), found[1].to(gamma.device)
+
+
+@cache
+def tabled(k: int, low: float, high: float) -> Operator:
+    """The operator of a vocabulary size and range of gamma, made once."""
+    return Operator(k, low, high)
+
+
+@cache
+def gamma_of(alpha: float, k: int) -> float:
+    """The gamma at which a token is still clean with probability `alpha`, by bisection."""
+    low, high = -FARTHEST, FARTHEST
+    for _ in range(80):
+        middle = (low + high) / 2
+        if float(operator(torch.tensor(middle, dtype=torch.float64), k)[0]) > alpha:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+@dataclass(frozen=True)
+class Latent:
+    """The Gaussian noise of (B, L) tokens: of the token itself, and the largest of the others'."""
+
+    x: Tensor
+    """(B, L) int64."""
+    own: Tensor
+    """(B, L) float64, standard normal."""
+    others: Tensor
+    """(B, L, k) float64, the k largest of K - 1 standard normals, falling."""
+    ids: Tensor
+    """(B, L, k) int64, where these stand."""
+
+    @staticmethod
+    def drawn(x: Tensor, k: int, uniform: Tensor) -> "Latent":
+        """From (B, L, 2 n + 1) float64 uniforms in [0, 1), for n of the K - 1 others."""
+        n, others = (uniform.shape[-1] - 1) // 2, k - 1
+        uniform = uniform.clamp(2.0**-54, 1 - 2.0**-53)
+        left = others - torch.arange(n, device=x.device, dtype=torch.float64)
+        largest = ndtri((uniform[..., :n].log() / left).cumsum(-1).exp().clamp(max=1 - 2.0**-53))
+        return Latent(x, ndtri(uniform[..., 2 * n]), largest, distinct(uniform[..., n : 2 * n], x, others))
+
+    def label(self, gamma: Tensor) -> Tensor:
+        """(B,) gamma -> (B, L) ids, the argmax of w: a token under uniform noise of alpha(gamma)."""
+        clean = (-gamma.double() / 2).exp()[:, None] + self.own > self.others[..., 0]
+        return torch.where(clean, self.x, self.ids[..., 0])
+
+    def soft(self, gamma: Tensor, tau: float, k: int) -> Soft:
+        """softmax(w / tau) at the token itself and at the others drawn, given the mean of what the rest add up to."""
+        a, s = (torch.sigmoid(sign * gamma.double()).sqrt()[:, None] for sign in (-1, 1))
+        n = self.others.shape[-1]
+        least = self.others[..., -1]
+        logits = torch.cat([(a + s * self.own)[..., None], s[..., None] * self.others], -1) / tau
+        scale = s / tau  # of the rest, K - 1 - n normals below the least of those drawn: E exp(scale n | n < least)
+        rest = scale**2 / 2 + log_ndtr(least - scale) - log_ndtr(least)
+        rest = rest + math.log(k - 1 - n) if k - 1 > n else torch.full_like(rest, -torch.inf)
+        total = torch.cat([logits, rest[..., None]], -1).logsumexp(-1, keepdim=True)
+        return Soft((logits - total).exp().float(), torch.cat([self.x[..., None], self.ids], -1))
+
+
+def distinct(uniform: Tensor, x: Tensor, others: int) -> Tensor:
+    """(..., n) uniforms -> (..., n) ids, none twice and none `x`, each ordered choice of `others` equally likely."""
+    taken: list[Tensor] = []
+    for j in range(uniform.shape[-1]):
+        place = (uniform[..., j] * (others - j)).long().clamp(max=others - j - 1)
+        for before in torch.stack(taken, -1).sort(-1).values.unbind(-1) if taken else ():
+            place = place + (place >= before)
+        taken.append(place)
+    found = torch.stack(taken, -1)
+    return found + (found >= x[..., None])
+
+
+def whole(x: Tensor, k: int, gamma: Tensor, tau: float, normal: Tensor) -> tuple[Soft, Tensor]:
+    """Soft tokens and labels from all of w: (B, L) ids and (B, L, K) standard normals -> (B, L, K) softmax, (B, L)."""
+    a, s = (torch.sigmoid(sign * gamma).sqrt()[:, None, None] for sign in (-1, 1))
+    w = s * normal
+    w = w.scatter_add(-1, x[..., None], a.expand(*x.shape, 1).to(w.dtype))
+    return Soft((w / tau).softmax(-1)), w.argmax(-1)
