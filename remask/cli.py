@@ -34,6 +34,9 @@ VERBS = {
     "demo": Verb("remask.demo:demo", (), "the whole job in a few minutes, on text every machine has", heavy=True),
     "prepare": Verb("remask.data.tokens:prepare", ("source",), "text -> tokenizer and packed tokens", prints=True),
     "train": Verb("remask.train.run:train", (), "pre-train a model; rerunning the command resumes", heavy=True),
+    "distill": Verb(
+        "remask.train.distill:distill", ("model",), "a uniform-state model that needs fewer steps", heavy=True
+    ),
     "sample": Verb("remask.cli:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.cli:score", ("run",), "likelihood of a text: exact, or a bound with its error"),
     "convert": Verb("remask.cli:convert", ("source", "destination"), "other people's weights in, and ours out"),

@@ -136,11 +136,14 @@ class Uniform(Family):
             normal = torch.special.ndtri(batch.draw((size, k), rng, torch.float64).clamp(min=2.0**-54)).float()
             soft, z = whole(batch.tokens, k, gamma.float(), self.tau, normal)
         alpha, slope = tabled(k, low, high)(gamma)
-        noisy = self._noisy(
-            batch, torch.where(batch.scored, z, batch.tokens), batch.scored, ((1 - alpha) / (1 - self.eps)).float()
-        )
+        noisy = self.labelled(batch, z, alpha)
         share = (slope * (high - low) / -(1 - self.eps)).float()[:, None].expand_as(batch.scored)[batch.scored]
         return replace(noisy, weight=share, soft=soft.where(batch.scored, batch.tokens))
+
+    def labelled(self, batch: Batch, z: Tensor, alpha: Tensor) -> Noisy:
+        """Rows whose scored tokens are the noisy ids `z`, (B, L), at the time of `alpha`, (B,)."""
+        time = ((1 - alpha) / (1 - self.eps)).float()
+        return self._noisy(batch, torch.where(batch.scored, z, batch.tokens), batch.scored, time)
 
     def range(self) -> tuple[float, float]:
         """Least and largest gamma of the curriculum."""

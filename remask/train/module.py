@@ -8,7 +8,7 @@ from torch import Tensor
 
 from remask.data.batches import Batches
 from remask.errors import RemaskError
-from remask.families import Batch, Family
+from remask.families import Family
 from remask.model.transformer import Transformer
 from remask.sampling.base import mixed
 from remask.train.optim import Optimizer
@@ -21,11 +21,20 @@ class Module(lightning.LightningModule):
     """Batch i and its noise are functions of (seed, i): the loader counts, and there is no state to resume."""
 
     def __init__(
-        self, denoiser: Transformer, family: Family, batches: Batches, optimizer: Optimizer, steps: int, seed: int
+        self,
+        denoiser: Transformer,
+        family: Family,
+        batches: Batches,
+        optimizer: Optimizer,
+        steps: int,
+        seed: int,
+        objective: torch.nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.denoiser, self.family, self.batches = denoiser, family, batches
         self.optimizer, self.steps, self.seed = optimizer, steps, seed
+        self.objective = objective
+        """What is minimised in place of the family's loss."""
         self.micro = 1
         """Micro-batches in a step."""
         self.losses: list[Tensor] = []
@@ -40,14 +49,15 @@ class Module(lightning.LightningModule):
         rows = self.batches.batch // (world * self.micro)
         batch = self.batches.share(step, (micro * world + rank) * rows, rows).to(self.device)
         rng = torch.Generator().manual_seed(mixed(self.seed, 1, step))
-        loss = self.objective(replace(batch, done=step / self.steps), rng)
+        batch = replace(batch, done=step / self.steps)
+        loss = (
+            self.family.loss(self.denoiser, batch, rng).value
+            if self.objective is None
+            else (self.objective(self.denoiser, batch, rng))
+        )
         self.losses.append(loss.detach())
         # a loss that is not finite may still have finite gradients: spoil them, so that every process skips
         return loss * torch.where(loss.isfinite(), 1.0, float("nan"))
-
-    def objective(self, batch: Batch, rng: torch.Generator) -> Tensor:
-        """The scalar that is minimised, nats per scored token."""
-        return self.family.loss(self.denoiser, batch, rng).value
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, *_: object, **__: object

@@ -8,7 +8,7 @@ Rerunning the command resumes; on the CPU the weights come out as if it had neve
 import itertools
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,12 @@ from remask.terminal import progress, say
 from remask.train.optim import Budget, Optimizer
 from remask.train.plan import check, plain, process_rank, resolve
 from remask.train.start import begun, built, shaped
+
+Objective = Callable[[Transformer, Family, bool], torch.nn.Module]
+"""(network, family, whether to compile) -> a module that is called with (network, batch, generator) for a scalar.
+
+Its state, such as a teacher, is saved with the run's.
+"""
 
 
 def train(
@@ -85,30 +91,37 @@ def train(
     Returns:
         The published folder `out/latest`.
     """
-    options = {k: v for k, v in locals().items() if k != "out"}
-    world, rank = int(os.environ.get("WORLD_SIZE", devices * nodes)), process_rank(devices)
+    return launched({k: v for k, v in locals().items() if k != "out"}, out)
+
+
+def launched(options: dict[str, Any], out: Path, objective: Objective | None = None) -> Path:
+    """The run that the arguments of `train` describe, or one with another objective than the family's loss."""
+    data, model, family, length = (options[name] for name in ("data", "model", "family", "length"))
+    world = int(os.environ.get("WORLD_SIZE") or options["devices"] * options["nodes"])
+    rank = process_rank(options["devices"])
     check(options, world)
     prepared = open_tokens(data)
     tokenizer = prepared.tokenizer
     start = begun(model, out)
-    shape, family = shaped(start, model, family, tokenizer, architecture, length)
+    shape, family = shaped(start, model, family, tokenizer, options["architecture"], length)
     rows = Rows(prepared.train, length)
-    validation = Rows(prepared.valid, length) if validation_rows and len(prepared.valid) >= length else None
-    if validation is None and validation_rows:
+    wanted = options["validation_rows"]
+    validation = Rows(prepared.valid, length) if wanted and len(prepared.valid) >= length else None
+    if validation is None and wanted:
         say(f"the validation split is shorter than one row of {length} tokens: this run is not validated")
-    batches = Batches(rows, batch, seed, random_length)
-    gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
+    batches = Batches(rows, options["batch"], options["seed"], options["random_length"])
+    gpu = options["accelerator"] == "gpu" or (options["accelerator"] == "auto" and torch.cuda.is_available())
     if gpu and not torch.cuda.is_available():
         raise RemaskError("accelerator is gpu, and torch sees none here; use cpu or auto")
     device = torch.device("cuda" if gpu else "cpu")
     machine.keep_memory()
 
-    denoiser = built(start, shape, initialisation, seed)
+    denoiser = built(start, shape, options["initialisation"], options["seed"])
     with locked(out, "training") if rank == 0 else nullcontext():
         plan = resolve(out, options, prepared.manifest["fingerprint"], denoiser, family, batches, world, device, rank)
         if plan["compile"]:
             denoiser.compile()
-        return _fit(out, options, plan, denoiser, family, batches, validation, tokenizer, device)
+        return _fit(out, options, plan, denoiser, family, batches, validation, tokenizer, device, objective)
 
 
 def _fit(
@@ -121,6 +134,7 @@ def _fit(
     validation: Rows | None,
     tokenizer: Any,
     device: torch.device,
+    objective: Objective | None,
 ) -> Path:
     """The run itself."""
     import logging
@@ -139,7 +153,8 @@ def _fit(
 
     steps = plan["steps"]
     part = max(1, steps // 20)
-    module = Module(denoiser, family, batches, options["optimizer"], steps, options["seed"])
+    minimised = None if objective is None else objective(denoiser, family, plan["compile"])
+    module = Module(denoiser, family, batches, options["optimizer"], steps, options["seed"], minimised)
     module.micro = options["accumulate"]
     resume = newest_whole(out, module)
     done = step_of(resume) if resume else 0

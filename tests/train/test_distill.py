@@ -1,0 +1,178 @@
+"""Discrete consistency distillation: rounds, paths and teachers, on a real tiny model."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tables import rng, tiny
+from torch import Tensor, nn
+
+import remask
+from remask.cli import main
+from remask.data.tokens import prepare
+from remask.errors import Interrupted, RemaskError
+from remask.families import Batch, Vocabulary
+from remask.families.latent import operator
+from remask.families.uniform import Uniform
+from remask.model.transformer import Transformer
+from remask.train.callbacks import states
+from remask.train.distill import Consistency, Distillation, distill, divergence
+from remask.train.optim import Budget, Optimizer
+from remask.train.run import launched
+
+K = 9
+FAMILY = Uniform().over(Vocabulary(size=K))
+
+
+@pytest.fixture(scope="module")
+def teacher(fit: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("distil") / "uniform"
+    fit(out, steps=60, family=Uniform(curriculum=0.3), optimizer=Optimizer(lr=5e-3))
+    return out
+
+
+def network(seed: int = 0) -> Transformer:
+    return tiny(K, K, seed=seed, sharpness=2.0, time=True)
+
+
+def batch(rows: int = 400, done: float = 0.0) -> Batch:
+    x = torch.randint(0, K, (rows, 4), generator=rng(1))
+    scored = torch.ones_like(x, dtype=torch.bool)
+    scored[:, 0] = False
+    return Batch(x, scored, done=done)
+
+
+class Heard(nn.Module):
+    """A network whose readings are kept."""
+
+    def __init__(self, model: Transformer) -> None:
+        super().__init__()
+        self.model = model
+        self.heard: list[tuple[Tensor, Tensor]] = []
+
+    def forward(self, tokens: Tensor, *, time: Tensor, **reading: Any) -> Tensor:
+        self.heard.append((tokens.clone(), time.clone()))
+        return self.model(tokens, time=time, **reading)
+
+
+def test_the_divergence() -> None:
+    one, two = torch.randn(5, K, generator=rng(0)), torch.randn(5, K, generator=rng(1))
+    p, q = one.softmax(-1), two.softmax(-1)
+    torch.testing.assert_close(divergence(one, two), (p * (p / q).log()).sum(-1))
+    assert float(divergence(one, one + 3).abs().max()) < 1e-6
+
+
+def test_student_and_teacher_stand_on_one_path() -> None:
+    """The teacher's text has less noise, and noise that it shares with the student's."""
+    objective = Consistency(Distillation(rounds=3, first=1 / 16), network(), FAMILY, False)
+    student, master = Heard(network(1)), Heard(objective.teacher)
+    rows = batch()
+    objective.round.fill_(0)
+    latent_rng = rng(5)
+    objective.teacher = master
+    found = objective(student, rows, latent_rng)
+    (z_t, t), (z_s, s) = student.heard[0], master.heard[0]
+    assert bool((s < t).all())
+    gamma = torch.linspace(objective.low, objective.high, 17)
+    levels = (1 - operator(gamma, K)[0]) / (1 - FAMILY.eps)
+    step = torch.stack([(levels - x).abs().min() for x in (s.double().min(), t.double().max())])
+    assert float(step.max()) < 0.05, "all of the range is used"
+    clean_t, clean_s = z_t == rows.tokens, z_s == rows.tokens
+    assert bool(clean_s[clean_t].all()), "what is clean at t is clean at s"
+    assert bool((z_s == z_t)[~clean_s].all()), "what is noise at s is the same noise at t"
+    assert bool((clean_s & ~clean_t).any()) and torch.equal(z_t[:, 0], rows.tokens[:, 0])
+    again = divergence(student.model(z_t, time=t)[rows.scored], master.model(z_s, time=s)[rows.scored]).mean()
+    torch.testing.assert_close(found, again)
+
+
+def test_rounds_renew_the_teacher_and_double_the_step() -> None:
+    student = network(1)
+    objective = Consistency(Distillation(rounds=4, first=1 / 32), network(0), FAMILY, False)
+    steps, teachers = [], []
+    for i in range(8):
+        objective(student, batch(4, done=i / 8), rng(i))
+        steps.append(int(objective.round))
+        teachers.append(objective.teacher.lm_head.weight.clone())
+        with torch.no_grad():
+            student.lm_head.weight += 1.0
+    assert steps == [0, 0, 1, 1, 2, 2, 3, 3]
+    first = network(1).lm_head.weight
+    for i, weight in enumerate(teachers):
+        torch.testing.assert_close(weight, first + 2 * (i // 2))
+    assert not any(p.requires_grad for p in objective.teacher.parameters())
+
+
+def test_a_model_is_distilled_by_the_command(teacher: Path, corpus: Path, tmp_path: Path) -> None:
+    out = tmp_path / "student"
+    options = ["--data", str(corpus), "--out", str(out), "--budget.steps", "12", "--batch", "4", "--precision", "fp32"]
+    options += ["--compile", "off", "--distillation.rounds", "3", "--validation_rows", "4", "--optimizer.lr", "1e-3"]
+    main(["distill", str(teacher), *options])
+    m = remask.load(out)
+    assert isinstance(m.family, Uniform) and m.about["step"] == 12 and m.about["validation"]["kind"] == "bound"
+    before, after = (load_file(x / "latest" / "model.safetensors") for x in (teacher, out))
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    assert remask.sample(m, prompt="ab", length=6, steps=2).evaluations == 2
+    main(["distill", str(teacher), *options])  # complete: nothing happens
+
+
+class Stopping(Consistency):
+    """With a Ctrl-C in the step whose `done` is 7/12."""
+
+    stop = True
+
+    def forward(self, student: Transformer, batch: Batch, rng: torch.Generator) -> Tensor:
+        if Stopping.stop and round(batch.done * 12) == 7:
+            Stopping.stop = False
+            signal.raise_signal(signal.SIGINT)
+        return super().forward(student, batch, rng)
+
+
+def test_a_stopped_distillation_resumes_bit_for_bit(teacher: Path, corpus: Path, tmp_path: Path, fit: Any) -> None:
+    def go(out: Path) -> Path:
+        options: dict[str, Any] = {
+            "data": corpus, "model": str(teacher), "family": remask.load(teacher).family, "budget": Budget(steps=12),
+            "distillation": Distillation(rounds=3), "optimizer": Optimizer(lr=1e-3), "length": 64, "batch": 4,
+            "accumulate": 1, "ema": 0.9, "precision": "fp32", "compile": "off", "seed": 0, "validation_rows": 0,
+            "validate_every": None, "save_every": 5, "log_every": 1, "devices": 1, "nodes": 1, "accelerator": "cpu",
+            "architecture": remask.train.run.Overrides(), "random_length": 0.0, "initialisation": "smdm",
+        }  # fmt: skip
+        return launched(options, out, lambda *given: Stopping(options["distillation"], *given))
+
+    with pytest.raises(Interrupted):
+        go(tmp_path / "parts")
+    parts, whole = go(tmp_path / "parts"), go(tmp_path / "whole")
+    one, two = (load_file(folder / "model.safetensors") for folder in (parts, whole))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    state = [torch.load(states(tmp_path / x)[0], weights_only=True)["state_dict"] for x in ("parts", "whole")]
+    torch.testing.assert_close(state[0], state[1], rtol=0, atol=0)
+    assert int(state[0]["objective.round"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"rounds": 0}, r"distillation\.rounds is 0"), ({"first": 0.0}, r"distillation\.first is 0"),
+     ({"rounds": 6, "first": 0.1}, r"first is 0\.1, and after 6 rounds of doubling 3\.2"),
+     ({"gamma": (1.0, 0.0)}, "gamma is 1.* to 0.*it must rise")],
+)  # fmt: skip
+def test_rounds_are_checked(options: dict, says: str) -> None:
+    with pytest.raises(RemaskError, match=says):
+        Consistency(Distillation(**options), network(), FAMILY, False)
+
+
+def test_what_cannot_be_distilled(teacher: Path, masked_run: Path, corpus: Path, tmp_path: Path) -> None:
+    steps = Budget(steps=2)
+    with pytest.raises(RemaskError, match="is of the family Masked; the path that distillation follows"):
+        distill(str(masked_run), corpus, tmp_path / "out", budget=steps)
+    with pytest.raises(RemaskError, match=r"budget\.minutes is for pre-training"):
+        distill(str(teacher), corpus, tmp_path / "out", budget=Budget(minutes=1))
+    with pytest.raises(RemaskError, match=r"nothing"):
+        distill(str(tmp_path / "nothing"), corpus, tmp_path / "out", budget=steps)
+    other = prepare("synthetic:symbols=8,states=4,length=64,documents=400,seed=0", tmp_path / "data", vocab_size=270)
+    with pytest.raises(RemaskError, match="prepared with another tokenizer"):
+        distill(str(teacher), other.folder, tmp_path / "out", budget=steps)
+    with pytest.raises(RemaskError, match=r"length is 65, and the context of .* 64"):
+        distill(str(teacher), corpus, tmp_path / "out", budget=steps, length=65)
+    assert not (tmp_path / "out" / "run.json").exists()
