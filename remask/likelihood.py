@@ -282,6 +282,8 @@ def _rule(
     Exact where the choice of positions is deterministic. A random order is a mixture of rules; the mean
     over `draws` orders is a bound.
     """
+    if sampler.rewrites:
+        raise RemaskError(f"{type(sampler).__name__} writes positions more than once, so its rule has no likelihood")
     if not sampler.chooses_first:
         raise RemaskError(
             f"{type(sampler).__name__} chooses positions by what it has drawn, so its likelihood is no chain of these; "

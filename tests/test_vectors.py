@@ -44,7 +44,7 @@ from remask.sampling.confidence import Confidence
 from remask.sampling.guidance import guided
 from remask.sampling.in_order import InOrder
 from remask.sampling.llada import LLaDA
-from remask.sampling.psi import mixture
+from remask.sampling.psi import Psi, mixture, revealing
 from remask.sampling.smdm import SMDM
 
 VECTORS = Path(__file__).resolve().parents[2] / "shared" / "vectors"
@@ -800,35 +800,79 @@ def split_networks() -> dict[str, Any]:
     return found
 
 
-PSI = [c for c in cases("psi/settings", noise="log-linear") if not c["noise_removal"]]
+ALPHA = {
+    "log-linear": lambda t: 1 - 0.999 * t,
+    "cosine": lambda t: 1 - math.cos(math.pi / 2 * (1 - 0.999 * t)),
+}
+"""The published schedules; ours is the first without its 0.999 for masked families, which goes to 0 at t = 1."""
 
 
-@pytest.mark.parametrize("case", PSI, ids=lambda c: f"{c['kind']}{c['case']}")
-def test_ancestral_laws_after_nucleus(case: dict[str, Any]) -> None:
-    """What the pen makes of the logits, and the law of the next ids: of both kinds of noise."""
-    io, name = recorded("psi/io"), f"{case['kind']}.log-linear.{case['case']}."
+@dataclass(frozen=True, kw_only=True)
+class Scheduled(Uniform):
+    """Uniform noise on a published schedule; at s = 0 nothing is noised, as in the removal of the last noise."""
+
+    noise: str = "log-linear"
+
+    def alpha(self, t: Any) -> Any:
+        return ALPHA[self.noise](t) if t else 1.0
+
+
+@pytest.mark.parametrize("case", cases("psi/settings"), ids=lambda c: f"{c['kind']}-{c['noise']}{c['case']}")
+def test_psi_laws(case: dict[str, Any]) -> None:
+    """What the pen makes of the logits, and the law of the next ids: of both noises, with correction and without."""
+    io, name = recorded("psi/io"), f"{case['kind']}.{case['noise']}.{case['case']}."
     logits, z = io[name + "logits"].double(), io[name + "x"]
-    if case["kind"] == "masked":
+    masked, k = case["kind"] == "masked", logits.shape[-1]
+    if masked:
         logits = logits.index_fill(-1, torch.tensor([case["mask_id"]]), -1e6)
     p = Pen(top_p=case["p_nucleus"]).log_probs(logits).exp()
-    hidden = z == case["mask_id"] if case["kind"] == "masked" else torch.ones_like(z, dtype=torch.bool)
+    hidden = z == case["mask_id"] if masked else torch.ones_like(z, dtype=torch.bool)
     close(f"psi {name} prediction", p[hidden], io[name + "p_x0"][hidden], relative=2e-5)
-    s, t = case["t"] - case["dt"], case["t"]
-    truth = io[name + "q_ancestral"]
-    if case["kind"] == "uniform":
-        family = Uniform().over(Vocabulary(p.shape[-1]))
-        own = p.gather(-1, z[..., None])[..., 0]
-        keep, fresh, predicted = mixture(family, own, s, t, case["kappa"])
-        q = fresh[..., None] / p.shape[-1] + predicted[..., None] * p
-        found = q.scatter_add(-1, z[..., None], keep[..., None])
-        close(f"psi {name} law with correction", found, io[name + "q_psi"], relative=2e-5)
-        close(f"psi {name} law", posterior(z, p, family.alpha(s), family.alpha(t)), truth, relative=2e-5)
-        return
-    alpha_s, alpha_t = (1 - (1 - 1e-3) * x for x in (s, t))  # theirs; ours goes to 0 at t = 1
-    written_share = (alpha_s - alpha_t) / (1 - alpha_t)
-    found = torch.zeros_like(truth) + written_share * p
-    found[..., case["mask_id"]] = 1 - written_share
-    close(f"psi {name} law", found[hidden], truth[hidden], relative=2e-5)
+    t, kappa = case["t"], case["kappa"]
+    s = 0.0 if case["noise_removal"] else t - case["dt"]
+    family = Scheduled(noise=case["noise"]).over(Vocabulary(k))
+    alpha_s, alpha_t = family.alpha(s), family.alpha(t)
+    for truth, share in ((io[name + "q_ancestral"], 1.0), (io[name + "q_psi"], kappa)):
+        if masked:
+            shown, again = revealing(alpha_s, alpha_t, share), (1 - share) * (1 - alpha_s)
+            other = torch.nn.functional.one_hot(torch.tensor(case["mask_id"]), k).double()
+            same = torch.nn.functional.one_hot(z, k).double()
+            found = torch.where(hidden[..., None], shown * p + (1 - shown) * other, (1 - again) * same + again * other)
+            if share == 1.0:  # at written positions theirs is left to a copy afterwards
+                found, truth = found[hidden], truth[hidden]
+        else:
+            own = p.gather(-1, z[..., None])[..., 0]
+            keep, fresh, predicted = mixture(family, own, s, t, share)
+            q = fresh[..., None] / k + predicted[..., None] * p
+            found = q.scatter_add(-1, z[..., None], keep[..., None])
+        close(f"psi {name} law, kappa {share}", found, truth, relative=1e-4 if case["noise_removal"] else 2e-5)
+
+
+def test_psi_schedules() -> None:
+    """kappa of every step, but for the last of each published segment, which is 1, and a rescaling that caps twice."""
+    io = recorded("psi/schedules")
+    kinds = {"constant-remdm": "sigma", "max-capped": "capped", "max-rescale": "rescaled", "constant": "constant"}
+    for number, case in enumerate(settings("psi/settings")["schedules"] if VECTORS.is_dir() else []):
+        alpha, kappas, steps = io[f"{number}.alpha"], io[f"{number}.kappas"], case["steps"]
+        parts = [round(case[f"{name}_frac"] * (steps + 1)) for name in ("high", "middle")]
+        edges, checked = [0, parts[0], sum(parts), steps + 1], 0
+        for name, first, last in zip(("high", "middle", "low"), edges, edges[1:]):
+            mode = case[f"{name}_mode"]
+            kind, _, value = mode.rpartition("-")
+            if kind not in kinds:
+                sampler = Psi(kappa={"pure-posterior": 1.0, "pure-pc": 0.0}[mode])
+            elif kind == "max-rescale":
+                sampler = Psi(schedule="capped", eta=float(value))  # theirs: eta min(eta, most)
+            else:
+                sampler = Psi(schedule=kinds[kind], eta=float(value), kappa=float(value))
+            for i in range(first, min(last - 1, steps)):
+                a_t, a_s = (float(x) for x in alpha[i : i + 2])
+                found = sampler.share(a_s, a_t)
+                if kind == "max-rescale":
+                    found = 1 - (1 - found) * float(value)
+                assert found == pytest.approx(float(kappas[i]), abs=2e-4), (number, i)
+                checked += 1
+        assert checked > 0.8 * steps
 
 
 # Fast-dLLM, without its cache

@@ -256,6 +256,13 @@ class Writing:
             self._close(self.canvas.end)
         return self.step(chosen)
 
+    def hide(self, positions: Tensor) -> None:
+        """Takes back what was written at the positions, (B, L) bool."""
+        if self.family.vocabulary.mask is not None:
+            self.tokens[positions] = self.family.vocabulary.mask
+        self.masked = self.masked | positions
+        self.confidence[positions] = 0.0
+
     def start(self) -> None:
         """Open positions as noise leaves them at time 1."""
         self.tokens = torch.where(self.masked, self.family.prior(self.uniforms(self.masked)), self.tokens)
@@ -347,6 +354,11 @@ class Sampler(ABC):
     def chooses_first(self) -> bool:
         """Whether positions are chosen before tokens are drawn, so that the rule has a likelihood."""
         return True
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether a position may be written more than once."""
+        return False
 
     @property
     def deterministic(self) -> bool:
