@@ -7,6 +7,9 @@ Training is forward, backward and fused AdamW on random tokens, compiled, in bfl
 CPU that is fast at it; uniform models with their time embedding. Sampling writes 128 tokens behind 8, one row, in
 float32, by the family's own sampler: in 32 steps where it has steps, one token a step where it is
 autoregressive (with its cache). The families take turns. The masked one stands for 1.
+
+The last table is of long texts: 1024 tokens in 64 and 256 steps, by a masked model, which reads all of them in every
+step, and by an interpolating one with its cache, which reads each twice in all.
 """
 
 import time
@@ -19,6 +22,7 @@ from measure import Row, alternate, options, pair, peaks, publish
 
 from remask.families import Batch, Family, Vocabulary
 from remask.families.autoregressive import Autoregressive
+from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform
 from remask.machine import keep_memory
@@ -30,9 +34,12 @@ FAMILIES: dict[str, Family] = {
     "Masked, bound": Masked(),
     "Masked, low variance": Masked(objective="low_variance"),
     "Uniform": Uniform(),
+    "Uniform, curriculum": Uniform(curriculum=1.0),
+    "Interpolating, alpha_0 = 1": Interpolating(),
+    "Interpolating, alpha_0 = 0.25": Interpolating(alpha_0=0.25),
     "Autoregressive": Autoregressive(),
 }
-BASE = "Masked, bound"
+BASE, CACHED = "Masked, bound", "Interpolating, alpha_0 = 1"
 WRITTEN, STEPS = 128, 32
 
 
@@ -52,7 +59,7 @@ def trainer(
     model.compile()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     tokens = torch.randint(1, vocabulary - 1, (rows, length), generator=torch.Generator().manual_seed(0))
-    batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
+    batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool), done=0.0)
     rng = torch.Generator().manual_seed(0)
 
     def run() -> list[float]:
@@ -71,12 +78,12 @@ def trainer(
     return run
 
 
-def writer(name: str, vocabulary: int, family: Family, written: int) -> Callable[[], list[float]]:
+def writer(name: str, vocabulary: int, family: Family, written: int, steps: int = STEPS) -> Callable[[], list[float]]:
     """Writes one text, and gives its seconds."""
     model, family = made(name, vocabulary, family)
     model = model.eval().requires_grad_(False)
     kind = samplers()[family.sampler]
-    sampler = kind(steps=STEPS) if "steps" in kind.__dataclass_fields__ else kind()  # type: ignore[call-arg]
+    sampler = kind(steps=steps) if "steps" in kind.__dataclass_fields__ else kind()  # type: ignore[call-arg]
     canvas = Canvas.of([[*range(1, 9), *[None] * written]])
 
     def run() -> list[float]:
@@ -104,6 +111,16 @@ def main() -> None:
         repeats,
         partial(peaks, given.quick),
     )
+    extent, grids = (32, (4, 8)) if given.quick else (1024, (64, 256))
+    long = alternate(
+        {
+            f"{label}, {steps} steps": writer(name, vocabulary, FAMILIES[label], extent, steps)
+            for steps in grids
+            for label in (BASE, CACHED)
+        },
+        min(repeats, 3),
+        partial(peaks, given.quick),
+    )
     tables: list[list[Row]] = []
     for what, rounds, tokens in (("training", training, rows * length), ("sampling", sampling, written)):
         tables.append(
@@ -118,11 +135,23 @@ def main() -> None:
                 for label in FAMILIES
             ]
         )
+    tables.append(
+        [
+            {
+                "long texts": f"{label}, {steps} steps",
+                "seconds (best)": f"{long.best(f'{label}, {steps} steps'):.2f}",
+                "tokens/s (best)": f"{extent / long.best(f'{label}, {steps} steps'):.0f}",
+                "times the speed of the masked": pair(long.ratio(f"{BASE}, {steps} steps", f"{label}, {steps} steps")),
+            }
+            for steps in grids
+            for label in (BASE, CACHED)
+        ]
+    )
     notes = [
         f"{name}, V = {vocabulary}; training {rows} x {length} tokens a step; sampling {written} tokens, {STEPS} steps",
         "Costs are ratios in this run; a masked model is asked at half of its positions, the others at all",
     ]
-    publish("families", "Every family, in training and in sampling", notes, tables, [training, sampling], given)
+    publish("families", "Every family, in training and in sampling", notes, tables, [training, sampling, long], given)
 
 
 if __name__ == "__main__":

@@ -113,10 +113,8 @@ class Psi(Sampler):
         """A step of a masked family: reveals some, hides others again. Rows whose text has ended are left alone."""
         reveal, hide = revealing(alpha_s, alpha_t, kappa), (1 - kappa) * (1 - alpha_s)
         focus = writing.canvas.open if writing.focus is None else writing.canvas.open & writing.focus
-        closed = (
-            (writing.tokens == writing.canvas.end) & writing.canvas.open if writing.canvas.end is not None else None
-        )
-        ended = ~writing.masked.any(1) & closed.any(1) if closed is not None else torch.zeros_like(focus[:, 0])
+        end = -1 if writing.canvas.end is None else writing.canvas.end
+        ended = (focus & (writing.tokens == end)).any(1) & ~writing.masked.any(1)
         active = focus & ~ended[:, None]
         uniform = writing.uniforms(active)
         chosen, again = active & writing.masked & (uniform < reveal), active & ~writing.masked & (uniform < hide)

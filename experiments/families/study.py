@@ -1,0 +1,219 @@
+"""The families at equal compute: likelihood, speed, and quality of samples at few and many steps.
+
+    remask prepare novels/ --out data/novels
+    python experiments/families/study.py train data/novels runs/families     # hours on a CPU; resumes
+    python experiments/families/study.py judge data/novels runs/families     # samples, judged by the AR model
+
+Every model is `10M` (10.6 M parameters without embeddings, 8,192 ids, rows of 256 tokens, 8 rows a step), trained for
+the same 5e14 FLOPs (6 N D, N without the time embedding, which runs once a row, and D counting both streams of
+Eso-LM's sequential term). `judge` adds to judged.json what is missing there, and writes results.md and quality.png.
+"""
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import remask
+from remask.data.batches import Rows, in_order
+from remask.data.tokens import open_tokens
+from remask.likelihood import Text, score, validate
+from remask.sampling import Canvas, Dice, Pen, Sampler, samplers
+
+HERE = Path(__file__).resolve().parent
+STEPS = 3830
+RECIPE = ["--model", "10M", "--length", "256", "--batch", "8", "--optimizer.lr", "1.5e-3"]
+RECIPE += ["--validation_rows", "256", "--validate_every", "250", "--save_every", "250"]
+JUDGE = "AR"
+SAMPLES, LENGTH = 64, 256
+CALLS = (8, 32, 128)
+
+
+@dataclass(frozen=True)
+class Model:
+    """One of the models compared."""
+
+    folder: str
+    options: list[str]
+    samplers: dict[str, tuple[str, dict[str, Any]]]
+    """How it is sampled, by a name for the table."""
+    steps: int = STEPS
+
+
+ANCESTRAL: dict[str, tuple[str, dict[str, Any]]] = {"ancestral": ("Ancestral", {})}
+REVISING = {**ANCESTRAL, "greedy tail": ("Psi", {"kappa": 1.0, "tail": "greedy"})}
+MODELS = {
+    "AR": Model("ar", ["--family", "Autoregressive"], {"left to right": ("LeftToRight", {})}),
+    "masked, bound": Model("bound", ["--family", "Masked"], ANCESTRAL),
+    "masked, low variance": Model(
+        "low_variance", ["--family", "Masked", "--family.objective", "low_variance"], ANCESTRAL
+    ),
+    "uniform": Model("uniform", ["--family", "Uniform"], REVISING),
+    "uniform, curriculum": Model("curriculum", ["--family", "Uniform", "--family.curriculum", "0.5"], REVISING),
+    "interpolating, alpha_0 = 1": Model(
+        "eso1",
+        ["--family", "Interpolating", "--family.objective", "low_variance"],
+        {"in order, cached": ("InOrder", {})},
+    ),
+    "interpolating, alpha_0 = 0.25": Model(
+        "eso25",
+        ["--family", "Interpolating", "--family.alpha_0", "0.25"],
+        {"in order, cached": ("InOrder", {})},
+        steps=round(STEPS / 1.5),
+    ),
+    "uniform, distilled": Model("distilled", [], REVISING, steps=0),
+}
+
+
+def train(data: Path, runs: Path, only: list[str]) -> None:
+    """Every model, one after another, by the command; what is finished is left alone."""
+    for name, model in MODELS.items():
+        if (only and model.folder not in only) or not model.steps:
+            continue
+        print(f"== {name}", flush=True)
+        command = [sys.executable, "-m", "remask", "train", "--data", str(data), "--out", str(runs / model.folder)]
+        subprocess.run([*command, *RECIPE, "--budget.steps", str(model.steps), *model.options], check=True)
+    print("== uniform, distilled", flush=True)
+    command = [sys.executable, "-m", "remask", "distill", str(runs / "uniform"), "--data", str(data)]
+    command += ["--out", str(runs / "distilled"), "--budget.steps", "600", "--batch", "8", "--optimizer.lr", "3e-4"]
+    subprocess.run([*command, "--distillation.first", "0.015625", "--ema", "0.99"], check=True)
+
+
+@dataclass
+class Judge:
+    """An autoregressive model's opinion of texts of ids."""
+
+    model: Any
+    cost: dict[str, float] = field(default_factory=dict)
+
+    def of(self, rows: torch.Tensor) -> dict[str, float]:
+        """Nats a token under the judge, and entropy of each text's own tokens, each with the error of its mean."""
+        found = score(self.model.model, self.model.family, [Text(row) for row in rows.tolist()], rows=16)
+        nats = torch.tensor([one.nats_per_token for one in found], dtype=torch.float64)
+        entropy = torch.tensor([entropy_of(row) for row in rows], dtype=torch.float64)
+        return {
+            name: float(value)
+            for name, x in (("nll", nats), ("entropy", entropy))
+            for name, value in ((name, x.mean()), (f"{name}_error", x.std() / math.sqrt(len(x))))
+        }
+
+
+def entropy_of(row: torch.Tensor) -> float:
+    """Nats, of how often each id stands in one text."""
+    share = row.unique(return_counts=True)[1].double() / len(row)
+    return float(-(share * share.log()).sum())
+
+
+def judge(data: Path, runs: Path, only: list[str]) -> None:
+    """Likelihood on the validation split, and samples at every number of steps."""
+    kept = HERE / "judged.json"
+    found: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
+    rows = Rows(open_tokens(data).valid, LENGTH)
+    critic = Judge(remask.load(runs / MODELS[JUDGE].folder))
+
+    def keep(name: str, what: str, value: dict[str, Any]) -> None:
+        found.setdefault(name, {})[what] = value
+        kept.write_text(json.dumps(found, indent=1) + "\n")
+        print(name, what, {k: round(v, 4) if isinstance(v, float) else v for k, v in value.items()}, flush=True)
+
+    if "text" not in found.get("validation text", {}):
+        every = torch.stack([rows.stack([i * len(rows) // SAMPLES])[0] for i in range(SAMPLES)])
+        keep("validation text", "text", critic.of(every))
+    for name, model in MODELS.items():
+        if (only and model.folder not in only) or not (runs / model.folder / "latest").exists():
+            continue
+        done, m = found.get(name, {}), remask.load(runs / model.folder)
+        if "likelihood" not in done:
+            kind = in_order(rows, 256, 32)
+            with torch.autocast("cpu", torch.bfloat16):
+                one = validate(m.model, m.family, enumerate(kind), draws=8)
+            value = {"bits_per_byte": one.bits_per_byte, "error": one.bits_per_byte_stderr, "kind": one.kind}
+            keep(name, "likelihood", value)
+        for label, (kind, options) in model.samplers.items():
+            for calls in CALLS if "steps" in samplers()[kind].__dataclass_fields__ else (LENGTH,):
+                if f"{label} {calls}" not in found.get(name, {}):
+                    given = {**options, "steps": calls} if kind != "LeftToRight" else options
+                    keep(name, f"{label} {calls}", sampled(m, samplers()[kind](pen=Pen(), **given), critic))
+    report(found)
+
+
+def sampled(m: Any, sampler: Sampler, critic: Judge) -> dict[str, float]:
+    """`SAMPLES` texts without a prompt: their quality, and how fast they were written."""
+    canvas = Canvas.of([[None] * LENGTH] * SAMPLES)
+    start = time.perf_counter()
+    *_, last = sampler.stream(m.model, m.family, canvas, Dice(0, SAMPLES))
+    seconds = time.perf_counter() - start
+    return {
+        **critic.of(last.tokens),
+        "passes": float(last.evaluations.double().mean()),
+        "tokens_per_second": SAMPLES * LENGTH / seconds,
+    }
+
+
+def report(found: dict[str, Any]) -> None:
+    """results.md and quality.png."""
+    lines = ["# The families at equal compute", "", "Written by `study.py judge` from judged.json.", ""]
+    lines += ["| model | bits per byte | what it is |", "|---|---|---|"]
+    for name, of in found.items():
+        if "likelihood" in of:
+            one = of["likelihood"]
+            error = "" if one["kind"] == "exact" else f" +- {one['error']:.4f}"
+            what = "exact" if one["kind"] == "exact" else "upper bound"
+            lines.append(f"| {name} | {one['bits_per_byte']:.4f}{error} | {what} |")
+    lines += ["", f"{SAMPLES} texts of {LENGTH} tokens, none prompted, temperature 1:", ""]
+    lines += ["| model | sampler, steps | passes | judge's NLL, nats/token | token entropy, nats | tokens/s |"]
+    lines += ["|---|---|---|---|---|---|"]
+    for name, of in found.items():
+        for label, one in of.items():
+            if "nll" in one:
+                passes = f"{one['passes']:.0f}" if "passes" in one else ""
+                speed = f"{one['tokens_per_second']:.0f}" if "tokens_per_second" in one else ""
+                quality = " | ".join(f"{one[what]:.3f} +- {one[what + '_error']:.3f}" for what in ("nll", "entropy"))
+                lines.append(f"| {name} | {label} | {passes} | {quality} | {speed} |")
+    (HERE / "results.md").write_text("\n".join([*lines, ""]))
+    picture(found)
+
+
+def picture(found: dict[str, Any]) -> None:
+    """Judge's NLL against token entropy: below and to the right is better."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for (name, of), marker in zip(found.items(), "*os^vDPX<>" * 3, strict=False):
+        points = [(label, one) for label, one in of.items() if "nll" in one]
+        axes.errorbar(
+            [one["entropy"] for _, one in points],
+            [one["nll"] for _, one in points],
+            xerr=[one["entropy_error"] for _, one in points],
+            yerr=[one["nll_error"] for _, one in points],
+            marker=marker,
+            linestyle="none",
+            capsize=2,
+            label=name,
+        )
+        for label, one in points:
+            steps, at = label.rpartition(" ")[2], (one["entropy"], one["nll"])
+            if "passes" in one:
+                axes.annotate(steps, at, fontsize=7, xytext=(4, 3), textcoords="offset points")
+    axes.set(xlabel="token entropy of the samples, nats", ylabel="NLL under the AR model, nats per token")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(HERE / "quality.png", dpi=130)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["train", "judge"])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("--only", nargs="*", default=[], help="folders of the models to take")
+    given = parser.parse_args()
+    (train if given.what == "train" else judge)(given.data, given.runs, given.only)
