@@ -198,8 +198,8 @@ def sample(
         chat: Put the prompt into the model's chat template, as a user's turn.
         infill: Text with holes, such as "the [MASK:3] sat".
         length: Tokens to write behind the prompt.
-        sampler: Ancestral, FirstHitting, Confidence, LeftToRight, or as published LLaDA, SMDM; by default the
-            family's. Options follow as LLaDA:late_end=true,remasking=random.
+        sampler: Ancestral, FirstHitting, Confidence, Psi, InOrder, LeftToRight, or as published LLaDA, SMDM; by
+            default the family's. Options follow as LLaDA:late_end=true,remasking=random.
         steps: Steps over the whole text.
         block: Fill blocks of this many tokens from left to right.
         temperature: 0 writes the most probable token.

@@ -250,8 +250,11 @@ def family_over(source: Source, name: str, vocabulary: Vocabulary, **options: An
     known = families()
     if name not in known:
         raise RemaskError(f"{source.name}: {unknown('family', name, known)}")
-    family = known[name](**options)
-    if family.any_order and vocabulary.mask is None:
+    try:
+        family = known[name](**options)
+    except RemaskError as error:
+        raise RemaskError(f"{source.name}: {error}") from None
+    if family.reads_masks and vocabulary.mask is None:
         raise RemaskError(f"{source.name} has no row for a mask, so it is no {name} model")
     try:
         return family.over(vocabulary)

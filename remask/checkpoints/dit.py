@@ -93,7 +93,8 @@ class DiTFormat(Format):
             start=hints.start_id if hints.start_id is not None else ids.get("start"),
             end=hints.end_id if hints.end_id is not None else ids.get("end"),
         )
-        return Reading(a, family_over(source, family, vocabulary))
+        options = {"alpha_0": number(said, None, "alpha_0", default=1.0)} if family == "Interpolating" else {}
+        return Reading(a, family_over(source, family, vocabulary, **options))
 
     def heads(self, source: Source, hint: int | None, layers: int, width: int) -> int:
         """Attention heads: given, configured, or those of the published network with these shapes."""
@@ -131,7 +132,11 @@ def flat(config: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"algorithm": config.get("model_type", config.get("algorithm"))}
     for part in (config, config.get("model"), config.get("algo")):
         if isinstance(part, dict):
-            found |= {k: v for k, v in part.items() if k in ("n_heads", "length", "model_length", "time_conditioning")}
+            found |= {
+                k: v
+                for k, v in part.items()
+                if k in ("n_heads", "length", "model_length", "time_conditioning", "alpha_0")
+            }
     algorithm = config.get("algo")
     if isinstance(algorithm, dict):
         found["algorithm"] = algorithm.get("name")

@@ -258,6 +258,11 @@ class Family(ABC):
         return False
 
     @property
+    def reads_masks(self) -> bool:
+        """Whether hidden tokens are read as the mask id."""
+        return self.any_order or self.sequenced
+
+    @property
     def timed(self) -> bool:
         """Whether the network has to be told the time: the noisy text alone does not show it."""
         return False

@@ -24,7 +24,7 @@ def guided(denoiser: Denoiser, family: Family, weight: float, prompt: Tensor) ->
         return denoiser
     if not math.isfinite(weight):
         raise RemaskError(f"guidance is {weight}; it must be finite")
-    if family.vocabulary.mask is None or not (family.any_order or family.sequenced):
+    if family.vocabulary.mask is None or not family.reads_masks:
         raise RemaskError(f"guidance needs a model that reads masks, and this one is {type(family).__name__}")
     return Guided(denoiser, weight, prompt, family.vocabulary.mask)
 

@@ -66,7 +66,7 @@ def train(
     Args:
         data: Folder made by `remask prepare`.
         out: Run directory. Where it holds a run with the same options, that run goes on.
-        family: Masked or Autoregressive, with its options.
+        family: Masked, Uniform, Interpolating or Autoregressive, with its options.
         model: Named size, such as tiny, 10M, 85M, 1028M, LLaDA-8B; or a checkpoint to start from.
         architecture: Changes to the named size. The context is the row length unless given.
         budget: How much to train; one of flops, tokens, steps, minutes.

@@ -43,9 +43,9 @@ def shaped(
         raise RemaskError(f"length is {length}, and the context of {model} {a.context}")
     if family.timed and not a.time:
         raise RemaskError(f"{model} is not conditioned on time, which {type(family).__name__} models have to be")
-    if family.any_order and theirs.mask is None:
+    if family.reads_masks and theirs.mask is None:
         raise RemaskError(f"{model} has no row for a mask: make one with `remask convert {model} DST --family Masked`")
-    if vocabulary.predicted > a.predicted or (family.any_order and vocabulary.mask != theirs.mask):
+    if vocabulary.predicted > a.predicted or (family.reads_masks and vocabulary.mask != theirs.mask):
         raise RemaskError(
             f"the data was prepared with another tokenizer ({vocabulary.size} ids, mask {vocabulary.mask}) than that "
             f"of {model} ({theirs.size} ids, mask {theirs.mask}); prepare it with --tokenizer and the checkpoint's own"

@@ -25,6 +25,7 @@ from remask.checkpoints.source import Source, Tensors
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 from remask.families.autoregressive import Autoregressive
+from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform
 from remask.model.dit import DiTArchitecture
@@ -270,8 +271,14 @@ def test_a_dit_is_what_its_configuration_says(tmp_path: Path) -> None:
     training = {"algo": {"name": "ar"}, "model": {"n_heads": 4, "length": 77}}
     (folder / "config.json").write_text(json.dumps(training))
     assert isinstance(load(folder).family, Autoregressive) and load(folder).model.architecture.context == 77
-    (folder / "config.json").write_text(json.dumps({"model_type": "esolm", "n_heads": 4}))
-    with pytest.raises(RemaskError, match="unknown family 'Interpolating'"):
+    for said, alpha_0 in (({}, 1.0), ({"alpha_0": 0.25}, 0.25)):
+        (folder / "config.json").write_text(json.dumps({"model_type": "esolm", "n_heads": 4, **said}))
+        eso = load(folder)
+        assert isinstance(eso.family, Interpolating) and eso.family.alpha_0 == alpha_0
+        assert remask.sample(eso, prompt=[3, 4], length=5, steps=2).evaluations <= 2 + 5
+    training = {"algo": {"name": "esolm", "alpha_0": 1.5}, "model": {"n_heads": 4, "length": 77}}
+    (folder / "config.json").write_text(json.dumps(training))
+    with pytest.raises(RemaskError, match=r"theirs: alpha_0 is 1\.5; it must be from 0"):
         load(folder)
     assert isinstance(load(folder, hints=Hints(family="Masked")).family, Masked)
 

@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -254,6 +256,24 @@ def test_the_gradient_by_hand(rows: int, symbols: int) -> None:
     torch.testing.assert_close(two.grad, one.grad)
     with pytest.raises(TypeError):
         fused.sum().backward()
+
+
+def test_the_loss_keeps_one_tensor_beside_the_logits() -> None:
+    """Peak memory of a process that takes the loss and its gradient, with 256 MiB of logits."""
+    program = """
+import resource, torch
+from remask.families.uniform import Nelbo
+rows, k = 2048, 32768
+logits = torch.zeros(rows, k).normal_().requires_grad_()
+x, z, alpha = torch.arange(rows), torch.arange(rows) + torch.arange(rows) % 2, torch.full((rows,), 0.5)
+Nelbo.apply(logits[:8], x[:8], z[:8], alpha[:8], -1.0).sum().backward()
+logits.grad = None
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+Nelbo.apply(logits, x, z, alpha, -1.0).sum().backward()
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / (rows * k * 4))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1.2, "tensors of the size of the logits beside them"
 
 
 def test_a_perfect_prediction_costs_nothing() -> None:

@@ -33,6 +33,7 @@ from remask.data.tokens import open_tokens, prepare
 from remask.errors import Interrupted, RemaskError
 from remask.families import Batch, Denoiser, Family, Loss
 from remask.families.autoregressive import Autoregressive
+from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform
 from remask.model.sizes import Overrides
@@ -696,3 +697,45 @@ def test_a_uniform_model_is_told_the_time(fit: Fit, masked_run: Path, tmp_path: 
         fit(tmp_path / "other", family=Uniform(), model=str(masked_run), architecture=Overrides())
     with pytest.raises(RemaskError, match=r"architecture\.time cannot be false"):
         fit(tmp_path / "other", family=Uniform(), architecture=Overrides(time=False))
+
+
+# Interpolating diffusion
+
+
+@pytest.mark.parametrize(("alpha_0", "variant"), [(0.5, "B"), (0.5, "A"), (0.0, "B"), (1.0, "B")])
+def test_an_interpolating_model_trains_writes_and_scores(
+    fit: Fit, tmp_path: Path, alpha_0: float, variant: str
+) -> None:
+    family = Interpolating(alpha_0=alpha_0, variant="A" if variant == "A" else "B")
+    out = tmp_path / "run"
+    fit(out, steps=60, family=family, validation_rows=4, random_length=0.3, optimizer=Optimizer(lr=5e-3))
+    m = remask.load(out)
+    assert m.family == family and losses(out)[-1] < losses(out)[0] - 0.5
+    assert {row["valid_kind"] for row in metrics(out)} - {""} == {"exact" if alpha_0 == 0 else "bound"}
+    one, again = (remask.sample(m, prompt="ab", length=12, steps=4, seed=3) for _ in range(2))
+    assert one == again and one.evaluations <= 4 + 12 and 257 not in one.tokens
+    filled = remask.sample(m, infill="ab[MASK:3]cd[MASK:2]", steps=3)
+    assert filled.text.startswith("ab") and filled.text[5:7] == "cd"
+    more = remask.sample(m, prompt="ab", length=12, steps=4, seed=3, guidance=0.5)
+    assert more.evaluations == 2 * one.evaluations
+    found = remask.score(m, text="abcabc", prompt="ab", draws=16)
+    assert found.kind == ("exact" if alpha_0 == 0 else "bound") and (found.stderr > 0) == (alpha_0 > 0)
+    if variant == "B":
+        assert remask.score(m, text="abcabc", estimator="orders", draws=8).kind == "bound"
+    with pytest.raises(RemaskError, match="guidance and estimators but auto and orders are for masked models"):
+        remask.score(m, text="abc", guidance=1.0)
+
+
+def test_an_interpolating_run_counts_what_it_reads(fit: Fit, tmp_path: Path) -> None:
+    """At equal FLOPs the sequential term, which reads twice as much for half of the rows, has 2/3 of the steps."""
+    steps = {}
+    for alpha_0 in (0.0, 0.5, 1.0):
+        shape = Overrides(layers=2, width=32, heads=2, ffn=64)
+        out = tmp_path / str(alpha_0)
+        fit(
+            out, budget=Budget(flops=6 * 20640 * 8 * 64 * 30), family=Interpolating(alpha_0=alpha_0), architecture=shape
+        )
+        plan = json.loads((out / "run.json").read_text())["plan"]
+        steps[alpha_0] = plan["steps"]
+        assert plan["flops_6n"] * plan["steps"] == pytest.approx(6 * 20640 * 8 * 64 * 30, rel=0.1)
+    assert steps[0.5] == pytest.approx(steps[1.0] / 1.5, abs=1) and steps[0.0] == pytest.approx(steps[1.0] / 2, abs=1)
