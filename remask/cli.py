@@ -230,7 +230,7 @@ def sample(
         from remask.data.chat import turns
 
         given = turns(checkpoint.tokenizer, [("user", prompt)])
-        if checkpoint.family.exact and given[0] == checkpoint.family.vocabulary.start:
+        if not checkpoint.family.opening and given[0] == checkpoint.family.vocabulary.start:
             given = given[1:]  # an autoregressive row begins with it by itself
     prompts = [given] * count if infill is None else ""
     if watch:

@@ -2,7 +2,8 @@
 
 Validation loss, `remask score` and benchmark scores all come from here.
 
-For an autoregressive model the value is exact. For a masked one there are these estimators (`remask.estimators`):
+For an autoregressive model the value is exact; others draw their own bound. For masked models there are these
+estimators (`remask.estimators`), and `orders` for interpolating ones:
 
 count   the bound; exactly k tokens masked, every k equally likely, k stratified over the draws
 chain   exact -log p of the text read in one order, left to right (one network call a token)
@@ -10,20 +11,20 @@ rule    exact -log p of a sampler that chooses positions by a deterministic rule
 auto    count, or by enumeration of all masks where those are no more than the draws
 smdm    SMDM's: independent masks with stratified rates; its variance is infinite, since 1/p is not integrable, and
         so its error is understated
-orders  for interpolating models: -log of the mean of p(x | order) over random orders, tighter than the bound
 llada   LLaDA's: exact counts, rounded so that some are drawn more often than others; slightly biased
+orders  -log of the mean of p(x | order) over random orders, one token at a time
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from remask.errors import RemaskError
+from remask.errors import RemaskError, unknown
 from remask.estimators import Estimator, Work, plain, plan, shares, stratified
 from remask.families.autoregressive import Autoregressive
 from remask.families.base import Batch, Denoiser, Family, cross_entropy, per_row
@@ -121,9 +122,17 @@ def score(
         raise RemaskError("nothing to score: a text has no tokens")
     if not 1 <= draws <= MOST:
         raise RemaskError(f"draws is {draws}; it must be at least 1, and at most {MOST}")
+    name = type(family).__name__
+    if estimator not in family.estimators:
+        if estimator not in get_args(Estimator):
+            raise unknown("estimator", estimator, get_args(Estimator))
+        fitting = ", ".join(family.estimators)
+        raise RemaskError(f"estimator {estimator!r} does not fit {name} models; these do: {fitting}")
+    if guidance and not family.any_order:
+        raise RemaskError(f"guidance in scoring needs a masked model, and this one is {name}")
+    if strata is not None and estimator not in ("smdm", "llada"):
+        raise RemaskError(f"strata is for the estimators smdm and llada, not for {estimator!r}")
     if isinstance(family, Autoregressive):
-        if estimator != "auto":
-            raise RemaskError(f"estimator {estimator!r} is for masked models; this one is exact already")
         works = [plain(len(text.target)) for text in texts]
     elif isinstance(family, Masked):  # the estimators of any-order prediction
         if estimator == "rule":
@@ -135,12 +144,6 @@ def score(
             ]
         works = [plan(len(t.target), estimator, draws, mixed(seed, i), strata) for i, t in enumerate(texts)]
     else:
-        fitting = ("auto", "orders") if isinstance(family, Interpolating) else ("auto",)
-        if estimator not in fitting or guidance:
-            raise RemaskError(
-                f"guidance and estimators but {' and '.join(fitting)} are for masked models, and this one is "
-                f"{type(family).__name__}"
-            )
         draw = _ordered if estimator == "orders" else _drawn
         return [draw(denoiser, family, t, draws, mixed(seed, i), rows, device) for i, t in enumerate(texts)]
     values = _run(denoiser, family, list(zip(texts, works, strict=True)), guidance, rows, device, show)
@@ -168,7 +171,7 @@ def _drawn(
             batch = Batch(whole.expand(shape), scored.expand(shape))
             values.append(family.bound(denoiser, batch, rng, levels))
         means.append(torch.cat(values).mean())
-    found = torch.stack(means)
+    found = finite(torch.stack(means))
     error = float(found.std() / math.sqrt(len(found))) if len(found) > 1 else math.nan
     if family.exact:
         return Estimate(float(found.mean()), 0.0, "exact", len(text.target), text.bytes)
@@ -178,13 +181,14 @@ def _drawn(
 def _ordered(
     denoiser: Denoiser, family: Family, text: Text, draws: int, seed: int, rows: int, device: str | torch.device
 ) -> Estimate:
-    """-log of the mean over orders of p(x | order): a bound in the mean, tighter the more orders are drawn.
+    """-log of the mean over orders of p(x | order): a bound in the mean on -log p of writing one token at a time.
 
+    It falls with the number of orders.
     The error is that of the mean of p, carried over to its logarithm (the delta method); too small where few orders
     carry most of the mean (Burda et al. 2016; Sahoo et al. 2025, *Esoteric Language Models*).
     """
     assert isinstance(family, Interpolating)
-    rng = torch.Generator().manual_seed(seed)
+    rng, draws = torch.Generator().manual_seed(seed), 1 if family.exact else draws
     whole = torch.tensor([*text.prompt, *text.target], device=device)
     scored = torch.arange(len(whole), device=device) >= len(text.prompt)
     values = []
@@ -194,8 +198,18 @@ def _ordered(
     nats = torch.cat(values)
     p = (nats.min() - nats).exp()
     error = float(p.std() / p.mean() / math.sqrt(draws)) if draws > 1 else math.nan
+    finite(nats)
+    if family.exact:
+        return Estimate(float(nats), 0.0, "exact", len(text.target), text.bytes)
     of = f"importance-weighted over {draws} orders"
     return Estimate(float(nats.min() - p.mean().log()), error, "bound", len(text.target), text.bytes, of)
+
+
+def finite(values: Tensor) -> Tensor:
+    """The values; RemaskError where one is nan."""
+    if bool(values.isnan().any()):
+        raise RemaskError("the model predicts nan: its weights are damaged, or guidance too extreme")
+    return values
 
 
 def _run(
@@ -262,8 +276,7 @@ def _gather(text: Text, work: Work, sums: Tensor) -> Estimate:
     elif work.groups > 1 and work.kind == "bound":
         means = torch.stack([g.sum() for g in sums.tensor_split(work.groups)]) * work.groups
         error = float(means.std() / math.sqrt(work.groups))
-    if sums.isnan().any():
-        raise RemaskError("the model predicts nan: its weights are damaged, or guidance too extreme")
+    finite(sums)
     return Estimate(float(sums.sum()), error, work.kind, len(text.target), text.bytes, work.of)
 
 
@@ -316,7 +329,8 @@ def validate(
     """The bound (or the exact value) of numbered batches of a corpus, with the same noise every time.
 
     Each row is drawn `draws` times, at levels stratified over its batch. The error is that of the noise,
-    not of the choice of rows, and errs on the large side: it leaves out what stratifying gains.
+    not of the choice of rows. It leaves out what stratifying gains, and so errs on the large side, but for uniform
+    models, whose bound has infinite variance.
     """
     parts = []
     for number, (batch, sizes) in batches:

@@ -507,7 +507,7 @@ def test_the_mean_of_llada_is_that_of_its_counts(strata: int) -> None:
         ({"estimator": "count", "strata": 4}, "strata is for the estimators smdm and llada, not for 'count'"),
         ({"estimator": "llada", "strata": 3, "draws": 16}, "strata is 3; it must divide the 16 draws"),
         ({"estimator": "smdm", "strata": 0, "draws": 16}, "strata is 0"),
-        ({"estimator": "mean"}, r"unknown estimator 'mean'\. Known: auto, chain, count, llada, smdm"),
+        ({"estimator": "mean"}, r"unknown estimator 'mean'\. Known: auto, chain, count, llada, orders, rule, smdm"),
     ],
 )
 def test_options_of_the_published_estimators(options: dict, says: str) -> None:

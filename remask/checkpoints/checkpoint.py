@@ -21,6 +21,7 @@ from remask.checkpoints.source import Source, Tensors, open_source
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 from remask.families import Batch, Family
+from remask.families.autoregressive import Autoregressive
 from remask.model.networks import network, shapes
 
 NEAR = 0.95
@@ -47,11 +48,21 @@ class Checkpoint:
 
     @torch.inference_mode()
     def logits(self, ids: Tensor) -> Tensor:
-        """(B, L) int64 -> (B, L, V) float32. An autoregressive model predicts, at i, token i of the row."""
+        """(B, L) int64 -> (B, L, V) float32. An autoregressive model predicts, at i, token i of the row.
+
+        An interpolating one reads the masks among the ids behind the other tokens, as it learnt to.
+        """
         rows = torch.as_tensor(ids, device=self.model.device)
         batch = Batch(rows, torch.ones_like(rows, dtype=torch.bool))
-        seen = self.family.present(batch, torch.zeros_like(batch.scored), torch.ones(len(rows), device=rows.device))
-        return self.model(seen.tokens, **seen.reading())
+        hidden = torch.zeros_like(batch.scored)
+        if self.family.reads_masks and not self.family.any_order:
+            hidden = rows == self.family.vocabulary.mask
+        seen = self.family.present(batch, hidden, torch.ones(len(rows), device=rows.device))
+        logits = self.model(seen.tokens, **seen.reading())[:, : rows.shape[1]]
+        if seen.positions is None:
+            return logits
+        place = seen.positions[:, : rows.shape[1], None].expand_as(logits)
+        return torch.empty_like(logits).scatter(1, place, logits)
 
 
 def load(
@@ -149,8 +160,8 @@ def understood(
         raise RemaskError(f"{source.name}: with {a.heads} heads there are {a.kv_heads} for keys and values")
     if path is None or plain is None:
         return known, source, reading, None
-    if family.vocabulary.start is None and not family.exact:  # a prompt begins as the published tokenizer has it
-        try:
+    if family.vocabulary.start is None and not isinstance(family, Autoregressive):
+        try:  # a prompt begins as the published tokenizer has it
             family = family.over(replace(family.vocabulary, start=plain.opening[0] if plain.opening else None))
         except RemaskError as error:
             raise RemaskError(f"{path}: {error}") from None

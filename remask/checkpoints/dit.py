@@ -19,6 +19,10 @@ FAMILIES = {"mdlm": "Masked", "ar": "Autoregressive", "duo": "Uniform", "duo_bas
             "distillation": "Uniform", "esolm": "Interpolating", "eso-lm": "Interpolating",
             "eso_lm": "Interpolating"}  # fmt: skip
 """Families by the name that configurations give the algorithm."""
+VARIANTS = {"causal": "B", "mixed2": "A"}
+"""Of Eso-LM, by how its diffusion rows attend."""
+PARTS = ("n_heads", "length", "model_length", "time_conditioning", "alpha_0", "diffusion_attn_mode")
+"""Settings that are looked for."""
 SPECIAL = {
     50257: {"start": 50256, "end": 50256},
     50258: {"mask": 50257, "start": 50256, "end": 50256},
@@ -93,7 +97,12 @@ class DiTFormat(Format):
             start=hints.start_id if hints.start_id is not None else ids.get("start"),
             end=hints.end_id if hints.end_id is not None else ids.get("end"),
         )
-        options = {"alpha_0": number(said, None, "alpha_0", default=1.0)} if family == "Interpolating" else {}
+        options: dict[str, Any] = {}
+        if family == "Interpolating":
+            mode = config.get("diffusion_attn_mode", "causal")
+            if mode not in VARIANTS:
+                raise RemaskError(f"{source.name}: diffusion_attn_mode {mode!r} is of neither variant of Eso-LM")
+            options = {"alpha_0": number(said, None, "alpha_0", default=1.0), "variant": VARIANTS[mode]}
         return Reading(a, family_over(source, family, vocabulary, **options))
 
     def heads(self, source: Source, hint: int | None, layers: int, width: int) -> int:
@@ -132,11 +141,7 @@ def flat(config: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {"algorithm": config.get("model_type", config.get("algorithm"))}
     for part in (config, config.get("model"), config.get("algo")):
         if isinstance(part, dict):
-            found |= {
-                k: v
-                for k, v in part.items()
-                if k in ("n_heads", "length", "model_length", "time_conditioning", "alpha_0")
-            }
+            found |= {k: v for k, v in part.items() if k in PARTS}
     algorithm = config.get("algo")
     if isinstance(algorithm, dict):
         found["algorithm"] = algorithm.get("name")

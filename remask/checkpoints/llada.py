@@ -27,6 +27,7 @@ from remask.checkpoints.base import (
 from remask.checkpoints.source import Source
 from remask.errors import RemaskError
 from remask.families import Family, Vocabulary
+from remask.families.masked import Masked
 from remask.model.sizes import Architecture
 
 LAYER = "model.transformer.blocks.{}."
@@ -129,7 +130,7 @@ class LLaDA(Format):
             raise RemaskError(
                 "the llada layout holds plain Llama networks only: no DiT, time, q/k norms, shift or scaling"
             )
-        if family.vocabulary.mask is None or family.exact:
+        if not isinstance(family, Masked):
             raise RemaskError(f"the llada layout is for masked models, and this one is {type(family).__name__}")
         if a.head_width * a.heads != a.width:
             raise RemaskError("the llada layout needs heads that together are as wide as the stream")

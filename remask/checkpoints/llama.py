@@ -26,6 +26,7 @@ from remask.checkpoints.base import (
 from remask.checkpoints.source import Source
 from remask.errors import RemaskError
 from remask.families import Family, Vocabulary, families
+from remask.families.autoregressive import Autoregressive
 from remask.model.sizes import Architecture
 
 LAYER = "model.layers.{}."
@@ -140,7 +141,7 @@ class Llama(Format):
     def config(self, a: Architecture, family: Family) -> dict[str, Any]:
         if type(a) is not Architecture or a.time or a.shifted:
             raise RemaskError("the llama layout holds plain Llama networks only: no DiT, time or shift")
-        if not family.exact:
+        if not isinstance(family, Autoregressive):
             raise RemaskError(
                 f"the llama layout is for autoregressive models, and this one is {type(family).__name__}: "
                 "engines would read it from left to right. For masked models there is --to llada"

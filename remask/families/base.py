@@ -81,7 +81,7 @@ class Batch:
         )
 
     def at(self, index: Tensor) -> "Batch":
-        """Some of the rows, by their (n,) numbers here."""
+        """Some of the rows, by their (n,) numbers here. Draw noise before: it is that of the first rows otherwise."""
         return replace(
             self,
             tokens=self.tokens[index],
@@ -108,11 +108,7 @@ class Batch:
         with a narrow band of them.
         """
         rows = self.tokens.shape[0]
-        n = self.of or rows
-        offset = torch.rand((), generator=rng, device=rng.device, dtype=torch.float64)
-        order = torch.randperm(n, generator=rng, device=rng.device)
-        share = (order[self.first : self.first + rows] + offset) / n
-        return share.float().clamp(max=1 - 2**-24).to(self.tokens.device)
+        return strata(self.of or rows, rng)[self.first : self.first + rows].to(self.tokens.device)
 
     def starts(self) -> Tensor:
         """(B, L) bool, True where a text begins: the first position of a row, or of a segment."""
@@ -133,6 +129,13 @@ class Batch:
         """The family's own attention rule, narrowed by the segments and padding of these rows."""
         seen = own & self.attention
         return seen if self.segments is None else seen & Segments(self.segments)
+
+
+def strata(n: int, rng: torch.Generator) -> Tensor:
+    """(n,) levels (u + j)/n in [0, 1), in random order."""
+    offset = torch.rand((), generator=rng, device=rng.device, dtype=torch.float64)
+    order = torch.randperm(n, generator=rng, device=rng.device)
+    return ((order + offset) / n).float().clamp(max=1 - 2**-24)
 
 
 @dataclass(frozen=True)
@@ -253,19 +256,24 @@ class Family(ABC):
         return False
 
     @property
-    def sequenced(self) -> bool:
-        """Whether it writes in an order drawn beforehand, through a network that is causal in that order."""
-        return False
-
-    @property
     def reads_masks(self) -> bool:
         """Whether hidden tokens are read as the mask id."""
-        return self.any_order or self.sequenced
+        return self.any_order
 
     @property
     def timed(self) -> bool:
         """Whether the network has to be told the time: the noisy text alone does not show it."""
         return False
+
+    @property
+    def tells_time(self) -> bool:
+        """Whether it gives the network a time, for one that is conditioned on it."""
+        return False
+
+    @property
+    def estimators(self) -> tuple[str, ...]:
+        """Estimators of -log p that fit it; see `remask.likelihood`."""
+        return ("auto",)
 
     @property
     def causal(self) -> bool:
@@ -297,7 +305,7 @@ class Family(ABC):
         return "Ancestral"
 
     def alpha(self, t: float) -> float:
-        """The chance that a token is still clean at time t; falls from 1 at t = 0 to 0 at t = 1."""
+        """The chance that a token is still clean at time t; falls to 0 at t = 1, from 1 but for `Interpolating`."""
         raise RemaskError(f"{type(self).__name__} has no noise process, so this sampler does not fit it")
 
     def prior(self, uniform: Tensor) -> Tensor:
@@ -324,8 +332,8 @@ def cross_entropy(denoiser: Denoiser, noisy: Noisy) -> Tensor:
     """
     fused = getattr(denoiser, "nll", None)
     if fused is not None:
-        return fused(noisy.tokens, noisy.target, ask=noisy.ask, **noisy.reading())
-    logits = denoiser(noisy.tokens, ask=noisy.ask, **noisy.reading())
+        return fused(noisy.seen, noisy.target, ask=noisy.ask, **noisy.reading())
+    logits = denoiser(noisy.seen, ask=noisy.ask, **noisy.reading())
     return torch.nn.functional.cross_entropy(logits, noisy.target, reduction="none")
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from remask.errors import RemaskError, unknown
-from remask.families.base import Batch, Denoiser, Family, Loss, Noisy, per_row
+from remask.families.base import Batch, Denoiser, Family, Loss, Noisy, per_row, strata
 from remask.model.attention import CAUSAL, FULL, Attention, Front, TwoStreams
 from remask.model.sizes import Architecture
 
@@ -77,7 +77,7 @@ class Interpolating(Family):
 
     def diffused(self, batch: Batch, hidden: Tensor, weight: Tensor, order: Tensor) -> Noisy:
         """Known tokens, then masks; each sorted by `order`, (B, L) in [0, 1). `weight` (B,) is that of a row."""
-        order = sorted_by(hidden, order, order)
+        order = sorted_by(batch.scored, hidden, order, order)
         tokens, ask = batch.tokens.gather(1, order), hidden.gather(1, order)
         return Noisy(
             tokens=tokens.masked_fill(ask, self.mask),
@@ -91,10 +91,10 @@ class Interpolating(Family):
     def sequential(self, batch: Batch, hidden: Tensor, order: Tensor | None = None) -> Noisy:
         """Each hidden token given the known ones and the hidden ones before it: [z_0 ; x] in one reading.
 
-        `order`, (B, L) in [0, 1), sorts the known tokens; the order of the text if None.
+        `order`, (B, L) in [0, 1), sorts the known tokens; the order of the text if None, or where alpha_0 = 0.
         """
         text = text_order(hidden)
-        order = sorted_by(hidden, text if order is None else order, text)
+        order = sorted_by(batch.scored, hidden, text if order is None or self.alpha_0 == 0 else order, text)
         return self.chain(batch, hidden, order, (~hidden).sum(1))
 
     def chain(self, batch: Batch, hidden: Tensor, order: Tensor, known: Tensor | None = None) -> Noisy:
@@ -125,32 +125,31 @@ class Interpolating(Family):
 
     # losses
 
-    @property
-    def shares(self) -> tuple[float, float]:
-        """Shares of the training rows that are used for the diffusion term and for the sequential one."""
-        return {0.0: (0.0, 1.0), 1.0: (1.0, 0.0)}.get(self.alpha_0, (0.5, 0.5))
-
     def loss(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator) -> Loss:
-        """Nats per scored token. Each row is used for one of the two terms, weighted by one over its share.
+        """Nats per scored token. Between the ends each row is used for one of the two terms, and weighs double.
 
-        Rows take turns by their place in the global batch, so every process has both terms.
+        Rows of the global batch take turns, and a coin says which term comes first: so in the mean the terms weigh
+        alike for any number of rows, and levels are stratified over the rows that use them.
         """
-        levels = batch.levels(rng)
+        device, both, of = batch.tokens.device, 0 < self.alpha_0 < 1, batch.of or len(batch.tokens)
+        coin = int(torch.randint(2, (), generator=rng, device=rng.device)) if both else 0
+        place = torch.arange(batch.first, batch.first + len(batch.tokens)) + coin
+        turns = place % 2 == 0 if both else torch.full_like(place, self.alpha_0 == 1, dtype=torch.bool)
+        levels = strata((of + 1 - coin) // 2 if both else of, rng)
         which, order, left = (batch.draw((batch.tokens.shape[1],), rng) for _ in range(3))
-        place = batch.first + torch.arange(len(batch.tokens), device=batch.tokens.device)
-        turns = place % 2 == 0 if 0 < self.alpha_0 < 1 else torch.full_like(place, self.alpha_0 == 1, dtype=torch.bool)
-        diffusion, sequence = turns.nonzero()[:, 0], (~turns).nonzero()[:, 0]
-        share, sums = 0.5 if 0 < self.alpha_0 < 1 else 1.0, []
+        sums = [torch.zeros((), device=device)]
+        diffusion, sequence = (turn.nonzero()[:, 0].to(device) for turn in (turns, ~turns))
         if len(diffusion):
             part = batch.at(diffusion)
-            hidden, weight = self.masks(part.scored, levels[diffusion], which[diffusion])
+            own = levels[(place[turns] - coin) // 2 if both else place].to(device)
+            hidden, weight = self.masks(part.scored, own, which[diffusion])
             sums.append(self.token_loss(denoiser, self.diffused(part, hidden, weight, order[diffusion])).sum())
         if len(sequence):
             part = batch.at(sequence)
             hidden = self.left(part.scored, left[sequence])
             sums.append(self.token_loss(denoiser, self.sequential(part, hidden, order[sequence])).sum())
         tokens = max(1, int(batch.scored.sum()))
-        return Loss(torch.stack(sums).sum() / (share * tokens), tokens)
+        return Loss(torch.stack(sums).sum() * (2 if both else 1) / tokens, tokens)
 
     def bound(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator, levels: Tensor | None = None) -> Tensor:
         """(B,) float64: one draw of both terms, the diffusion term with exactly k tokens hidden.
@@ -209,7 +208,8 @@ class Interpolating(Family):
     def in_order(self, denoiser: Denoiser, batch: Batch, uniform: Tensor) -> Tensor:
         """(B,) float64 nats, -log p(x | the order that `uniform`, (B, L), gives), of variant B, one token at a time.
 
-        -log of the mean of p over orders tends to -log p(x) of the sampler; the mean of -log p is above.
+        That of the sampler that writes one token at a time. -log of the mean of p over orders tends to its -log p(x).
+        No relation to `bound` is implied: there a mask may see masks that stand before it, here it sees none.
         """
         if self.variant != "B":
             raise RemaskError("orders have a likelihood of their own in variant B only: in A a token's reading changes")
@@ -224,8 +224,12 @@ class Interpolating(Family):
         return self.alpha_0 == 0
 
     @property
-    def sequenced(self) -> bool:
+    def reads_masks(self) -> bool:
         return True
+
+    @property
+    def estimators(self) -> tuple[str, ...]:
+        return ("auto", "orders")
 
     @property
     def sampler(self) -> str:
@@ -249,9 +253,12 @@ def text_order(like: Tensor) -> Tensor:
     return (torch.arange(length, dtype=torch.float64, device=like.device) / length).expand(like.shape)
 
 
-def sorted_by(hidden: Tensor, known: Tensor, unknown: Tensor) -> Tensor:
-    """(B, L) positions: those not hidden, sorted by `known`, then the hidden, sorted by `unknown`; both in [0, 1)."""
-    return torch.where(hidden, 1 + unknown.double(), known.double()).argsort(dim=1, stable=True)
+def sorted_by(scored: Tensor, hidden: Tensor, known: Tensor, unknown: Tensor) -> Tensor:
+    """(B, L) positions in the order of reading: given ones and then written ones by `known`, hidden ones by `unknown`.
+
+    Both are in [0, 1). So a prompt stands in front here as it does in sampling.
+    """
+    return torch.where(hidden, 2 + unknown.double(), scored + known.double()).argsort(dim=1, stable=True)
 
 
 def placed(batch: Batch, order: Tensor) -> Tensor:

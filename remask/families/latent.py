@@ -13,6 +13,7 @@ which stand at ids drawn evenly.
 import math
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,19 @@ FARTHEST = 30.0
 """Largest |gamma|: there a token is certainly clean, or certainly not."""
 
 
+def rising(gamma: Any) -> tuple[float, float] | None:
+    """A range of gamma as two floats. RemaskError where it is none."""
+    if gamma is None:
+        return None
+    try:
+        low, high = (float(x) for x in gamma)
+    except (TypeError, ValueError):
+        raise RemaskError(f"gamma is {gamma!r}; it must be two numbers, such as [-3.5, -1.8]") from None
+    if not -FARTHEST <= low < high <= FARTHEST:
+        raise RemaskError(f"gamma is {low:g} to {high:g}; it must rise, within {-FARTHEST:g} to {FARTHEST:g}")
+    return low, high
+
+
 def operator(gamma: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """(...) gamma -> (...) float64 alpha and d alpha/d gamma for K = `k` ids, by quadrature."""
     mu = (-gamma.double() / 2).exp()[..., None]
@@ -40,34 +54,30 @@ def operator(gamma: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 class Operator:
-    """`operator` between two gammas from a Chebyshev series; outside of them by quadrature, never clipped."""
+    """`operator` between two gammas from a Chebyshev series; by quadrature outside of them, or where the range is too
+    wide for a series. Never clipped."""
 
     def __init__(self, k: int, low: float, high: float) -> None:
-        if k < 2:
-            raise RemaskError(f"a vocabulary of {k} ids cannot be noised; it needs 2")
-        if not -FARTHEST <= low < high <= FARTHEST:
-            raise RemaskError(f"gamma is {low} to {high}; it must rise, within -{FARTHEST:g} to {FARTHEST:g}")
+        rising((low, high))
         self.k, self.low, self.high = k, low, high
-        degree = 32
-        while True:
+        self._fits: list[Chebyshev] = []
+        for degree in (32, 64, 128, 256):
             nodes = np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))
             at = torch.from_numpy((low + high) / 2 + (high - low) / 2 * nodes)
             values = [value.numpy() for value in operator(at, k)]
             fits = [Chebyshev(np.polynomial.chebyshev.chebfit(nodes, v, degree), domain=[low, high]) for v in values]
-            if degree >= 512 or all(np.abs(fit.coef[-4:]).max() < 1e-13 for fit in fits):
+            if all(np.abs(fit.coef[-4:]).max() < 1e-13 for fit in fits):
+                self._fits = fits
                 break
-            degree *= 2
-        self._alpha, self._slope = fits
 
     def __call__(self, gamma: Tensor) -> tuple[Tensor, Tensor]:
         """(...) gamma -> (...) float64 alpha and d alpha/d gamma."""
         at = gamma.detach().double().cpu()
-        found = [torch.from_numpy(np.asarray(fit(at.numpy()))) for fit in (self._alpha, self._slope)]
-        beyond = (at < self.low) | (at > self.high)
-        if bool(beyond.any()):
-            exact = operator(at, self.k)
-            found = [torch.where(beyond, a, b) for a, b in zip(exact, found, strict=True)]
-        return found[0].to(gamma.device), found[1].to(gamma.device)
+        if self._fits and bool(((at >= self.low) & (at <= self.high)).all()):
+            alpha, slope = (torch.from_numpy(np.asarray(fit(at.numpy()))) for fit in self._fits)
+        else:
+            alpha, slope = operator(at, self.k)
+        return alpha.to(gamma.device), slope.to(gamma.device)
 
 
 @cache
@@ -79,6 +89,8 @@ def tabled(k: int, low: float, high: float) -> Operator:
 @cache
 def gamma_of(alpha: float, k: int) -> float:
     """The gamma at which a token is still clean with probability `alpha`, by bisection."""
+    if k < 2:
+        raise RemaskError(f"a vocabulary of {k} ids cannot be noised; it needs 2")
     low, high = -FARTHEST, FARTHEST
     for _ in range(80):
         middle = (low + high) / 2
@@ -141,7 +153,7 @@ def distinct(uniform: Tensor, x: Tensor, others: int) -> Tensor:
     return found + (found >= x[..., None])
 
 
-def whole(x: Tensor, k: int, gamma: Tensor, tau: float, normal: Tensor) -> tuple[Soft, Tensor]:
+def full(x: Tensor, k: int, gamma: Tensor, tau: float, normal: Tensor) -> tuple[Soft, Tensor]:
     """Soft tokens and labels from all of w: (B, L) ids and (B, L, K) standard normals -> (B, L, K) softmax, (B, L)."""
     a, s = (torch.sigmoid(sign * gamma).sqrt()[:, None, None] for sign in (-1, 1))
     w = s * normal

@@ -46,6 +46,14 @@ class Masked(Family):
         return True
 
     @property
+    def tells_time(self) -> bool:
+        return True
+
+    @property
+    def estimators(self) -> tuple[str, ...]:
+        return ("auto", "count", "chain", "rule", "smdm", "llada")
+
+    @property
     def asked(self) -> float:
         return 0.5
 

@@ -11,15 +11,15 @@ difference, since there a masked position tells nothing about itself.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from remask.errors import RemaskError
-from remask.families.base import Batch, Denoiser, Family, Loss, Noisy, per_row
-from remask.families.latent import FARTHEST, Latent, gamma_of, tabled, whole
+from remask.families.base import Batch, Denoiser, Family, Loss, Noisy, Vocabulary, per_row
+from remask.families.latent import Latent, full, gamma_of, rising, tabled
 from remask.model.attention import FULL
 
 
@@ -36,7 +36,8 @@ class Uniform(Family):
     tau: float = 1e-3
     """Temperature of the blur."""
     top_k: int = 2
-    """Blurred tokens hold this many others than the true one; 0: all there are (one (B, L, K) tensor more)."""
+    """Blurred tokens hold this many others than the true one; 0: all there are (noise of (B, L, K) of the global
+    batch, in float64: for small vocabularies)."""
     gamma: tuple[float, float] | None = None
     """Range of the blur's log noise-to-signal ratio; by default what leaves tokens clean with chance 0.95 to 0.05."""
 
@@ -47,15 +48,19 @@ class Uniform(Family):
             raise RemaskError(f"least is {self.least}; it must be at least 0 and below 1")
         if not 0 <= self.curriculum <= 1:
             raise RemaskError(f"curriculum is {self.curriculum}; it must be from 0 (none) to 1 (all of the training)")
-        if not 0 < self.tau < math.inf:
-            raise RemaskError(f"tau is {self.tau}; it must be above 0, and finite")
+        if not 1e-6 <= self.tau < math.inf:
+            raise RemaskError(f"tau is {self.tau}; it must be at least 1e-6 (where it is as good as 0), and finite")
         if self.top_k < 0:
             raise RemaskError(f"top_k is {self.top_k}; it must be 0 (all) or more")
-        if self.gamma is not None:
-            object.__setattr__(self, "gamma", tuple(map(float, self.gamma)))
-            low, high = self.gamma
-            if not -FARTHEST <= low < high <= FARTHEST:
-                raise RemaskError(f"gamma is {low:g} to {high:g}; it must rise, within {-FARTHEST:g} to {FARTHEST:g}")
+        object.__setattr__(self, "gamma", rising(self.gamma))
+        if self.gamma is not None and not self.curriculum:
+            raise RemaskError(f"gamma is {list(self.gamma)}, and there is no curriculum that it is the range of")
+
+    def over(self, vocabulary: Vocabulary) -> Self:
+        bound = super().over(vocabulary)
+        if self.curriculum:
+            bound.gammas(self.gamma, 0.95, 0.05)  # refused here, before a run begins
+        return bound
 
     def alpha(self, t: Any) -> Any:
         """The linear schedule, 1 - (1 - eps) t; of a number or a tensor."""
@@ -84,6 +89,10 @@ class Uniform(Family):
 
     @property
     def timed(self) -> bool:
+        return True
+
+    @property
+    def tells_time(self) -> bool:
         return True
 
     def prior(self, uniform: Tensor) -> Tensor:
@@ -126,7 +135,7 @@ class Uniform(Family):
         the range.
         """
         k, size = self.vocabulary.predicted, batch.tokens.shape[1]
-        low, high = self.range()
+        low, high = self.gammas(self.gamma, 0.95, 0.05)
         gamma = low + (high - low) * batch.levels(rng).double()
         if self.top_k:
             n = min(self.top_k, k - 1)
@@ -134,7 +143,7 @@ class Uniform(Family):
             soft, z = latent.soft(gamma, self.tau, k), latent.label(gamma)
         else:
             normal = torch.special.ndtri(batch.draw((size, k), rng, torch.float64).clamp(min=2.0**-54)).float()
-            soft, z = whole(batch.tokens, k, gamma.float(), self.tau, normal)
+            soft, z = full(batch.tokens, k, gamma.float(), self.tau, normal)
         alpha, slope = tabled(k, low, high)(gamma)
         noisy = self.labelled(batch, z, alpha)
         share = (slope * (high - low) / -(1 - self.eps)).float()[:, None].expand_as(batch.scored)[batch.scored]
@@ -145,10 +154,10 @@ class Uniform(Family):
         time = ((1 - alpha) / (1 - self.eps)).float()
         return self._noisy(batch, torch.where(batch.scored, z, batch.tokens), batch.scored, time)
 
-    def range(self) -> tuple[float, float]:
-        """Least and largest gamma of the curriculum."""
+    def gammas(self, given: tuple[float, float] | None, most: float, least: float) -> tuple[float, float]:
+        """A range of gamma: as given, or from where `most` of the tokens are clean to where `least` are."""
         k = self.vocabulary.predicted
-        low, high = self.gamma or (gamma_of(0.95, k), gamma_of(0.05, k))
+        low, high = given or (gamma_of(most, k), gamma_of(least, k))
         if float(tabled(k, low, high)(torch.tensor(high))[0]) < self.eps:
             raise RemaskError(f"gamma goes to {high:g}, where fewer than eps = {self.eps:g} of the tokens are clean")
         return low, high

@@ -42,6 +42,10 @@ class Blockwise(Sampler):
         return self.inner.chooses_first
 
     @property
+    def rewrites(self) -> bool:
+        return self.inner.rewrites
+
+    @property
     def deterministic(self) -> bool:
         return self.inner.deterministic
 

@@ -1,7 +1,8 @@
 """Unsupervised classifier-free guidance: more of what the prompt adds.
 
-p(x | c, z)^(1+w) / p(x | m..m, z)^w, the condition-free branch reading the prompt as masks; needs no
-special training (Nie et al. 2025, *Scaling up Masked Diffusion Models on Text*, section 4).
+p(x | c, z)^(1+w) / p(x | m..m, z)^w, the condition-free branch reading the prompt as masks; interpolating models
+leave it out instead, since masks behind what is known are not seen (`InOrder`). Needs no special training
+(Nie et al. 2025, *Scaling up Masked Diffusion Models on Text*, section 4).
 """
 
 import math

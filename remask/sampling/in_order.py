@@ -39,18 +39,20 @@ class InOrder(Sampler):
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise RemaskError(f"steps is {self.steps}; it must be at least 1")
+        if self.contexts and self.steps != InOrder.steps:
+            raise RemaskError("steps is for random places; with contexts, one token of each is written at a time")
         if self.contexts < 0:
             raise RemaskError(f"contexts is {self.contexts}; it must be 0 (random places) or more")
 
     def fits(self, family: Family) -> bool:
-        return family.sequenced
+        return isinstance(family, Interpolating)
 
     def fill(self, writing: Writing) -> Iterator[Step]:
         order, turn, diffused = self.plan(writing)
-        reading = Reading(writing, order, turn, diffused, self.cache)
+        decoding = Decoding(writing, order, turn, diffused, self.cache)
         for number in range(int(turn.max()) + 1):
             if bool(writing.todo.any()):  # a text may have ended before its canvas
-                yield reading.write(self.pen, number)
+                yield decoding.write(self.pen, number)
 
     def plan(self, writing: Writing) -> tuple[Tensor, Tensor, Tensor]:
         """(B, L) positions in the order of writing, (B, L) which pass writes each of these, (B,) passes of diffusion.
@@ -78,7 +80,7 @@ class InOrder(Sampler):
 
 
 @dataclass
-class Reading:
+class Decoding:
     """What the network has read and kept, and what it reads next. A slot is a place in that sequence.
 
     Rows write different numbers of tokens in a pass; the shorter have holes there, which nobody sees.

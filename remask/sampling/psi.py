@@ -28,19 +28,25 @@ Schedule = Literal["constant", "sigma", "capped", "rescaled"]
 
 @dataclass(frozen=True, kw_only=True)
 class Psi(Sampler):
-    """The reverse process with correction between the times `low` and `high`, and none outside."""
+    """The reverse process with correction between the times `low` and `high`, and none outside.
+
+    Its `Step.log_prob` adds up all draws, those that were taken back too: of a path, not of the text.
+    """
 
     steps: int = 64
     """Steps of the time grid, from t = 1 to 0."""
     schedule: Schedule = "constant"
     """Of kappa while correcting. constant: `kappa`. The others give sigma, the chance that a written token is noised
-    again: `eta` (sigma), at most (1 - alpha_s)/alpha_t (capped), or this share of that most (rescaled)."""
+    again: `eta` (sigma), at most (1 - alpha_s)/alpha_t (capped), or this share of that most (rescaled). In no case is
+    it more than 1 - alpha_s, where kappa is 0."""
     kappa: float = 0.95
     """Share of the predictor, of the schedule "constant"."""
     eta: float = 0.01
     """Of the other schedules."""
     high: float = 1.0
+    """Time from which on it corrects."""
     low: float = 0.0
+    """Time below which it corrects no more."""
     hold: float = 0.0
     """Share of the steps during which time stands still at `high`, which is then `low` too (ReMDM's loop)."""
     tail: Tail = "ancestral"
@@ -57,10 +63,12 @@ class Psi(Sampler):
                 raise RemaskError(f"{name} is {getattr(self, name)}; it must be from 0 to 1")
         if not 0 <= self.low <= self.high <= 1:
             raise RemaskError(f"low and high are {self.low} and {self.high}; they must be times, 0 <= low <= high <= 1")
-        if not 0 <= self.hold < 1 or (self.hold and self.high != self.low):
-            raise RemaskError(
-                f"hold is {self.hold}; it must be at least 0 and below 1, and needs low = high, the time that is held"
-            )
+        if not 0 <= self.hold < 1:
+            raise RemaskError(f"hold is {self.hold}; it must be at least 0 and below 1")
+        if self.hold and not 0 < self.high == self.low < 1:
+            raise RemaskError(f"hold is {self.hold}; it needs low = high, the time that is held, between 0 and 1")
+        if self.hold and self.steps < 3:
+            raise RemaskError(f"steps is {self.steps}; holding needs 3: a way down, a stop, and a way down")
 
     def fits(self, family: Family) -> bool:
         return family.revises or family.any_order
@@ -89,15 +97,13 @@ class Psi(Sampler):
 
     def grid(self) -> list[tuple[float, float]]:
         """The times of each step: where it begins, and where it ends."""
-        held = round(self.hold * self.steps)
-        before = round((self.steps - held) * (1 - self.high))
-        if not held:
-            times = torch.linspace(1, 0, self.steps + 1, dtype=torch.float64).tolist()
-        else:
-            down = torch.linspace(1, self.high, before + 1, dtype=torch.float64).tolist()
-            rest = torch.linspace(self.high, 0, self.steps - held - before + 1, dtype=torch.float64).tolist()
-            times = [*down[:-1], *[self.high] * held, *rest]
-        return list(itertools.pairwise(times))
+        held = min(round(self.hold * self.steps), self.steps - 2)
+        if held < 1:
+            return list(itertools.pairwise(torch.linspace(1, 0, self.steps + 1, dtype=torch.float64).tolist()))
+        before = min(max(1, round((self.steps - held) * (1 - self.high))), self.steps - held - 1)
+        down = torch.linspace(1, self.high, before + 1, dtype=torch.float64).tolist()
+        rest = torch.linspace(self.high, 0, self.steps - held - before + 1, dtype=torch.float64).tolist()
+        return list(itertools.pairwise([*down[:-1], *[self.high] * held, *rest]))
 
     def share(self, alpha_s: float, alpha_t: float) -> float:
         """kappa of a step that corrects."""

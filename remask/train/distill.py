@@ -19,7 +19,7 @@ from remask.checkpoints.checkpoint import open_checkpoint
 from remask.checkpoints.folder import find
 from remask.errors import RemaskError
 from remask.families import Batch, Family
-from remask.families.latent import Latent, gamma_of, tabled
+from remask.families.latent import Latent, rising, tabled
 from remask.families.uniform import Uniform
 from remask.model.networks import network
 from remask.model.sizes import Overrides
@@ -48,6 +48,7 @@ class Distillation:
                 f"distillation.first is {self.first:g}, and after {self.rounds} rounds of doubling {last:g}; both must "
                 "be above 0 and at most 1"
             )
+        object.__setattr__(self, "gamma", rising(self.gamma))
 
 
 class Consistency(nn.Module):
@@ -65,23 +66,27 @@ class Consistency(nn.Module):
         if compiled:
             self.teacher.compile()
         self.register_buffer("round", torch.tensor(-1))
+        self.known: int | None = None
         k = family.vocabulary.predicted
-        self.low, self.high = options.gamma or (gamma_of(0.9987, k), gamma_of(0.0062, k))
+        self.low, self.high = family.gammas(options.gamma, 0.9987, 0.0062)
         self.operator = tabled(k, self.low, self.high)
 
     def forward(self, student: Transformer, batch: Batch, rng: torch.Generator) -> Tensor:
         """Nats per scored token."""
         number = min(int(batch.done * self.options.rounds + 1e-9), self.options.rounds - 1)
-        if number != int(self.round):
+        if self.known is None:
+            self.known = int(self.round)  # of a run that goes on; read once, not at every step
+        if number != self.known:
             self.teacher.load_state_dict(student.state_dict())
             self.round.fill_(number)
+            self.known = number
         step = self.options.first * 2**number
         t = (batch.levels(rng).double() + step).clamp(max=1)
         k, size = self.family.vocabulary.predicted, batch.tokens.shape[1]
         latent = Latent.drawn(batch.tokens, k, batch.draw((size, 3), rng, torch.float64))
         with torch.no_grad():
             target = self.predicted(self.teacher, batch, latent, t - step)
-        return divergence(self.predicted(student, batch, latent, t), target).mean()
+        return divergence(self.predicted(student, batch, latent, t), target).sum() / max(1, len(target))
 
     def predicted(self, denoiser: Any, batch: Batch, latent: Latent, t: Tensor) -> Tensor:
         """(N, K) logits at the scored positions, at times `t`, (B,)."""
@@ -125,7 +130,7 @@ def distill(
         data: Folder made by `remask prepare` with the model's own tokenizer.
         out: Run directory. Where it holds a run with the same options, that run goes on.
         distillation: Rounds, and how far apart student and teacher stand.
-        budget: How much to train; one of flops, tokens, steps, minutes.
+        budget: How much to train; one of flops (the student's), tokens, steps.
         optimizer: AdamW and its schedule.
         length: Tokens in a row; the model's context by default.
         batch: Rows of a step, over all processes and accumulated micro-batches.
@@ -154,10 +159,13 @@ def distill(
             f"{model} is of the family {type(found.family).__name__}; the path that distillation follows is one of "
             "Gaussian noise, which uniform-state models have"
         )
+    found.family.gammas(distillation.gamma, 0.9987, 0.0062)  # refused before anything is written
     length = found.architecture.context if length is None else length
     rest = {"architecture": Overrides(), "random_length": 0.0, "initialisation": "smdm"}
     return launched(
         {**options, **rest, "family": found.family, "length": length},
         out,
         lambda student, family, compiled: Consistency(distillation, student, family, compiled),
+        found,
+        set(options) - {"model"},
     )

@@ -6,7 +6,7 @@ The decisions are kept in `run.json`, so that a resumed run makes none of them a
 import json
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +68,11 @@ def resolve(
     world: int,
     device: torch.device,
     rank: int,
+    verb: set[str] | None = None,
 ) -> dict[str, Any]:
     """Everything decided before the first step: steps, precision, compilation. Kept in run.json.
 
-    `corpus` is the fingerprint of the data.
+    `corpus` is the fingerprint of the data, `verb` the names of the command's own options, for config.yaml.
     A run that is there already keeps its plan; one with other options is left alone.
     """
     path, wanted = out / "run.json", plain(options)
@@ -127,7 +128,8 @@ def resolve(
         "flops_6n": per_step * family.reads * denoiser.architecture.flops_6n,
     }
     if rank == 0:
-        (out / "config.yaml").write_text(yaml.safe_dump(wanted, sort_keys=False))
+        own = {k: v for k, v in wanted.items() if k in (verb or wanted)}
+        (out / "config.yaml").write_text(yaml.safe_dump(own, sort_keys=False))
         fresh = path.with_suffix(".tmp")
         fresh.write_text(json.dumps({"options": wanted, "plan": plan}, indent=2) + "\n")
         os.replace(fresh, path)
@@ -139,7 +141,7 @@ def _seconds_a_step(model: Transformer, family: Family, batches: Batches, accumu
     spent = []
     for index in range(6):
         start = time.perf_counter()
-        share = batches.share(0, 0, batches.batch // accumulate).to(model.device)
+        share = replace(batches.share(0, 0, batches.batch // accumulate).to(model.device), done=0.0)
         for _ in range(accumulate):
             with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
                 value = family.loss(model, share, torch.Generator().manual_seed(index)).value
@@ -154,7 +156,7 @@ def plain(value: Any) -> Any:
     """Options as plain data that YAML holds and the command line reads back."""
     if isinstance(value, Family):
         described = describe(value)
-        return {"class_path": described.pop("name"), "init_args": described}
+        return {"class_path": described.pop("name"), "init_args": plain(described)}
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, dict):

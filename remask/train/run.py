@@ -16,6 +16,7 @@ from typing import Any, Literal
 import torch
 
 from remask import machine
+from remask.checkpoints.folder import Opened
 from remask.data.batches import Batches, Rows
 from remask.data.tokens import open_tokens
 from remask.errors import Interrupted, RemaskError
@@ -94,15 +95,25 @@ def train(
     return launched({k: v for k, v in locals().items() if k != "out"}, out)
 
 
-def launched(options: dict[str, Any], out: Path, objective: Objective | None = None) -> Path:
-    """The run that the arguments of `train` describe, or one with another objective than the family's loss."""
+def launched(
+    options: dict[str, Any],
+    out: Path,
+    objective: Objective | None = None,
+    start: Opened | None = None,
+    verb: set[str] | None = None,
+) -> Path:
+    """The run that the arguments of `train` describe, or one with another objective than the family's loss.
+
+    `start` is the checkpoint it begins with, where that is open already; `verb` names the options of a command of
+    its own.
+    """
     data, model, family, length = (options[name] for name in ("data", "model", "family", "length"))
     world = int(os.environ.get("WORLD_SIZE") or options["devices"] * options["nodes"])
     rank = process_rank(options["devices"])
     check(options, world)
     prepared = open_tokens(data)
     tokenizer = prepared.tokenizer
-    start = begun(model, out)
+    start = begun(model, out) if start is None else start
     shape, family = shaped(start, model, family, tokenizer, options["architecture"], length)
     rows = Rows(prepared.train, length)
     wanted = options["validation_rows"]
@@ -118,7 +129,9 @@ def launched(options: dict[str, Any], out: Path, objective: Objective | None = N
 
     denoiser = built(start, shape, options["initialisation"], options["seed"])
     with locked(out, "training") if rank == 0 else nullcontext():
-        plan = resolve(out, options, prepared.manifest["fingerprint"], denoiser, family, batches, world, device, rank)
+        plan = resolve(
+            out, options, prepared.manifest["fingerprint"], denoiser, family, batches, world, device, rank, verb
+        )
         if plan["compile"]:
             denoiser.compile()
         return _fit(out, options, plan, denoiser, family, batches, validation, tokenizer, device, objective)

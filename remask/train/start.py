@@ -34,6 +34,8 @@ def shaped(
         context = changes.context or length
         if family.timed and changes.time is False:
             raise RemaskError(f"{type(family).__name__} models are told the time; architecture.time cannot be false")
+        if shape.time and not family.tells_time:
+            raise RemaskError(f"{type(family).__name__} models tell no time; architecture.time cannot be true")
         shape = replace(shape, rows=vocabulary.size, predicted=vocabulary.predicted, context=context)
         return replace(shape, time=shape.time or family.timed), family.over(vocabulary)
     if changes != Overrides():
@@ -41,6 +43,8 @@ def shaped(
     a, theirs = found.architecture, found.family.vocabulary
     if length > a.context:
         raise RemaskError(f"length is {length}, and the context of {model} {a.context}")
+    if a.time and not family.tells_time:
+        raise RemaskError(f"{model} is conditioned on time, which {type(family).__name__} models do not tell")
     if family.timed and not a.time:
         raise RemaskError(f"{model} is not conditioned on time, which {type(family).__name__} models have to be")
     if family.reads_masks and theirs.mask is None:

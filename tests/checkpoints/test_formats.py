@@ -276,6 +276,11 @@ def test_a_dit_is_what_its_configuration_says(tmp_path: Path) -> None:
         eso = load(folder)
         assert isinstance(eso.family, Interpolating) and eso.family.alpha_0 == alpha_0
         assert remask.sample(eso, prompt=[3, 4], length=5, steps=2).evaluations <= 2 + 5
+    (folder / "config.json").write_text(json.dumps({"algo": {"name": "esolm", "diffusion_attn_mode": "mixed2"}}))
+    assert load(folder, hints=Hints(heads=4)).family.variant == "A"  # type: ignore[attr-defined]
+    (folder / "config.json").write_text(json.dumps({"algo": {"name": "esolm", "diffusion_attn_mode": "odd"}}))
+    with pytest.raises(RemaskError, match="diffusion_attn_mode 'odd' is of neither variant"):
+        load(folder, hints=Hints(heads=4))
     training = {"algo": {"name": "esolm", "alpha_0": 1.5}, "model": {"n_heads": 4, "length": 77}}
     (folder / "config.json").write_text(json.dumps(training))
     with pytest.raises(RemaskError, match=r"theirs: alpha_0 is 1\.5; it must be from 0"):

@@ -136,14 +136,119 @@ def test_alpha_0_of_0_is_the_autoregressive_model() -> None:
     assert found.nats == pytest.approx(-math.log(float(joint[1, 2, 0])), rel=1e-5)
 
 
-# A real network
-
-
 def network(seed: int = 0, **more) -> Transformer:
     return tiny(12, 11, seed=seed, sharpness=3.0, **more)
 
 
 WORDS = Vocabulary(size=12, mask=11, end=0)
+
+
+# With a prompt
+
+
+def batch_with_prompt(rows: int) -> Batch:
+    tokens = torch.tensor([[1, 0, 1]]).expand(rows, -1)
+    return Batch(tokens, torch.tensor([False, True, True]).expand(rows, -1))
+
+
+@pytest.mark.parametrize("alpha_0", ALPHAS)
+def test_a_prompt_is_given_and_never_written(alpha_0: float) -> None:
+    """(1, 2) is left to right or, both diffused, by chance; (2, 1) is 2 diffused alone, or both by chance."""
+    rows = 8000
+    a = alpha_0
+    orders_of_two = {(1, 2): (1 - a) ** 2 + a * (1 - a) + a * a / 2, (2, 1): a * (1 - a) + a * a / 2}
+    truth = 0.0
+    for (first, second), chance in orders_of_two.items():
+        text, state = {1: 0, 2: 1}, [1, None, None]
+        nats = -TABLE.given(tuple(state))[first][text[first]]
+        state[first] = text[first]
+        truth += chance * (nats - TABLE.given(tuple(state))[second][text[second]])
+    ours, model, batch = family(alpha_0), OrderedTable(TABLE), batch_with_prompt(rows)
+    for values in (
+        ours.bound(model, batch, rng(0)),
+        ours.in_order(model, batch, torch.rand(rows, 3, generator=rng(1))),
+    ):
+        error = 4 * float(values.std()) / math.sqrt(rows) + 1e-5
+        assert abs(float(values.mean()) - truth) < error
+    trained = family(alpha_0, eps=0.0)
+    draws = torch.stack([trained.loss(model, batch_with_prompt(200), rng(i)).value for i in range(60)])
+    assert abs(float(draws.mean()) * 2 - truth) < 4 * 2 * float(draws.std()) / math.sqrt(60) + 1e-5
+    assert trained.loss(model, batch_with_prompt(5), rng(0)).tokens == 10
+
+
+class Hearing:
+    """A denoiser that keeps what it reads."""
+
+    def __init__(self, denoiser) -> None:
+        self.denoiser = denoiser
+        self.heard: list[dict] = []
+
+    def __call__(self, tokens, **reading):
+        self.heard.append({"tokens": tokens, **reading})
+        return self.denoiser(tokens, **reading)
+
+
+@pytest.mark.parametrize("alpha_0", ALPHAS)
+def test_known_tokens_are_read_in_random_order_behind_the_prompt(alpha_0: float) -> None:
+    model = Hearing(network())
+    x = torch.randint(0, 11, (40, 8), generator=rng(0))
+    scored = torch.ones_like(x, dtype=torch.bool)
+    scored[:, 3:6] = False
+    ours = Interpolating(alpha_0=alpha_0).over(WORDS)
+    ours.loss(model, Batch(x, scored), rng(1))
+    ours.bound(model, Batch(x, scored), rng(2))
+    for heard in model.heard:
+        positions, hidden = heard["positions"][:, :8], heard["ask"][:, :8]
+        assert bool((positions[:, :3].sort(1).values == torch.tensor([3, 4, 5])).all()), "the prompt is in front"
+        assert not bool(hidden[:, :3].any())
+        in_text_order = (positions[:, :3] == torch.tensor([3, 4, 5])).all(1)
+        assert bool(in_text_order.all()) == (alpha_0 == 0)
+        if heard["tokens"].shape[1] == 16:
+            for row in range(len(positions)):
+                left = positions[row][hidden[row]]
+                assert bool((left.diff() > 0).all()), "what is left is read from left to right"
+        else:
+            assert any(bool((positions[row][hidden[row]].diff() < 0).any()) for row in range(len(positions)))
+
+
+def test_left_to_right_a_prompt_has_one_order() -> None:
+    model, ours = network(), Interpolating(alpha_0=0.0).over(WORDS)
+    text = [Text([1, 2, 3], prompt=(4, 5, 6, 7))]
+    found = {score(model, ours, text, estimator=e, seed=s, draws=4)[0] for e in ("auto", "orders") for s in range(3)}
+    assert len({round(one.nats, 4) for one in found}) == 1
+    assert {(one.kind, one.stderr) for one in found} == {("exact", 0.0)}
+
+
+@pytest.mark.parametrize("variant", ["A", "B"])
+def test_what_is_written_has_the_likelihood_of_the_layout(variant: str) -> None:
+    """The sampler's own log p, its cache and fronts included, against the sequential layout read at once."""
+    model, ours = network(), Interpolating(alpha_0=0.0, variant="A" if variant == "A" else "B").over(WORDS)
+    canvas = Canvas.of([[3, 4, None, None, 5, None]] * 3)
+    *_, last = InOrder().stream(model, ours, canvas, Dice(0, 3))
+    noisy = ours.sequential(Batch(last.tokens, canvas.open), canvas.open)
+    nats = torch.zeros(3, dtype=torch.float64).index_add_(
+        0, noisy.ask.nonzero()[:, 0], ours.token_loss(model, noisy).double().detach()
+    )
+    torch.testing.assert_close(last.log_prob, -nats, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_any_number_of_rows_trains_both_terms_alike(rows: int) -> None:
+    trained, text = family(0.3, eps=0.0), [0, 1, 1]
+    model = OrderedTable(TABLE)
+    draws = torch.stack([trained.loss(model, batch_of(text, rows), rng(i)).value for i in range(3000)])
+    assert abs(float(draws.mean()) * 3 - enumerated(TABLE, text, 0.3)) < 4 * 3 * float(draws.std()) / math.sqrt(3000)
+
+
+def test_the_low_variance_objective_weighs_all_alike() -> None:
+    batch = batch_of([0, 1, 1], 50)
+    for objective, weights in (("low_variance", {1.0}), ("bound", None)):
+        noisy = family(1.0, objective=objective).corrupt(batch, rng(0))
+        found = {round(w, 4) for w in noisy.weight.tolist()}
+        assert found == weights if weights else len(found) > 10
+
+
+# A real network
 
 
 def test_one_reading_gives_what_reading_one_by_one_gives() -> None:
@@ -189,7 +294,7 @@ def test_more_orders_make_a_tighter_bound() -> None:
     assert many.kind == "bound" and many.of == "importance-weighted over 100000 orders"
 
 
-@pytest.mark.parametrize("ranks", [1, 2, 4])
+@pytest.mark.parametrize("ranks", [1, 2, 4, 8])
 @pytest.mark.parametrize("alpha_0", ALPHAS)
 def test_processes_share_the_noise_and_the_terms(alpha_0: float, ranks: int) -> None:
     model, ours = network(), Interpolating(alpha_0=alpha_0).over(WORDS)
@@ -388,11 +493,13 @@ def test_what_does_not_fit_says_why() -> None:
         next(Ancestral().stream(network(), Interpolating().over(WORDS), CANVAS, Dice(0, 4)))
     with pytest.raises(RemaskError, match=r"steps is 0"):
         InOrder(steps=0)
+    with pytest.raises(RemaskError, match=r"steps is for random places"):
+        InOrder(steps=5, contexts=2)
     with pytest.raises(RemaskError, match=r"contexts is -1"):
         InOrder(contexts=-1)
     with pytest.raises(RemaskError, match=r"variant B only"):
         score(network(), Interpolating(variant="A").over(WORDS), [Text([1, 2])], estimator="orders")
-    with pytest.raises(RemaskError, match=r"estimators but auto and orders are for masked models.*Interpolating"):
+    with pytest.raises(RemaskError, match=r"estimator 'chain' does not fit Interpolating models.*auto, orders"):
         score(network(), Interpolating().over(WORDS), [Text([1, 2])], estimator="chain")
     with pytest.raises(RemaskError, match=r"needs a vocabulary with a mask id"):
         Interpolating().over(Vocabulary(size=5)).loss(network(), batch_of([1, 2, 3], 2), rng(0))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from remask.errors import RemaskError
 from remask.families import Batch, Vocabulary
-from remask.families.latent import Latent, Operator, distinct, gamma_of, operator, tabled, whole
+from remask.families.latent import Latent, Operator, distinct, full, gamma_of, operator, tabled
 from remask.families.uniform import Uniform
 from remask.model.soft import Soft
 
@@ -29,7 +29,7 @@ def test_operator_against_brute_force(k: int, gamma: float) -> None:
     rows = 40000
     alpha = float(operator(torch.tensor(gamma), k)[0])
     normal = torch.randn(rows, 1, k, generator=rng(1))
-    _, label = whole(torch.zeros(rows, 1, dtype=torch.int64), k, torch.full((rows,), gamma), 1.0, normal)
+    _, label = full(torch.zeros(rows, 1, dtype=torch.int64), k, torch.full((rows,), gamma), 1.0, normal)
     counts = torch.bincount(label[:, 0], minlength=k).numpy()
     law = (1 - alpha) / k + alpha * (np.arange(k) == 0)
     enough = law * rows > 5
@@ -86,6 +86,26 @@ def test_published_values() -> None:
         assert float(operator(torch.tensor(float(gamma)), k)[0]) == pytest.approx(alpha, abs=2e-6)
 
 
+def test_a_range_too_wide_for_a_series_is_computed() -> None:
+    gamma = torch.linspace(-30, 30, 200, dtype=torch.float64)
+    alpha, slope = Operator(50257, -30.0, 30.0)(gamma)
+    torch.testing.assert_close(alpha, operator(gamma, 50257)[0], rtol=0, atol=1e-12)
+    assert float(slope.max()) < 1e-9 and float(alpha.min()) > -1e-12
+
+
+@pytest.mark.parametrize("eps", [1e-3, 0.04])
+def test_weight_and_time_belong_to_the_schedule(eps: float) -> None:
+    """Whatever the schedule, the weight times its slope is the slope in gamma, and the time has the alpha of gamma."""
+    family = Uniform(curriculum=1.0, eps=eps, gamma=(-3.0, -1.6)).over(Vocabulary(size=K))
+    batch = batch_of(64, 0.0)
+    noisy = family.blurred(batch, rng(3))
+    gamma = -3.0 + 1.4 * batch.levels(rng(3)).double()
+    alpha, slope = operator(gamma, K)
+    assert noisy.time is not None
+    torch.testing.assert_close(1 - (1 - eps) * noisy.time.double(), alpha, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(noisy.weight.view(64, 4)[:, 0].double() * -(1 - eps), slope * 1.4, rtol=1e-5, atol=1e-6)
+
+
 # What is drawn of a blurred vector
 
 
@@ -133,7 +153,7 @@ def test_all_of_the_others_are_the_whole_vector() -> None:
     normal = torch.zeros(rows, 1, k, dtype=torch.float64)
     assert soft.ids is not None
     normal.scatter_(-1, soft.ids, torch.cat([latent.own[..., None], latent.others], -1))
-    truth, label = whole(x, k, gamma.double(), 0.4, normal)
+    truth, label = full(x, k, gamma.double(), 0.4, normal)
     torch.testing.assert_close(
         torch.zeros_like(truth.weights).scatter(-1, soft.ids, soft.weights.double()),
         truth.weights,
@@ -238,7 +258,9 @@ def test_the_curriculum_ends() -> None:
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"curriculum": 1.5}, "curriculum is 1.5"), ({"tau": 0.0}, "tau is 0.0"), ({"top_k": -1}, "top_k is -1"),
+    [({"curriculum": 1.5}, "curriculum is 1.5"), ({"tau": 1e-8}, "tau is 1e-08"), ({"top_k": -1}, "top_k is -1"),
+     ({"gamma": (-3.0, -2.0)}, "there is no curriculum that it is the range of"),
+     ({"gamma": 5.0}, r"gamma is 5.0; it must be two numbers"), ({"gamma": (1.0,)}, "it must be two numbers"),
      ({"gamma": (-1.0, -2.0)}, r"gamma is -1 to -2; it must rise"), ({"gamma": (-40.0, 1.0)}, "within -30 to 30"),
      ({"gamma": (math.nan, 1.0)}, "gamma is nan")],
 )  # fmt: skip
@@ -249,8 +271,6 @@ def test_options_are_checked(options: dict, says: str) -> None:
 
 def test_a_range_beyond_the_schedule_is_refused() -> None:
     with pytest.raises(RemaskError, match=r"gamma goes to 20, where fewer than eps = 0\.001 of the tokens are clean"):
-        Uniform(curriculum=1.0, gamma=(-3.0, 20.0)).over(Vocabulary(size=K)).loss(
-            tiny(K, K, time=True), batch_of(2, 0.0), rng(0)
-        )
-    with pytest.raises(RemaskError, match="cannot be noised"):
-        Operator(1, -1.0, 1.0)
+        Uniform(curriculum=1.0, gamma=(-3.0, 20.0)).over(Vocabulary(size=K))
+    with pytest.raises(RemaskError, match="a vocabulary of 1 ids cannot be noised"):
+        Uniform(curriculum=1.0).over(Vocabulary(size=1))

@@ -16,10 +16,20 @@ from remask.likelihood import Text, score
 from remask.sampling import Canvas, Dice, Pen
 from remask.sampling.ancestral import Ancestral
 from remask.sampling.blockwise import Blockwise
-from remask.sampling.psi import Psi, revealing
+from remask.sampling.psi import Psi
 
 TABLE = Table.random(2, 2, seed=4, sharpness=1.5)
 FAMILY = Masked().over(TABLE.vocabulary)
+
+
+def kappa_of(sampler: Psi, a_s: float, a_t: float) -> float:
+    """As ReMDM has it, in its own terms: the chance sigma that a written token is hidden again."""
+    most = 1.0 if a_t == 0 else min(1.0, (1 - a_s) / a_t)
+    eta = sampler.eta
+    if sampler.schedule == "constant" or a_s == 1:
+        return sampler.kappa if sampler.schedule == "constant" else 1.0
+    sigma = {"sigma": eta, "capped": eta if eta < most else most, "rescaled": eta * most}[sampler.schedule]
+    return max(0.0, 1 - sigma / (1 - a_s))
 
 
 def law(sampler: Psi) -> dict[tuple[int, int], float]:
@@ -28,8 +38,9 @@ def law(sampler: Psi) -> dict[tuple[int, int], float]:
     for t, s in sampler.grid():
         a_s, a_t = 1 - s, 1 - t
         held = sampler.hold and s == t
-        kappa = sampler.share(a_s, a_t) if held or (not sampler.hold and sampler.low < t <= sampler.high) else 1.0
-        shown, hide = revealing(a_s, a_t, kappa), (1 - kappa) * (1 - a_s)
+        kappa = kappa_of(sampler, a_s, a_t) if held or (not sampler.hold and sampler.low < t <= sampler.high) else 1.0
+        hide = (1 - kappa) * (1 - a_s)
+        shown = (a_s - a_t + hide * a_t) / (1 - a_t)  # ReMDM, with sigma = hide
         then: dict[tuple[int, int], float] = {}
         for state, p in now.items():
             given = TABLE.given(tuple(None if x == 2 else x for x in state))
@@ -49,6 +60,7 @@ SAMPLERS = {
     "little": Psi(steps=5, kappa=0.9),
     "much": Psi(steps=4, kappa=0.2),
     "between": Psi(steps=6, kappa=0.3, high=0.7, low=0.3),
+    "from a point of the grid to another": Psi(steps=4, kappa=0.3, high=0.75, low=0.25),
     "capped": Psi(steps=6, schedule="capped", eta=0.4),
     "rescaled": Psi(steps=6, schedule="rescaled", eta=0.7),
     "sigma": Psi(steps=6, schedule="sigma", eta=0.2),
@@ -142,6 +154,24 @@ def test_inside_blocks() -> None:
     assert len(first) <= min(behind) and not bool(steps[-1].masked.any())
 
 
+@pytest.mark.parametrize("held", [0.05, 0.3, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("time", [0.01, 0.1, 0.5, 0.9, 0.99])
+def test_every_grid_goes_from_one_to_zero(held: float, time: float) -> None:
+    for steps in (3, 4, 5, 8, 33):
+        grid = Psi(steps=steps, high=time, low=time, hold=held).grid()
+        assert len(grid) == steps and grid[0][0] == 1.0 and grid[-1][1] == 0.0
+        assert all(t > s or t == s == time for t, s in grid)
+
+
+def test_shares() -> None:
+    """kappa, from what sigma is said to be."""
+    assert Psi(schedule="rescaled", eta=0.5).share(0.9, 0.8) == pytest.approx(1 - 0.5 * (0.1 / 0.8) / 0.1)
+    assert Psi(schedule="capped", eta=0.5).share(0.9, 0.8) == 0.0
+    assert Psi(schedule="capped", eta=0.05).share(0.6, 0.5) == pytest.approx(1 - 0.05 / 0.4)
+    assert Psi(schedule="sigma", eta=0.1).share(0.6, 0.0) == pytest.approx(1 - 0.1 / 0.4)
+    assert Psi(schedule="sigma", eta=0.1).share(1.0, 0.9) == 1.0
+
+
 def test_grids() -> None:
     assert Psi(steps=4).grid() == [(1.0, 0.75), (0.75, 0.5), (0.5, 0.25), (0.25, 0.0)]
     grid = Psi(steps=256, high=0.1, low=0.1, hold=0.5).grid()
@@ -153,7 +183,9 @@ def test_grids() -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [({"schedule": "loop"}, "unknown schedule 'loop'. Known: capped, constant, rescaled, sigma"),
-     ({"eta": 2.0}, "eta is 2.0"), ({"hold": 1.0}, "hold is 1.0"), ({"hold": 0.5}, "needs low = high")],
+     ({"eta": 2.0}, "eta is 2.0"), ({"hold": 1.0}, "hold is 1.0"), ({"hold": 0.5}, "needs low = high"),
+     ({"hold": 0.5, "high": 0.0}, "between 0 and 1"),
+     ({"hold": 0.5, "high": 0.5, "low": 0.5, "steps": 2}, "holding needs 3")],
 )  # fmt: skip
 def test_options(options: dict, says: str) -> None:
     with pytest.raises(RemaskError, match=says):
@@ -163,3 +195,6 @@ def test_options(options: dict, says: str) -> None:
 def test_its_rule_has_no_likelihood() -> None:
     with pytest.raises(RemaskError, match="Psi writes positions more than once, so its rule has no likelihood"):
         score(tiny(12, 11), Masked().over(WORDS), [Text([1, 2])], estimator="rule", sampler=Psi())
+    with pytest.raises(RemaskError, match="Blockwise writes positions more than once"):
+        blocks = Blockwise(inner=Psi(), size=1)
+        score(tiny(12, 11), Masked().over(WORDS), [Text([1, 2])], estimator="rule", sampler=blocks)

@@ -1,6 +1,7 @@
 """Discrete consistency distillation: rounds, paths and teachers, on a real tiny model."""
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from remask.cli import main
 from remask.data.tokens import prepare
 from remask.errors import Interrupted, RemaskError
 from remask.families import Batch, Vocabulary
-from remask.families.latent import operator
+from remask.families.latent import gamma_of
 from remask.families.uniform import Uniform
 from remask.model.transformer import Transformer
 from remask.train.callbacks import states
@@ -24,7 +25,8 @@ from remask.train.optim import Budget, Optimizer
 from remask.train.run import launched
 
 K = 9
-FAMILY = Uniform().over(Vocabulary(size=K))
+EPS = 0.004
+FAMILY = Uniform(eps=EPS).over(Vocabulary(size=K))
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +72,17 @@ def test_student_and_teacher_stand_on_one_path() -> None:
     objective = Consistency(Distillation(rounds=3, first=1 / 16), network(), FAMILY, False)
     student, master = Heard(network(1)), Heard(objective.teacher)
     rows = batch()
-    objective.round.fill_(0)
+    rows = replace(rows, done=0.4)  # in the second of three rounds, where the step has doubled
+    objective.known = 1
     latent_rng = rng(5)
     objective.teacher = master
     found = objective(student, rows, latent_rng)
     (z_t, t), (z_s, s) = student.heard[0], master.heard[0]
     assert bool((s < t).all())
-    gamma = torch.linspace(objective.low, objective.high, 17)
-    levels = (1 - operator(gamma, K)[0]) / (1 - FAMILY.eps)
-    step = torch.stack([(levels - x).abs().min() for x in (s.double().min(), t.double().max())])
-    assert float(step.max()) < 0.05, "all of the range is used"
+    gammas = [torch.tensor([gamma_of(float(1 - (1 - EPS) * x), K) for x in time.double()]) for time in (s, t)]
+    along = [(gamma - objective.low) / (objective.high - objective.low) for gamma in gammas]
+    torch.testing.assert_close(along[1] - along[0], torch.full((len(s),), 1 / 8), rtol=0, atol=2e-4)
+    assert float(along[0].min()) < 0.02 and float(along[1].max()) == pytest.approx(1.0, abs=1e-3)
     clean_t, clean_s = z_t == rows.tokens, z_s == rows.tokens
     assert bool(clean_s[clean_t].all()), "what is clean at t is clean at s"
     assert bool((z_s == z_t)[~clean_s].all()), "what is noise at s is the same noise at t"
@@ -116,6 +119,22 @@ def test_a_model_is_distilled_by_the_command(teacher: Path, corpus: Path, tmp_pa
     assert any(not torch.equal(before[name], after[name]) for name in before)
     assert remask.sample(m, prompt="ab", length=6, steps=2).evaluations == 2
     main(["distill", str(teacher), *options])  # complete: nothing happens
+    recipe = ["--config", str(out / "config.yaml"), "--data", str(corpus), "--out", str(tmp_path / "again")]
+    main(["distill", str(teacher), *recipe])
+    again = load_file(tmp_path / "again" / "latest" / "model.safetensors")
+    assert all(torch.equal(after[name], again[name]) for name in after), "config.yaml is the recipe"
+
+
+def test_a_folder_with_the_name_of_a_size(
+    teacher: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny").symlink_to(teacher)
+    options: dict[str, Any] = {"budget": Budget(steps=1), "batch": 2, "compile": "off", "validation_rows": 0}
+    distill("tiny", corpus, tmp_path / "out", optimizer=Optimizer(lr=1e-9), **options)
+    before, after = (load_file(x / "latest" / "model.safetensors") for x in (teacher, tmp_path / "out"))
+    for name in before:
+        torch.testing.assert_close(before[name], after[name], rtol=0, atol=1e-6)
 
 
 class Stopping(Consistency):
@@ -155,7 +174,8 @@ def test_a_stopped_distillation_resumes_bit_for_bit(teacher: Path, corpus: Path,
     ("options", "says"),
     [({"rounds": 0}, r"distillation\.rounds is 0"), ({"first": 0.0}, r"distillation\.first is 0"),
      ({"rounds": 6, "first": 0.1}, r"first is 0\.1, and after 6 rounds of doubling 3\.2"),
-     ({"gamma": (1.0, 0.0)}, "gamma is 1.* to 0.*it must rise")],
+     ({"gamma": (1.0, 0.0)}, "gamma is 1 to 0; it must rise"),
+     ({"gamma": (-4.0, 20.0)}, "gamma goes to 20, where fewer than eps")],
 )  # fmt: skip
 def test_rounds_are_checked(options: dict, says: str) -> None:
     with pytest.raises(RemaskError, match=says):

@@ -699,6 +699,21 @@ def test_a_uniform_model_is_told_the_time(fit: Fit, masked_run: Path, tmp_path: 
         fit(tmp_path / "other", family=Uniform(), architecture=Overrides(time=False))
 
 
+def test_a_range_of_gamma_is_checked_before_the_run_and_kept_over_it(fit: Fit, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"steps": 6, "family": Uniform(curriculum=0.5, gamma=(-3.0, -1.0))}
+    fit(tmp_path / "run", **options)
+    assert remask.load(tmp_path / "run").family == options["family"]
+    fit(tmp_path / "run", **options)  # the same options, read from JSON
+    with pytest.raises(RemaskError, match="gamma goes to 20, where fewer"):
+        fit(tmp_path / "other", family=Uniform(curriculum=0.5, gamma=(-3.0, 20.0)))
+    for family in (Interpolating(), Autoregressive()):
+        with pytest.raises(RemaskError, match=r"tell no time; architecture\.time cannot be true"):
+            fit(tmp_path / "other", family=family, architecture=Overrides(time=True))
+        with pytest.raises(RemaskError, match=r"is conditioned on time, which .* models do not tell"):
+            fit(tmp_path / "other", family=family, model=str(tmp_path / "run"), architecture=Overrides())
+    assert not (tmp_path / "other" / "run.json").exists()
+
+
 # Interpolating diffusion
 
 
@@ -721,9 +736,21 @@ def test_an_interpolating_model_trains_writes_and_scores(
     found = remask.score(m, text="abcabc", prompt="ab", draws=16)
     assert found.kind == ("exact" if alpha_0 == 0 else "bound") and (found.stderr > 0) == (alpha_0 > 0)
     if variant == "B":
-        assert remask.score(m, text="abcabc", estimator="orders", draws=8).kind == "bound"
-    with pytest.raises(RemaskError, match="guidance and estimators but auto and orders are for masked models"):
+        kind = remask.score(m, text="abcabc", estimator="orders", draws=8).kind
+        assert kind == ("exact" if alpha_0 == 0 else "bound")
+    with pytest.raises(RemaskError, match="guidance in scoring needs a masked model, and this one is Interpolating"):
         remask.score(m, text="abc", guidance=1.0)
+    with pytest.raises(RemaskError, match="strata is for the estimators smdm and llada"):
+        remask.score(m, text="abc", strata=4)
+    with pytest.raises(RemaskError, match="for autoregressive models, and this one is Interpolating"):
+        convert(out, tmp_path / "llama", to="llama")
+    with pytest.raises(RemaskError, match="for masked models, and this one is Interpolating"):
+        convert(out, tmp_path / "llada", to="llada")
+    ids = torch.tensor([[97, 257, 98, 257]])
+    noisy = family.over(m.family.vocabulary).present(
+        Batch(ids, torch.ones_like(ids, dtype=torch.bool)), ids == 257, torch.ones(1)
+    )
+    torch.testing.assert_close(m.logits(ids)[ids == 257], m.model(noisy.tokens, ask=noisy.ask, **noisy.reading()))
 
 
 def test_an_interpolating_run_counts_what_it_reads(fit: Fit, tmp_path: Path) -> None:
