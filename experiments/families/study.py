@@ -6,7 +6,8 @@
 
 Every model is `10M` (10.6 M parameters without embeddings, 8,192 ids, rows of 256 tokens, 8 rows a step), trained for
 the same 5e14 FLOPs (6 N D, N without the time embedding, which runs once a row, and D counting both streams of
-Eso-LM's sequential term). `judge` adds to judged.json what is missing there, and writes results.md and quality.png.
+Eso-LM's sequential term); the distilled one is Duo (uniform with its curriculum) and 600 steps more, with a teacher.
+`judge` adds to judged.json what is missing there, and writes results.md and quality.png.
 """
 
 import argparse
@@ -32,7 +33,7 @@ STEPS = 3830
 RECIPE = ["--model", "10M", "--length", "256", "--batch", "8", "--optimizer.lr", "1.5e-3"]
 RECIPE += ["--validation_rows", "256", "--validate_every", "250", "--save_every", "250"]
 JUDGE = "AR"
-SAMPLES, LENGTH = 64, 256
+SAMPLES, LENGTH = 32, 256
 CALLS = (8, 32, 128)
 
 
@@ -68,7 +69,7 @@ MODELS = {
         {"in order, cached": ("InOrder", {})},
         steps=round(STEPS / 1.5),
     ),
-    "uniform, distilled": Model("distilled", [], REVISING, steps=0),
+    "uniform, curriculum, distilled": Model("distilled", [], REVISING, steps=0),
 }
 
 
@@ -80,8 +81,8 @@ def train(data: Path, runs: Path, only: list[str]) -> None:
         print(f"== {name}", flush=True)
         command = [sys.executable, "-m", "remask", "train", "--data", str(data), "--out", str(runs / model.folder)]
         subprocess.run([*command, *RECIPE, "--budget.steps", str(model.steps), *model.options], check=True)
-    print("== uniform, distilled", flush=True)
-    command = [sys.executable, "-m", "remask", "distill", str(runs / "uniform"), "--data", str(data)]
+    print("== distillation", flush=True)
+    command = [sys.executable, "-m", "remask", "distill", str(runs / "curriculum"), "--data", str(data)]
     command += ["--out", str(runs / "distilled"), "--budget.steps", "600", "--batch", "8", "--optimizer.lr", "3e-4"]
     subprocess.run([*command, "--distillation.first", "0.015625", "--ema", "0.99"], check=True)
 
@@ -148,7 +149,8 @@ def sampled(m: Any, sampler: Sampler, critic: Judge) -> dict[str, float]:
     """`SAMPLES` texts without a prompt: their quality, and how fast they were written."""
     canvas = Canvas.of([[None] * LENGTH] * SAMPLES)
     start = time.perf_counter()
-    *_, last = sampler.stream(m.model, m.family, canvas, Dice(0, SAMPLES))
+    with torch.autocast("cpu", torch.bfloat16):
+        *_, last = sampler.stream(m.model, m.family, canvas, Dice(0, SAMPLES))
     seconds = time.perf_counter() - start
     return {
         **critic.of(last.tokens),
