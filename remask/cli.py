@@ -37,6 +37,7 @@ VERBS = {
     "distill": Verb(
         "remask.train.distill:distill", ("model",), "a uniform-state model that needs fewer steps", heavy=True
     ),
+    "scale fit": Verb("remask.scaling.summary:fit", ("source",), "scaling laws with intervals, from runs or a CSV"),
     "sample": Verb("remask.cli:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.cli:score", ("run",), "likelihood of a text: exact, or a bound with its error"),
     "convert": Verb("remask.cli:convert", ("source", "destination"), "other people's weights in, and ours out"),
@@ -56,7 +57,8 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"remask {__version__}")
         return
     try:
-        run(arguments[0], arguments[1:])
+        first = 2 if arguments[0] == "scale" else 1
+        run(" ".join(arguments[:first]), arguments[first:])
         sys.stdout.flush()
     except RemaskError as error:
         print(f"remask: {error}", file=sys.stderr)
@@ -78,7 +80,7 @@ def main(arguments: list[str] | None = None) -> None:
 def overview() -> str:
     """The text of `remask --help`."""
     lines = ["usage: remask VERB [options]", "", "Language models that write by denoising.", ""]
-    lines += [f"  {name:<9}{verb.says}" for name, verb in VERBS.items()]
+    lines += [f"  {name:<10}{verb.says}" for name, verb in VERBS.items()]
     return "\n".join([*lines, "", "`remask VERB --help` lists the options of one."])
 
 

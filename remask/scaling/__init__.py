@@ -1,0 +1,1 @@
+"""Scaling laws: plan, run, fit and report."""

@@ -1,0 +1,459 @@
+"""Laws fitted to runs: the parametric surface, IsoFLOP parabolas, and the errors of both.
+
+    L(N, D) = E + A/N^a + B/D^b                                     (Hoffmann et al. 2022)
+
+For given exponents the rest is a least-squares problem with non-negative unknowns, so only two numbers are searched
+for (variable projection; Czech et al. 2026). That is well conditioned where the five-dimensional search is not, and
+cheap enough to be repeated for every resample of the bootstrap at once.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares, minimize
+
+from remask.errors import RemaskError
+from remask.scaling.points import Points, budgets
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Surface:
+    """L = E + A/N^a + B/D^b, with N and D as they are."""
+
+    e: float
+    a: float
+    b: float
+    alpha: float
+    beta: float
+
+    def __call__(self, n: Array | float, d: Array | float) -> Array:
+        """Nats per token of N parameters trained on D tokens."""
+        return self.e + self.a * np.asarray(n, float) ** -self.alpha + self.b * np.asarray(d, float) ** -self.beta
+
+    @property
+    def size_exponent(self) -> float:
+        """The best N grows as C to this power."""
+        return self.beta / (self.alpha + self.beta)
+
+    def best(self, c: float) -> tuple[float, float, float]:
+        """(N, D, loss) of least loss at C = 6 N D."""
+        g = (self.alpha * self.a / (self.beta * self.b)) ** (1 / (self.alpha + self.beta))
+        n = g * (c / 6) ** self.size_exponent
+        d = c / 6 / n
+        return n, d, float(self(n, d))
+
+    def compute(self, loss: float) -> float:
+        """FLOPs at which the best loss is `loss`; inf where the law never reaches it."""
+        if loss <= self.e:
+            return math.inf
+        low, high = 0.0, 60.0  # log10; the best loss falls with compute
+        for _ in range(200):
+            middle = (low + high) / 2
+            low, high = (middle, high) if self.best(10**middle)[2] > loss else (low, middle)
+        return 10**high
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A surface with its resamples: what `draws` spreads over is its error."""
+
+    law: Surface
+    draws: tuple[Surface, ...]
+    residuals: Array
+    """loss - law, nats, run by run."""
+    bounded: tuple[str, ...] = ()
+    """Unknowns that lie on the edge of what was searched, so that they are not determined."""
+
+    def interval(self, what: str, level: float = 0.9) -> tuple[float, float]:
+        """Percentiles of a constant, or of `size_exponent`, over the resamples."""
+        values = [getattr(one, what) for one in self.draws]
+        low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+        return float(low), float(high)
+
+
+EXPONENTS = np.geomspace(0.02, 2.5, 25)
+"""Where alpha and beta are looked for first."""
+AT_ONCE = 50
+"""Resamples that are fitted together."""
+
+
+def project(points: Points, alpha: Array, beta: Array, weights: Array, loss: Array) -> tuple[Array, Array]:
+    """Non-negative least squares for E, A, B at given exponents.
+
+    `alpha`, `beta` (R or 1, G), `weights` and `loss` (R, n) -> residual sums (R, G), and (R, G, 3) of E, A, B, for N
+    and D divided by their geometric means. All sets of unknowns that may be 0 are tried, so the result is exact.
+    """
+    n0, d0 = (math.exp(np.log(x).mean()) for x in (points.n, points.d))
+    columns = np.stack(
+        [
+            np.ones((*alpha.shape, len(points))),
+            np.exp(-alpha[..., None] * np.log(points.n / n0)),
+            np.exp(-beta[..., None] * np.log(points.d / d0)),
+        ],
+        -1,
+    )  # (R or 1, G, n, 3)
+    y = points.loss
+    y, outer = loss, columns[..., :, None] * columns[..., None, :]
+    if len(columns) == 1:  # one grid for all resamples: two matrix products
+        gram = np.tensordot(weights, outer[0], ([1], [1])).astype(np.float64)
+        right = np.tensordot(weights * y, columns[0], ([1], [1])).astype(np.float64)
+    else:
+        gram = np.einsum("rn,rgnij->rgij", weights, outer)
+        right = np.einsum("rn,rgni->rgi", weights * y, columns)
+    gram, right = gram.reshape(-1, 3, 3), right.reshape(-1, 3)
+    solution = solved(gram, right)
+    wrong = np.flatnonzero((solution < 0).any(-1))
+    if len(wrong):
+        solution[wrong] = non_negative(gram[wrong], right[wrong])
+    square = np.repeat((weights * y**2).sum(1), len(gram) // len(weights))
+    rss = square - 2 * (solution * right).sum(-1) + np.einsum("mi,mij,mj->m", solution, gram, solution)
+    shape = len(weights), len(gram) // len(weights)
+    return rss.reshape(shape), solution.reshape(*shape, 3)
+
+
+def solved(gram: Array, right: Array) -> Array:
+    """(m, k, k) and (m, k) -> (m, k), with a ridge of rounding's size for columns that are alike."""
+    size = gram.shape[-1]
+    ridge = 1e-14 * np.einsum("mii->m", gram)[:, None, None] * np.eye(size)
+    return np.linalg.solve(gram + ridge, right[..., None])[..., 0]
+
+
+def non_negative(gram: Array, right: Array) -> Array:
+    """(m, 3, 3) and (m, 3) -> (m, 3): the best of the solutions in which one or two unknowns are 0."""
+    best, solution = np.full(len(gram), np.inf), np.zeros_like(right)
+    for chosen in (*combinations(range(3), 2), (0,), (1,), (2,)):
+        part = list(chosen)
+        full = np.zeros_like(right)
+        full[:, part] = solved(gram[:, part][:, :, part], right[:, part])
+        gain = np.einsum("mi,mij,mj->m", full, gram, full) - 2 * (full * right).sum(-1)
+        better = (full >= 0).all(-1) & (gain < best)
+        best, solution = np.where(better, gain, best), np.where(better[:, None], full, solution)
+    return solution
+
+
+def search(points: Points, weights: Array, loss: Array) -> list[Surface]:
+    """The surface of least squares for each row of `weights` and `loss`, (R, n): on a grid, then on ever finer ones."""
+    grid = np.log(EXPONENTS)
+    one, two = (x.ravel() for x in np.meshgrid(grid, grid, indexing="ij"))
+    rss, _ = project(points, np.exp(one)[None], np.exp(two)[None], weights, loss)
+    at, width = np.stack([one[rss.argmin(1)], two[rss.argmin(1)]], -1), float(grid[1] - grid[0])
+    steps = np.linspace(-1.5, 1.5, 5)
+    offsets = np.stack([x.ravel() for x in np.meshgrid(steps, steps, indexing="ij")], -1)  # (G, 2)
+    for _ in range(30):
+        there = np.clip(at[:, None] + width * offsets, grid[0], grid[-1])
+        rss, _ = project(points, np.exp(there[..., 0]), np.exp(there[..., 1]), weights, loss)
+        at = there[np.arange(len(at)), rss.argmin(1)]
+        width *= 0.55
+    _, constants = project(points, np.exp(at[:, :1]), np.exp(at[:, 1:]), weights, loss)
+    return surfaces(points, np.concatenate([constants[:, 0], np.exp(at)], -1))
+
+
+def surfaces(points: Points, found: Array) -> list[Surface]:
+    """(R, 5) of E, A, B, alpha, beta, for N and D divided by their geometric means -> laws in N and D themselves."""
+    n0, d0 = (math.exp(np.log(x).mean()) for x in (points.n, points.d))
+    return [Surface(e, a * n0**alpha, b * d0**beta, alpha, beta) for e, a, b, alpha, beta in found.tolist()]
+
+
+def descended(points: Points, law: Surface, weights: Array, loss: Array, steps: int = 60) -> list[Surface]:
+    """The least squares of every row of `loss` (R, n), from `law` down, all rows at once (Levenberg-Marquardt)."""
+    n0, d0 = (math.exp(np.log(x).mean()) for x in (points.n, points.d))
+    u, v, root = np.log(points.n / n0), np.log(points.d / d0), np.sqrt(weights)
+    start = [law.e, law.a * n0**-law.alpha, law.b * d0**-law.beta, law.alpha, law.beta]
+    low = np.array([0.0, 0.0, 0.0, EXPONENTS[0], EXPONENTS[0]])
+    high = np.array([np.inf, np.inf, np.inf, EXPONENTS[-1], EXPONENTS[-1]])
+    x, damping = np.repeat([start], len(loss), 0), np.full(len(loss), 1e-3)
+
+    def left(x: Array) -> Array:
+        return root * (x[:, :1] + x[:, 1:2] * np.exp(-x[:, 3:4] * u) + x[:, 2:3] * np.exp(-x[:, 4:] * v) - loss)
+
+    r = left(x)
+    rss = (r**2).sum(1)
+    for _ in range(steps):
+        f, g = np.exp(-x[:, 3:4] * u), np.exp(-x[:, 4:] * v)
+        j = root[:, None] * np.stack([np.ones_like(f), f, g, -x[:, 1:2] * u * f, -x[:, 2:3] * v * g], -1)  # (R, n, 5)
+        gram = np.einsum("rni,rnj->rij", j, j)
+        ridge = np.einsum("rii->ri", gram)[..., None] * np.eye(5) * damping[:, None, None]
+        step = np.linalg.solve(gram + ridge + 1e-300 * np.eye(5), -np.einsum("rni,rn->ri", j, r)[..., None])[..., 0]
+        tried = np.clip(x + step, low, high)
+        then = left(tried)
+        after = (then**2).sum(1)
+        better = after < rss
+        x, r, rss = np.where(better[:, None], tried, x), np.where(better[:, None], then, r), np.minimum(after, rss)
+        damping = np.clip(np.where(better, damping / 5, damping * 4), 1e-12, 1e6)
+    return surfaces(points, x)
+
+
+def polished(points: Points, start: Surface, weights: Array) -> Surface:
+    """The same minimum to the precision of float64, by Gauss-Newton in all five."""
+    n0, d0 = (math.exp(np.log(x).mean()) for x in (points.n, points.d))
+    u, v, root = np.log(points.n / n0), np.log(points.d / d0), np.sqrt(weights)
+
+    def residuals(x: Array) -> Array:
+        return root * (x[0] + x[1] * np.exp(-x[3] * u) + x[2] * np.exp(-x[4] * v) - points.loss)
+
+    def slopes(x: Array) -> Array:
+        f, g = np.exp(-x[3] * u), np.exp(-x[4] * v)
+        return root[:, None] * np.stack([np.ones_like(f), f, g, -x[1] * u * f, -x[2] * v * g], -1)
+
+    first = [start.e, start.a * n0**-start.alpha, start.b * d0**-start.beta, start.alpha, start.beta]
+    low = [0.0, 0.0, 0.0, EXPONENTS[0], EXPONENTS[0]]
+    high = [np.inf, np.inf, np.inf, EXPONENTS[-1], EXPONENTS[-1]]
+    inside = np.clip(first, low, high)
+    options: dict[str, Any] = {"jac": slopes, "bounds": (low, high), "x_scale": "jac"}
+    found = least_squares(residuals, inside, ftol=1e-15, xtol=1e-15, gtol=1e-15, **options)
+    e, a, b, alpha, beta = (float(x) for x in found.x)
+    return Surface(e, a * n0**alpha, b * d0**beta, alpha, beta)
+
+
+def weights_of(points: Points, scatter: float) -> Array:
+    """(n,) one over the variance of each loss: its Monte Carlo error, and a scatter that all runs share."""
+    variance = points.stderr**2 + scatter**2
+    return np.ones(len(points)) if not variance.any() else variance.min() / np.maximum(variance, 1e-300)
+
+
+def surface(points: Points, draws: int = 200, seed: int = 0, scatter: float | None = None) -> Fit:
+    """Fits the surface by variable projection, and again to `draws` resamples for its error.
+
+    A resample gives each run its own residual back, as large as it would be had the run had no part in the fit, with a
+    random sign (wild bootstrap): so runs may scatter by different amounts. Errors of the losses enter the weights;
+    `scatter` is what runs vary by beyond those (from the residuals where None). RemaskError for fewer than six runs,
+    or fewer than three sizes.
+    """
+    enough(points)
+    scatter = spread_of(points) if scatter is None else scatter
+    weights = weights_of(points, scatter)
+    law = polished(points, search(points, weights[None], points.loss[None])[0], weights)
+    resampled: list[Surface] = []
+    rng, fitted, noise = np.random.default_rng(seed), law(points.n, points.d), standing(points, law, weights)
+    for start in range(0, draws, AT_ONCE):
+        many = noise * rng.choice((-1.0, 1.0), (min(AT_ONCE, draws - start), len(points)))
+        resampled += descended(points, law, weights, fitted + many)
+    edge = [name for name in ("alpha", "beta") if not EXPONENTS[0] * 1.02 < getattr(law, name) < EXPONENTS[-1] / 1.02]
+    edge += [name for name, value in (("E", law.e), ("A", law.a), ("B", law.b)) if value <= 0]
+    return Fit(law, tuple(resampled), points.loss - law(points.n, points.d), tuple(edge))
+
+
+def standing(points: Points, law: Surface, weights: Array) -> Array:
+    """(n,) residuals as they would be of runs that had no part in the fit: divided by 1 - leverage."""
+    f, g = points.n**-law.alpha, points.d**-law.beta
+    slopes = [np.ones_like(f), f, g, law.a * f * np.log(points.n), law.b * g * np.log(points.d)]
+    jacobian = np.stack(slopes, -1) * np.sqrt(weights)[:, None]
+    q, _ = np.linalg.qr(jacobian / np.linalg.norm(jacobian, axis=0))
+    leverage = np.minimum((q**2).sum(1), 0.95)
+    return (points.loss - law(points.n, points.d)) / (1 - leverage)
+
+
+def enough(points: Points) -> None:
+    """Raises where five constants cannot be told from these runs."""
+    if len(points) < 6:
+        raise RemaskError(f"{len(points)} runs are too few for a law of five constants; it needs 6")
+    for name, values in (("N", points.n), ("D", points.d)):
+        if len(np.unique(values)) < 3:
+            raise RemaskError(f"all runs have one or two values of {name}; a law in it needs 3")
+    for name in ("n", "d", "loss"):
+        values = getattr(points, name)
+        wrong = np.flatnonzero(~(np.isfinite(values) & (values > 0)))
+        if len(wrong):
+            name_of = points.names[wrong[0]] if points.names else f"number {wrong[0]}"
+            raise RemaskError(f"run {name_of} has {name.upper() if len(name) == 1 else name} = {values[wrong[0]]:g}")
+
+
+def spread_of(points: Points) -> float:
+    """What runs scatter by around the best surface, beyond the errors of their losses, in nats."""
+    law = search(points, np.ones((1, len(points))), points.loss[None])[0]
+    left = points.loss - law(points.n, points.d)
+    variance = (left**2).sum() / max(1, len(points) - 5) - (points.stderr**2).mean()
+    return math.sqrt(max(0.0, variance))
+
+
+def huber(points: Points, delta: float = 1e-3) -> Surface:
+    """The recipe of Chinchilla's third approach, as corrected by Besiroglu et al. 2024.
+
+    The sum (not the mean) of Huber losses of log L, the constants as exponentials, from the best of a grid of starts.
+    """
+    enough(points)
+    log_n, log_d, log_l = np.log(points.n), np.log(points.d), np.log(points.loss)
+
+    def parts(x: Array) -> Array:
+        a, b, e, alpha, beta = x
+        return np.stack([a - alpha * log_n, b - beta * log_d, np.full_like(log_n, e)])
+
+    def value(x: Array) -> tuple[float, Array]:
+        terms = parts(x)
+        top = terms.max(0)
+        share = np.exp(terms - top)
+        total = share.sum(0)
+        r = top + np.log(total) - log_l
+        small = np.abs(r) <= delta
+        loss = np.where(small, r**2 / 2, delta * (np.abs(r) - delta / 2)).sum()
+        slope = np.where(small, r, delta * np.sign(r)) * share / total
+        gradient = [
+            slope[0].sum(),
+            slope[1].sum(),
+            slope[2].sum(),
+            -(slope[0] * log_n).sum(),
+            -(slope[1] * log_d).sum(),
+        ]
+        return float(loss) / delta**2, np.array(gradient) / delta**2
+
+    axes = (range(0, 30, 5), range(0, 30, 5), (-1.0, 0.0, 1.0), (0.1, 0.5, 1.0), (0.1, 0.5, 1.0))
+    starts = np.stack([x.ravel() for x in np.meshgrid(*map(np.asarray, axes), indexing="ij")], -1).astype(float)
+    scores = [value(x)[0] for x in starts]
+    tried = [
+        minimize(value, starts[i], jac=True, method="BFGS", options={"gtol": 1e-9, "maxiter": 5000})
+        for i in np.argsort(scores)[:20]
+    ]
+    a, b, e, alpha, beta = min(tried, key=lambda found: found.fun).x
+    return Surface(math.exp(e), math.exp(a), math.exp(b), float(alpha), float(beta))
+
+
+@dataclass(frozen=True)
+class Parabola:
+    """loss = least + curve (ln N - ln n)^2 at one budget."""
+
+    c: float
+    n: float
+    loss: float
+    curve: float
+    bracketed: bool
+    """Whether the minimum lies inside the sizes tried."""
+    runs: int
+
+
+@dataclass(frozen=True)
+class Power:
+    """y = k C^p, and `draws` of (ln k, p)."""
+
+    k: float
+    p: float
+    draws: Array
+
+    def __call__(self, c: Array | float) -> Array:
+        """Its value at C."""
+        return self.k * np.asarray(c, float) ** self.p
+
+    def interval(self, level: float = 0.9) -> tuple[float, float]:
+        """Percentiles of the exponent over the resamples."""
+        low, high = np.quantile(self.draws[:, 1], [(1 - level) / 2, (1 + level) / 2])
+        return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class IsoFLOP:
+    """Parabolas of all budgets, and the power laws through those that are bracketed."""
+
+    parabolas: tuple[Parabola, ...]
+    size: Power | None
+    """Best N against C; None with fewer than two bracketed minima."""
+    loss: Power | None
+    """Least loss against C."""
+
+    @property
+    def unbracketed(self) -> tuple[Parabola, ...]:
+        """Budgets whose minimum lies outside the sizes tried: left out of the laws."""
+        return tuple(p for p in self.parabolas if not p.bracketed)
+
+
+def isoflop(points: Points, draws: int = 200, seed: int = 0) -> IsoFLOP:
+    """Parabolas in log N for each budget (Hoffmann et al. 2022, approach 2), power laws through their minima.
+
+    Errors by resampling the residuals of the parabolas, all budgets together, with the Monte Carlo error of each loss.
+    """
+    groups = [g for g in budgets(points) if len(np.unique(points.n[g])) >= 3]
+    if not groups:
+        raise RemaskError("no budget has three sizes, which a parabola needs")
+    bases = [parabola(points, g, points.loss[g]) for g in groups]
+    rng = np.random.default_rng(seed)
+    left = np.concatenate([residual(points, g, p) for g, p in zip(groups, bases, strict=True)])
+    spare = sum(max(0, len(g) - 3) for g in groups)
+    scatter = math.sqrt((left**2).sum() / spare) if spare else float(points.stderr.mean())
+    sizes, losses = [], []
+    for _ in range(draws):
+        again = []
+        for g, p in zip(groups, bases, strict=True):
+            fitted = points.loss[g] - residual(points, g, p)
+            noise = rng.normal(size=len(g)) * np.maximum(scatter, points.stderr[g])
+            again.append(parabola(points, g, fitted + noise))
+        kept = [(one, base) for one, base in zip(again, bases, strict=True) if base.bracketed and one.curve > 0]
+        if len(kept) >= 2:
+            c = np.array([base.c for _, base in kept])
+            sizes.append(line(c, np.array([one.n for one, _ in kept])))
+            losses.append(line(c, np.array([one.loss for one, _ in kept])))
+    kept = [p for p in bases if p.bracketed]
+    if len(kept) < 2:
+        return IsoFLOP(tuple(bases), None, None)
+    c = np.array([p.c for p in kept])
+    laws = []
+    for values, many in ((np.array([p.n for p in kept]), sizes), (np.array([p.loss for p in kept]), losses)):
+        k, p = line(c, values)
+        laws.append(Power(math.exp(k), p, np.array(many).reshape(-1, 2)))
+    return IsoFLOP(tuple(bases), *laws)
+
+
+def power(c: Array, y: Array, draws: int = 200, seed: int = 0) -> Power:
+    """The power law through points that are known but for scatter; errors by resampling its residuals."""
+    if len(c) < 2:
+        raise RemaskError(f"{len(c)} points are too few for a power law; it needs 2")
+    k, p = line(c, y)
+    left = np.log(y) - k - p * np.log(c)
+    scale = math.sqrt(len(c) / (len(c) - 2)) if len(c) > 2 else 1.0
+    rng = np.random.default_rng(seed)
+    many = [line(c, np.exp(k + p * np.log(c) + scale * rng.choice(left, len(c)))) for _ in range(draws)]
+    return Power(math.exp(k), p, np.array(many).reshape(-1, 2))
+
+
+def parabola(points: Points, group: NDArray[np.integer], loss: Array) -> Parabola:
+    """The least-squares parabola of one budget."""
+    u = np.log(points.n[group])
+    middle = u.mean()
+    two, one, zero = np.polyfit(u - middle, loss, 2)
+    c = float(math.exp(np.log(points.c[group]).mean()))
+    if two <= 0:
+        best = int(loss.argmin())
+        return Parabola(c, float(points.n[group][best]), float(loss[best]), float(two), False, len(group))
+    at = -one / (2 * two)
+    inside = bool(u.min() < at + middle < u.max())
+    least = float(zero - one**2 / (4 * two))
+    return Parabola(c, float(math.exp(min(at + middle, 700.0))), least, float(two), inside, len(group))
+
+
+def residual(points: Points, group: NDArray[np.integer], fitted: Parabola) -> Array:
+    """loss - parabola, nats, of the runs of one budget."""
+    u = np.log(points.n[group])
+    return points.loss[group] - np.polyval(np.polyfit(u - u.mean(), points.loss[group], 2), u - u.mean())
+
+
+def line(c: Array, y: Array) -> tuple[float, float]:
+    """(ln k, p) of y = k C^p by least squares of logarithms."""
+    p, k = np.polyfit(np.log(c), np.log(y), 1)
+    return float(k), float(p)
+
+
+def gap(slow: Power, fast: Power, c: float) -> tuple[float, float, float]:
+    """How many times the compute `slow` needs for the loss `fast` has at `c`: value and 90 % interval."""
+
+    def times(k_s: float, p_s: float, k_f: float, p_f: float) -> float:
+        loss = k_f + p_f * math.log(c)  # logarithms throughout
+        return math.exp((loss - k_s) / p_s) / c
+
+    count = min(len(slow.draws), len(fast.draws))
+    many = [times(*slow.draws[i], *fast.draws[i]) for i in range(count)]
+    low, high = np.quantile(many, [0.05, 0.95]) if count else (math.nan, math.nan)
+    return times(math.log(slow.k), slow.p, math.log(fast.k), fast.p), float(low), float(high)
+
+
+def left_out(points: Points) -> float:
+    """Root mean square error, nats, of the largest budget predicted by the surface of the others."""
+    groups = budgets(points)
+    if len(groups) < 3:
+        raise RemaskError(f"{len(groups)} budgets: leaving one out needs 3")
+    last = groups[-1]
+    rest = np.setdiff1d(np.arange(len(points)), last)
+    law = surface(points.take(rest), draws=0).law
+    return float(np.sqrt(np.mean((points.loss[last] - law(points.n[last], points.d[last])) ** 2)))

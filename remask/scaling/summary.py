@@ -1,0 +1,190 @@
+"""What a study says: every fit of every family, with intervals, as plain data and as text."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from remask.errors import RemaskError
+from remask.scaling.fit import Fit, IsoFLOP, gap, huber, isoflop, left_out, surface
+from remask.scaling.points import Points, diverged, read
+
+LEVEL = 0.9
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The fits of one family."""
+
+    points: Points
+    """The runs that were used."""
+    dropped: tuple[str, ...]
+    """Names of runs that had diverged."""
+    parabolas: IsoFLOP | None
+    surface: Fit | None
+    left_out: float | None
+    """Root mean square error of the largest budget, predicted by the others, nats."""
+    missing: tuple[str, ...]
+    """Why a fit is not there."""
+
+
+def summarised(points: Points, draws: int = 200, seed: int = 0) -> Summary:
+    """All fits that the runs of one family allow."""
+    bad = diverged(points)
+    kept, missing = points.take(~bad), []
+    found: dict[str, Any] = {"parabolas": None, "surface": None, "left_out": None}
+    for name, fit in (
+        ("parabolas", lambda: isoflop(kept, draws, seed)),
+        ("surface", lambda: surface(kept, draws, seed)),
+        ("left_out", lambda: left_out(kept)),
+    ):
+        try:
+            found[name] = fit()
+        except RemaskError as error:
+            missing.append(str(error))
+    names = tuple(name for name, out in zip(points.names, bad, strict=True) if out)
+    return Summary(kept, names, **found, missing=tuple(dict.fromkeys(missing)))
+
+
+def fit(
+    source: Path, target: float | None = None, draws: int = 200, seed: int = 0, json: bool = False
+) -> dict[str, Any]:
+    """Fits scaling laws to finished runs.
+
+    Args:
+        source: Folder of run directories, or a CSV with columns N, D or C, loss, and if known family, stderr, U.
+        target: FLOPs to predict the best size and loss at; ten times the largest budget by default.
+        draws: Resamples behind the intervals.
+        seed: Of the resamples.
+        json: Print one JSON document on standard output, and nothing else.
+    """
+    if not 0 <= draws <= 10**5:
+        raise RemaskError(f"draws is {draws}; it must be 0 to {10**5}")
+    if target is not None and not 0 < target < math.inf:
+        raise RemaskError(f"target is {target}; it must be above 0, and finite")
+    families = {name: summarised(points, draws, seed) for name, points in read(Path(source)).items()}
+    found = document(families, target)
+    if json:
+        from remask.terminal import document as printed
+
+        print(printed(found))
+    else:
+        print(text(found))
+    return found
+
+
+def document(families: dict[str, Summary], target: float | None = None) -> dict[str, Any]:
+    """Everything as plain data."""
+    return {
+        "flops": next(iter(families.values())).points.of,
+        "level": LEVEL,
+        "families": {name: of_family(summary, target) for name, summary in families.items()},
+        "gaps": gaps(families),
+    }
+
+
+def of_family(s: Summary, target: float | None) -> dict[str, Any]:
+    """One family as plain data."""
+    found: dict[str, Any] = {"runs": len(s.points), "left_out_runs": list(s.dropped), "missing": list(s.missing)}
+    if s.parabolas is not None:
+        found["budgets"] = [
+            {"C": p.c, "N": p.n, "loss": p.loss, "runs": p.runs, "bracketed": p.bracketed}
+            for p in s.parabolas.parabolas
+        ]
+        for name, law in (("N", s.parabolas.size), ("loss", s.parabolas.loss)):
+            if law is not None:
+                interval = list(law.interval()) if len(law.draws) else None
+                found[f"{name}_of_C"] = {"k": law.k, "exponent": law.p, "interval": interval}
+    if s.surface is not None:
+        law = s.surface.law
+        c = 10 * float(s.points.c.max()) if target is None else target
+        found["surface"] = {
+            "E": law.e, "A": law.a, "B": law.b, "alpha": law.alpha, "beta": law.beta,
+            "size_exponent": law.size_exponent,
+            "intervals": {k: list(s.surface.interval(k)) if s.surface.draws else None for k in CONSTANTS},
+            "on_the_edge": list(s.surface.bounded),
+            "residual": float(np.sqrt(np.mean(s.surface.residuals**2))),
+            "largest_residual": float(np.abs(s.surface.residuals).max()),
+            "best_at": best(s.surface, c),
+        }  # fmt: skip
+        robust = huber(s.points)
+        found["huber"] = {"E": robust.e, "A": robust.a, "B": robust.b, "alpha": robust.alpha, "beta": robust.beta}
+    if s.left_out is not None:
+        found["largest_budget_predicted_within"] = s.left_out
+    return found
+
+
+CONSTANTS = ("e", "a", "b", "alpha", "beta", "size_exponent")
+
+
+def best(fitted: Fit, c: float) -> dict[str, Any]:
+    """Best size, tokens and loss at C, with intervals carried over together."""
+    n, d, loss = fitted.law.best(c)
+    found: dict[str, Any] = {"C": c, "N": n, "D": d, "loss": loss}
+    usable = [one for one in fitted.draws if one.a > 0 and one.b > 0]
+    if usable:
+        many = np.array([one.best(c) for one in usable])
+        low, high = np.quantile(many, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+        found["intervals"] = {k: [float(a), float(b)] for k, a, b in zip(("N", "D", "loss"), low, high, strict=True)}
+    return found
+
+
+def gaps(families: dict[str, Summary]) -> list[dict[str, Any]]:
+    """For every two families: how many times the compute one needs for the other's loss, where both have a law."""
+    laws = {name: s for name, s in families.items() if s.parabolas is not None and s.parabolas.loss is not None}
+    found = []
+    for fast, a in laws.items():
+        for slow, b in laws.items():
+            assert a.parabolas is not None and b.parabolas is not None
+            if fast == slow or a.parabolas.loss is None or b.parabolas.loss is None:
+                continue
+            shared = [min(x.points.c.max() for x in (a, b)), max(x.points.c.min() for x in (a, b))]
+            c = math.sqrt(shared[0] * shared[1])
+            times, low, high = gap(b.parabolas.loss, a.parabolas.loss, c)
+            if times >= 1:
+                found.append({"slow": slow, "fast": fast, "at": c, "times": times, "interval": [low, high]})
+    return found
+
+
+def text(found: dict[str, Any]) -> str:
+    """The same, to be read."""
+    lines = [
+        f"FLOPs are {found['flops']}; intervals hold {found['level']:.0%} of the resamples; losses are nats a token."
+    ]
+    for name, of in found["families"].items():
+        lines += ["", f"{name or 'runs'}: {of['runs']} runs"]
+        if of["left_out_runs"]:
+            lines.append(f"  left out, as diverged: {', '.join(of['left_out_runs'])}")
+        for b in of.get("budgets", ()):
+            where = "" if b["bracketed"] else "   not bracketed by the sizes tried: left out of the laws"
+            lines.append(f"  C {b['C']:.2e}   best N {b['N']:.3g}   loss {b['loss']:.4f}   {b['runs']} runs{where}")
+        for what in ("N", "loss"):
+            if law := of.get(f"{what}_of_C"):
+                lines.append(f"  {what} = {law['k']:.4g} C^{law['exponent']:.4f} {span(law['interval'])}")
+        if law := of.get("surface"):
+            i = law["intervals"]
+            lines.append("  L = E + A/N^alpha + B/D^beta:")
+            for key, label in zip(CONSTANTS, ("E", "A", "B", "alpha", "beta", "size_exponent"), strict=True):
+                lines.append(f"    {label:<13} {law[label]:<10.4g} {span(i[key])}")
+            lines.append(f"    residuals     {law['residual']:.4f} (largest {law['largest_residual']:.4f})")
+            if law["on_the_edge"]:
+                lines.append(f"    not determined by these runs: {', '.join(law['on_the_edge'])}")
+            at = law["best_at"]
+            more = f"   loss {span(at['intervals']['loss'])}" if "intervals" in at else ""
+            lines.append(f"    at C {at['C']:.2e}: N {at['N']:.3g}, D {at['D']:.3g}, loss {at['loss']:.4f}{more}")
+        if (left := of.get("largest_budget_predicted_within")) is not None:
+            lines.append(f"  the largest budget is predicted by the others within {left:.4f}")
+        lines += [f"  {reason}" for reason in of["missing"]]
+    for g in found["gaps"]:
+        lines.append(
+            f"\n{g['slow']} needs {g['times']:.3g} times {span(g['interval'])} the compute of {g['fast']} "
+            f"for the loss that has at {g['at']:.2e}"
+        )
+    return "\n".join(lines)
+
+
+def span(interval: list[float] | None) -> str:
+    """An interval in brackets."""
+    return f"[{interval[0]:.4g}, {interval[1]:.4g}]" if interval else ""
