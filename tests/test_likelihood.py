@@ -329,7 +329,7 @@ def test_what_cannot_be_scored_is_named() -> None:
         one(draws=0)
     with pytest.raises(RemaskError, match="chain"):
         one("nonsense")  # type: ignore[arg-type]
-    with pytest.raises(RemaskError, match="exact already"):
+    with pytest.raises(RemaskError, match="does not fit Autoregressive models; these do: auto"):
         score(MODEL, family, TEXTS, estimator="count")
 
 

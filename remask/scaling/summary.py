@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from remask.errors import RemaskError
-from remask.scaling.fit import Fit, IsoFLOP, gap, huber, isoflop, left_out, surface
+from remask.scaling.fit import Fit, huber, left_out, surface
+from remask.scaling.isoflop import IsoFLOP, gap, isoflop
 from remask.scaling.points import Points, diverged, read
 
 LEVEL = 0.9

@@ -11,20 +11,9 @@ import pytest
 from remask.cli import main
 from remask.errors import RemaskError
 from remask.scaling import published
-from remask.scaling.fit import (
-    Surface,
-    budgets,
-    gap,
-    huber,
-    isoflop,
-    left_out,
-    polished,
-    power,
-    search,
-    spread_of,
-    surface,
-)
-from remask.scaling.points import Points, diverged, read
+from remask.scaling.fit import Surface, huber, left_out, polished, search, spread_of, surface
+from remask.scaling.isoflop import gap, isoflop, power
+from remask.scaling.points import Points, budgets, diverged, read
 
 TRUTH = published.CHINCHILLA_CORRECTED
 MARIN = Path(__file__).resolve().parents[3] / "shared" / "data" / "isoflops" / "marin_202603.csv"
