@@ -37,6 +37,7 @@ VERBS = {
     "distill": Verb(
         "remask.train.distill:distill", ("model",), "a uniform-state model that needs fewer steps", heavy=True
     ),
+    "scale plan": Verb("remask.scaling.plan:plan", (), "a table of runs for a scaling law"),
     "scale fit": Verb("remask.scaling.summary:fit", ("source",), "scaling laws with intervals, from runs or a CSV"),
     "sample": Verb("remask.cli:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.cli:score", ("run",), "likelihood of a text: exact, or a bound with its error"),

@@ -1,0 +1,50 @@
+"""Networks of any size: what a study of scaling varies."""
+
+import math
+from dataclasses import replace
+from functools import cache
+
+from remask.errors import RemaskError
+from remask.model.sizes import Architecture
+
+ASPECT = 64
+"""Width for each layer, as in the sizes of SMDM up to a billion parameters."""
+
+
+@cache
+def ladder() -> tuple[Architecture, ...]:
+    """Shapes from some 20,000 to 65 billion parameters without embeddings, rising; above 100,000 a few % apart."""
+    widths = [*range(32, 256, 16), *range(256, 512, 32), *range(512, 1024, 64), *range(1024, 6145, 128)]
+    shapes = []
+    for width in widths:
+        usual = width / ASPECT
+        for layers in range(max(2, math.floor(0.75 * usual)), max(3, math.ceil(1.5 * usual)) + 1):
+            shapes.append(shaped(width, layers))
+    shapes.sort(key=lambda a: a.non_embedding)
+    return tuple(shapes)
+
+
+def shaped(width: int, layers: int) -> Architecture:
+    """Heads of 16 to 128, and a SwiGLU of about 8/3 of the width."""
+    head = next(h for h in (128, 64, 32, 16) if width % h == 0 and (width // h >= 4 or h == 16))
+    heads = width // head
+    return Architecture(
+        layers=layers, width=width, heads=heads, kv_heads=heads, head_width=head, ffn=16 * round(width / 6)
+    )
+
+
+def sized(n: float, timed: bool = False) -> Architecture:
+    """The shape whose parameters without embeddings are nearest to `n`; among near ones the most usual proportions.
+
+    `timed` adds the time embedding, which is not counted here: it runs once a row.
+    """
+    rungs = ladder()
+    if not rungs[0].non_embedding / 2 < n < 2 * rungs[-1].non_embedding:
+        raise RemaskError(
+            f"a network of {n:.3g} parameters is not on the ladder, which goes from {rungs[0].non_embedding:,} to "
+            f"{rungs[-1].non_embedding:,}"
+        )
+    away = [abs(math.log(a.non_embedding / n)) for a in rungs]
+    near = [a for a, d in zip(rungs, away, strict=True) if d < min(away) + 0.03]
+    best = min(near, key=lambda a: abs(math.log(a.width / a.layers / ASPECT)))
+    return replace(best, time=timed)

@@ -1,0 +1,299 @@
+"""What to run for a scaling law: families x budgets x sizes, as a table that is kept beside its runs.
+
+    remask scale plan --data data/novels --families Autoregressive Masked:objective=low_variance \\
+      --budgets 1e13 3e13 1e14 --out studies/novels
+
+Sizes of a budget stand around the best one, which is a published law's at first; planning again with more budgets
+moves it to where the finished ones have it. Runs that are there already stay as they are.
+"""
+
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from remask.data.tokens import Prepared, open_tokens
+from remask.errors import RemaskError, unknown
+from remask.families import Family, describe, families
+from remask.scaling.fit import Surface
+from remask.scaling.isoflop import isoflop
+from remask.scaling.ladder import sized
+from remask.scaling.points import Points, of_run
+from remask.scaling.published import SURFACES
+from remask.scaling.timing import Speeds
+from remask.terminal import duration
+
+Convention = Literal["6ND", "exact"]
+Rule = Literal["kaplan", "constant"]
+FILE = "plan.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of a study."""
+
+    name: str
+    family: dict[str, Any]
+    """As `describe` has it."""
+    label: str
+    """The family as it was asked for: what tells its runs from those of the same family with other options."""
+    budget: float
+    """FLOPs, by the study's convention."""
+    layers: int
+    width: int
+    heads: int
+    ffn: int
+    n: int
+    """Parameters without embeddings and time embedding."""
+    parameters: int
+    """All parameters."""
+    tokens: int
+    steps: int
+    epochs: float
+    """How often a token of the corpus is seen."""
+    batch: int
+    lr: float
+    flops_6n: float
+    """6 N D, D counting what the network reads."""
+    flops_exact: float
+    """All matrix products, attention and head included."""
+    loss: float
+    """Predicted by the law, nats a token."""
+    hours: float | None = None
+    """Predicted, on the machine the plan was made on; None where nothing was timed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A study: its settings, and its runs."""
+
+    data: str
+    corpus: str
+    """Fingerprint of the data."""
+    convention: Convention
+    length: int
+    runs: tuple[Run, ...]
+
+    def save(self, folder: Path) -> None:
+        """Writes plan.json, whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = folder / (FILE + ".tmp")
+        fresh.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        os.replace(fresh, folder / FILE)
+
+    @staticmethod
+    def load(folder: Path) -> "Plan":
+        """Reads plan.json. RemaskError where it is missing, damaged, or names two runs alike."""
+        path = folder / FILE
+        if not path.exists():
+            raise RemaskError(f"{folder} holds no {FILE}: make one with `remask scale plan --out {folder}`")
+        try:
+            found = json.loads(path.read_text())
+            found["runs"] = tuple(Run(**run) for run in found["runs"])
+            plan = Plan(**found)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RemaskError(f"{path} is damaged: {error}") from None
+        names = [run.name for run in plan.runs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise RemaskError(f"{path} names two runs {twice[0]!r}")
+        return plan
+
+
+def plan(
+    data: Path,
+    out: Path,
+    families: list[str] = ["Autoregressive", "Masked"],  # noqa: B006
+    budgets: list[float] = [1e13, 3e13, 1e14],  # noqa: B006
+    sizes: int = 5,
+    spread: float = 2.0,
+    law: str | None = None,
+    flops: Convention = "6ND",
+    length: int = 256,
+    batch: int = 8,
+    rule: Rule = "kaplan",
+    lr: float = 1e-3,
+    time: bool = True,
+    json: bool = False,
+) -> Plan:
+    """Plans a study of scaling.
+
+    Args:
+        data: Folder made by `remask prepare`.
+        out: Folder of the study. A plan that is there is added to.
+        families: Families, with options as Masked:objective=low_variance.
+        budgets: Training FLOPs of each IsoFLOP curve.
+        sizes: Networks on each curve.
+        spread: Each is so many times as large as the one before.
+        law: Where the best size is looked for: chinchilla, chinchilla-corrected or quokka; by default the second for
+            autoregressive and the third for diffusion models.
+        flops: What a budget counts: 6ND, with N non-embedding parameters, or exact, all matrix products.
+        length: Tokens in a row.
+        batch: Rows of a step.
+        rule: Learning rates: kaplan, 0.003239 - 0.0001395 ln N (Kaplan et al. 2020); or constant.
+        lr: The constant one; kaplan's are multiplied by lr/1e-3.
+        time: Time a few steps to predict hours.
+        json: Print one JSON document on standard output, and nothing else.
+    """
+    numbers = {"sizes": (sizes, 3), "length": (length, 2), "batch": (batch, 1)}
+    for name, (value, least) in numbers.items():
+        if value < least:
+            raise RemaskError(f"{name} is {value}; it must be at least {least}")
+    if not 1 < spread < 100 or not 0 < lr < 1:
+        raise RemaskError(f"spread is {spread} and lr {lr}; they must be above 1 and 0, and below 100 and 1")
+    if not budgets or not all(0 < c < math.inf for c in budgets) or len(set(budgets)) < len(budgets):
+        raise RemaskError(f"budgets are {budgets}; they must be above 0, finite, and each another")
+    prepared = open_tokens(data)
+    wanted = {spec: family_of(spec) for spec in families}
+    before = Plan.load(out) if (out / FILE).exists() else None
+    fingerprint = prepared.manifest["fingerprint"]
+    if before is not None and (before.corpus, before.convention, before.length) != (fingerprint, flops, length):
+        raise RemaskError(f"{out} is a study of other data, rows or FLOPs ({before.convention}); choose another --out")
+    kept = list(before.runs) if before is not None else []
+    speeds = Speeds(length, batch) if time else None
+
+    def rates(n: int) -> float:
+        return lr if rule == "constant" else lr / 1e-3 * (0.003239 - 0.0001395 * math.log(n))
+
+    for spec, family in wanted.items():
+        known = guide(law, family)
+        for c in sorted(budgets):
+            if any(run.label == spec and run.budget == c for run in kept):
+                continue
+            middle = centre(out, [run for run in kept if run.label == spec], known, c)
+            wide = [middle * spread ** (i - (sizes - 1) / 2) for i in range(sizes)]
+            kept += curve(spec, family, c, wide, known, flops, length, batch, rates, prepared, speeds)
+    made = Plan(data=str(data), corpus=fingerprint, convention=flops, length=length, runs=tuple(kept))
+    made.save(out)
+    print(document(made) if json else table(made))
+    return made
+
+
+def family_of(spec: str) -> Family:
+    """A family from NAME or NAME:key=value,..."""
+    name, _, given = spec.partition(":")
+    if name not in (known := families()):
+        raise unknown("family", name, known)
+    options: dict[str, Any] = {}
+    types = {f.name: f.type for f in fields(known[name])}
+    for part in filter(None, given.split(",")):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if key not in types or not equals:
+            raise unknown(f"option of {name}", key, types)
+        try:
+            options[key] = {float: float, int: int}.get(types[key], str)(value)  # type: ignore[call-overload]
+        except ValueError:
+            raise RemaskError(f"{spec}: {key} is {value!r}; it must be a number") from None
+    return known[name](**options)
+
+
+def guide(law: str | None, family: Family) -> Surface:
+    """The published law that says where to look."""
+    name = law or ("chinchilla-corrected" if family.exact else "quokka")
+    if name not in SURFACES:
+        raise unknown("law", name, SURFACES)
+    return SURFACES[name]
+
+
+def centre(out: Path, runs: Sequence[Run], law: Surface, c: float) -> float:
+    """The best N at C: from the minima of the study's own finished budgets, or the law's.
+
+    Two or more minima extrapolate by their own power law, one by the law's exponent.
+    """
+    configs = [out / "runs" / run.name / "latest" / "config.json" for run in runs]
+    rows = [row for path in configs if path.exists() and (row := of_run(path)) is not None]
+    if len(rows) < 3:
+        return law.best(c)[0]
+    try:
+        found = isoflop(Points.of_rows(rows), draws=0)
+    except RemaskError:
+        return law.best(c)[0]
+    minima = [p for p in found.parabolas if p.bracketed]
+    if not minima:
+        return law.best(c)[0]
+    if found.size is not None:
+        return float(found.size(c))
+    return minima[-1].n * (c / minima[-1].c) ** law.size_exponent
+
+
+def curve(
+    spec: str,
+    family: Family,
+    c: float,
+    sizes: Sequence[float],
+    law: Surface,
+    convention: Convention,
+    length: int,
+    batch: int,
+    rate: Callable[[int], float],
+    prepared: Prepared,
+    speeds: Speeds | None,
+) -> list[Run]:
+    """The runs of one family at one budget, from small to large."""
+    vocabulary, found = prepared.tokenizer.vocabulary, []
+    corpus = prepared.manifest["train"]["tokens"]
+    for size in sizes:
+        shape = sized(size)
+        full = replace(shape, rows=vocabulary.size, predicted=vocabulary.predicted, context=length, time=family.timed)
+        each = {"6ND": 6 * shape.non_embedding * family.reads, "exact": family.flops(full, length)}
+        steps = int(c / (each[convention] * batch * length))
+        if steps < 1:
+            raise RemaskError(
+                f"a budget of {c:.3g} FLOPs is less than one step of {batch} rows of {length} tokens of a network of "
+                f"{shape.non_embedding:,} parameters; give a larger budget or smaller batches"
+            )
+        if found and shape.non_embedding == found[-1].n:
+            continue  # the ladder has no rung between
+        tokens = steps * batch * length
+        found.append(
+            Run(
+                name=f"{spec.replace(':', '-').replace('=', '-').replace(',', '-')}-{c:.0e}-{shape.non_embedding}",
+                family=describe(family),
+                label=spec,
+                budget=c,
+                layers=shape.layers,
+                width=shape.width,
+                heads=shape.heads,
+                ffn=shape.ffn,
+                n=shape.non_embedding,
+                parameters=full.parameters,
+                tokens=tokens,
+                steps=steps,
+                epochs=tokens / corpus,
+                batch=batch,
+                lr=rate(shape.non_embedding),
+                flops_6n=6.0 * shape.non_embedding * family.reads * tokens,
+                flops_exact=family.flops(full, length) * tokens,
+                loss=float(law(shape.non_embedding, tokens)),
+                hours=None if speeds is None else speeds.seconds(family.over(vocabulary), full) * steps / 3600,
+            )
+        )
+    return found
+
+
+def document(made: Plan) -> str:
+    """The plan as JSON."""
+    return json.dumps(asdict(made), indent=1)
+
+
+def table(made: Plan) -> str:
+    """The plan to be read."""
+    rows = [["run", "budget", "N", "all", "tokens", "epochs", "steps", "lr", "6ND", "exact", "loss", "time"]]
+    for r in made.runs:
+        row = [r.label, f"{r.budget:.0e}", f"{r.n:,}", f"{r.parameters:,}", f"{r.tokens:,}", f"{r.epochs:.2f}"]
+        row += [f"{r.steps:,}", f"{r.lr:.2e}", f"{r.flops_6n:.1e}", f"{r.flops_exact:.1e}", f"{r.loss:.3f}"]
+        rows.append([*row, "" if r.hours is None else duration(3600 * r.hours)])
+    wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [f"{len(made.runs)} runs on {made.data}; budgets are FLOPs counted as {made.convention}", ""]
+    for first, *others in rows:
+        lines.append("  ".join([first.ljust(wide[0]), *map(str.rjust, others, wide[1:])]).rstrip())
+    hours = [r.hours for r in made.runs if r.hours is not None]
+    total = sum(r.flops_exact for r in made.runs)
+    lines += ["", f"{total:.2e} FLOPs in all" + (f", {duration(3600 * sum(hours))} one after another" if hours else "")]
+    lines.append("losses are those of the law that guided the plan, in the nats of its own tokenizer and text")
+    if over := [r for r in made.runs if r.epochs > 4]:
+        lines.append(f"{len(over)} runs see the corpus more than 4 times: what they show is repeated data too")
+    return "\n".join(lines)

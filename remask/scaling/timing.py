@@ -1,0 +1,49 @@
+"""How long a step takes on this machine."""
+
+import json
+import math
+import time
+
+import torch
+
+from remask import machine
+from remask.families import Batch, Family, describe
+from remask.model.sizes import Architecture
+from remask.model.transformer import Transformer, initialise
+
+
+class Speeds:
+    """Seconds of a step, from a short timing of two sizes of each family; between them by the power of their FLOPs."""
+
+    def __init__(self, length: int, batch: int) -> None:
+        self.length, self.batch = length, batch
+        self._known: dict[str, list[tuple[float, float]]] = {}
+
+    def seconds(self, family: Family, shape: Architecture) -> float:
+        """Of one step of a network."""
+        name = json.dumps(describe(family))
+        flops = family.flops(shape, self.length) * self.length * self.batch
+        known = self._known.setdefault(name, [])
+        if len(known) < 2 or not known[0][0] / 4 < flops < 4 * known[-1][0]:
+            known.append((flops, timed(family, shape, self.batch)))
+            known.sort()
+        if len(known) == 1:
+            return known[0][1] * flops / known[0][0]
+        (x, a), (y, b) = known[0], known[-1]
+        power = math.log(b / a) / math.log(y / x) if y > 1.01 * x else 1.0
+        return a * (flops / x) ** min(1.0, max(0.2, power))
+
+
+def timed(family: Family, shape: Architecture, batch: int) -> float:
+    """Seconds of a training step, the best of three on random tokens, not compiled."""
+    model = Transformer(shape)
+    initialise(model, "smdm", torch.Generator().manual_seed(0))
+    tokens = torch.randint(0, shape.predicted, (batch, shape.context), generator=torch.Generator().manual_seed(0))
+    rows = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool), done=0.0)
+    best = math.inf
+    for i in range(4):
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled=machine.fast_bf16("cpu")):
+            family.loss(model, rows, torch.Generator().manual_seed(i)).value.backward()
+        best = min(best, time.perf_counter() - start)
+    return best

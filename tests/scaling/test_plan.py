@@ -1,0 +1,147 @@
+"""Plans: sizes around the best one, FLOPs by both conventions, and what was measured moving the next budget."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from remask.cli import main
+from remask.data.tokens import open_tokens
+from remask.errors import RemaskError
+from remask.families.interpolating import Interpolating
+from remask.families.masked import Masked
+from remask.model.sizes import size
+from remask.scaling.fit import Surface
+from remask.scaling.ladder import ladder, sized
+from remask.scaling.plan import Plan, centre, family_of, plan
+from remask.scaling.published import CHINCHILLA_CORRECTED, QUOKKA
+from remask.train.optim import Budget
+
+SMALL = {"budgets": [3e13, 1e14], "length": 32, "batch": 4, "time": False}
+
+
+def test_the_ladder_rises_and_finds_sizes() -> None:
+    counts = [a.non_embedding for a in ladder()]
+    assert counts == sorted(counts)
+    for n in np.geomspace(1e5, 1e10, 30):
+        shape = sized(float(n))
+        assert abs(np.log(shape.non_embedding / n)) < 0.16
+        assert 0.4 < shape.width / shape.layers / 64 < 1.5 and shape.width == shape.heads * shape.head_width
+    with pytest.raises(RemaskError, match="10 parameters is not on the ladder, which goes from"):
+        sized(10)
+
+
+def test_published_step_counts() -> None:
+    """SMDM: int(C/(6 N batch length)); scaling-dllms: int(C/flops/256/3) with the forward FLOPs of one row."""
+    known = (("170M", 10e18, 18710), ("170M", 100e18, 187107), ("170M", 6e18, 11226), ("1028M", 100e18, 30932),
+             ("19M", 10e18, 168366), ("336M", 100e18, 94727), ("472M", 100e18, 67363))  # fmt: skip
+    for name, c, steps in known:
+        assert Budget(flops=c).resolve(size(name).non_embedding, 256, 2048, lambda: 0.0) == pytest.approx(steps, abs=1)
+    for c, forward, steps in ((6e18, 5.3026e10, 147333), (6e18, 4.4941e11, 17383), (1e20, 6.8054e12, 19133)):
+        assert int(c / forward / 256 / 3) == pytest.approx(steps, abs=1)
+
+
+@pytest.mark.parametrize("convention", ["6ND", "exact"])
+def test_runs_spend_their_budget(corpus: Path, tmp_path: Path, convention: str) -> None:
+    families = ["Autoregressive", "Masked:objective=low_variance", "Interpolating:alpha_0=0.5"]
+    made = plan(corpus, tmp_path / "study", families, flops=convention, **SMALL)  # type: ignore[arg-type]
+    assert len(made.runs) == 3 * 2 * 5 and len({run.name for run in made.runs}) == 30
+    for run in made.runs:
+        spent = run.flops_6n if convention == "6ND" else run.flops_exact
+        each = spent / run.steps
+        assert run.budget - each <= spent <= run.budget
+        assert run.tokens == run.steps * 4 * 32
+        assert run.epochs == pytest.approx(run.tokens / open_tokens(corpus).manifest["train"]["tokens"])
+        reads = 1.5 if run.label.startswith("Inter") else 1.0
+        assert run.flops_6n == pytest.approx(6 * run.n * run.tokens * reads)
+        assert run.lr == pytest.approx(0.003239 - 0.0001395 * np.log(run.n)) and run.hours is None
+    for label, law in zip(families, (CHINCHILLA_CORRECTED, QUOKKA, QUOKKA), strict=True):
+        sizes = [run.n for run in made.runs if run.label == label and run.budget == 1e14]
+        best = law.best(1e14)[0]
+        assert sizes == sorted(sizes) and sizes[0] < best < sizes[-1]
+        assert sizes[2] == pytest.approx(best, rel=0.35)
+
+
+def test_a_plan_is_kept_added_to_and_read_again(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "study"
+    options = ["--data", str(corpus), "--out", str(out), "--length", "32", "--batch", "4", "--no-time"]
+    main(["scale", "plan", *options, "--families", '["Masked"]', "--budgets", "[3e13]"])
+    text = capsys.readouterr().out
+    assert "5 runs on" in text and "counted as 6ND" in text and "FLOPs in all" in text
+    first = Plan.load(out)
+    main(["scale", "plan", *options, "--families", '["Masked","Autoregressive"]', "--budgets", "[3e13,1e14]", "--json"])
+    found = json.loads(capsys.readouterr().out)
+    second = Plan.load(out)
+    assert len(found["runs"]) == len(second.runs) == 20
+    assert [run.name for run in second.runs][:5] == [run.name for run in first.runs]
+    with pytest.raises(RemaskError, match="is a study of other data, rows or FLOPs"):
+        plan(corpus, out, flops="exact", **SMALL)  # type: ignore[arg-type]
+
+
+def finished(folder: Path, runs, law: Surface) -> None:
+    """Run directories as training leaves them, of a family with a known law."""
+    for run in runs:
+        latest = folder / "runs" / run.name / "latest"
+        latest.mkdir(parents=True)
+        loss = float(law(run.n, run.tokens))
+        valid = {"nats": loss * 1000, "tokens": 1000, "stderr": 0.0}
+        about = {"step": run.steps, "steps": run.steps, "tokens_a_step": 128, "validation": valid}
+        about["flops_6n"] = run.flops_6n
+        (latest / "config.json").write_text(json.dumps({"family": run.family, "about": about}))
+
+
+def test_what_was_measured_moves_the_next_budget(corpus: Path, tmp_path: Path) -> None:
+    """A family whose best size is three times that of the law it was planned with."""
+    out = tmp_path / "study"
+    truth = Surface(QUOKKA.e, QUOKKA.a * 3 ** (QUOKKA.alpha + QUOKKA.beta), QUOKKA.b, QUOKKA.alpha, QUOKKA.beta)
+    options = {**SMALL, "spread": 3.0}
+    first = plan(corpus, out, ["Masked"], **{**options, "budgets": [1e14]})  # type: ignore[arg-type]
+    assert centre(out, first.runs, QUOKKA, 1e15) == pytest.approx(QUOKKA.best(1e15)[0])
+    finished(out, first.runs, truth)
+    moved = centre(out, first.runs, QUOKKA, 1e15)
+    assert moved == pytest.approx(truth.best(1e15)[0], rel=0.25) and moved > 2 * QUOKKA.best(1e15)[0]
+    second = plan(corpus, out, ["Masked"], **{**options, "budgets": [1e14, 1e15]})  # type: ignore[arg-type]
+    middle = [run for run in second.runs if run.budget == 1e15][2]
+    assert middle.n == pytest.approx(moved, rel=0.3)
+    assert [run.name for run in second.runs][:5] == [run.name for run in first.runs], "what is planned stays"
+
+
+def test_hours_are_predicted_from_a_short_timing(corpus: Path, tmp_path: Path) -> None:
+    made = plan(corpus, tmp_path / "s", ["Masked"], **{**SMALL, "time": True, "budgets": [1e14]})  # type: ignore[arg-type]
+    assert all(run.hours is not None and 0 < run.hours < 10 for run in made.runs)
+
+
+def test_families_are_spelled_with_options() -> None:
+    assert family_of("Masked:objective=low_variance") == Masked(objective="low_variance")
+    assert family_of("Interpolating:alpha_0=0.25,variant=A") == Interpolating(alpha_0=0.25, variant="A")
+    with pytest.raises(RemaskError, match="unknown family 'Maskd'"):
+        family_of("Maskd")
+    with pytest.raises(RemaskError, match="unknown option of Masked 'alpha'"):
+        family_of("Masked:alpha=1")
+    with pytest.raises(RemaskError, match="alpha_0 is 'x'; it must be a number"):
+        family_of("Interpolating:alpha_0=x")
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"batch": 10**9}, "FLOPs is less than one step of 1000000000 rows"),
+     ({"budgets": []}, r"budgets are \[\]"),
+     ({"budgets": [1e13, 1e13]}, "each another"), ({"budgets": [1e5]}, "is not on the ladder"),
+     ({"sizes": 2}, "sizes is 2; it must be at least 3"),
+     ({"spread": 1.0}, "spread is 1.0"), ({"law": "mine"}, "unknown law 'mine'. Known: chinchilla")],
+)  # fmt: skip
+def test_plans_that_cannot_be(corpus: Path, tmp_path: Path, options: dict, says: str) -> None:
+    with pytest.raises(RemaskError, match=says):
+        plan(corpus, tmp_path / "study", **{**SMALL, **options})
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_damaged_plan_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RemaskError, match=r"holds no plan\.json: make one with `remask scale plan"):
+        Plan.load(tmp_path)
+    (tmp_path / "plan.json").write_text("{")
+    with pytest.raises(RemaskError, match=r"plan\.json is damaged"):
+        Plan.load(tmp_path)
