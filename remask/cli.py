@@ -38,6 +38,7 @@ VERBS = {
         "remask.train.distill:distill", ("model",), "a uniform-state model that needs fewer steps", heavy=True
     ),
     "scale plan": Verb("remask.scaling.plan:plan", (), "a table of runs for a scaling law"),
+    "scale run": Verb("remask.scaling.run:run", ("study",), "execute a plan; rerunning goes on"),
     "scale fit": Verb("remask.scaling.summary:fit", ("source",), "scaling laws with intervals, from runs or a CSV"),
     "sample": Verb("remask.cli:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.cli:score", ("run",), "likelihood of a text: exact, or a bound with its error"),

@@ -135,8 +135,14 @@ def of_runs(folder: Path) -> list[dict[str, float | str]]:
     """The finished runs under a folder: those with a published model that was validated."""
     if not folder.is_dir():
         raise RemaskError(f"{folder} is neither a CSV nor a folder of runs")
+    labels = {}
+    if (folder / "plan.json").exists():  # a study: families by the names they were planned under
+        labels = {run["name"]: run["label"] for run in json.loads((folder / "plan.json").read_text())["runs"]}
+        folder = folder / "runs"
     configs = sorted(folder.glob("*/latest/config.json")) + sorted(folder.glob("latest/config.json"))
     rows = [row for config in configs if (row := of_run(config)) is not None]
+    for row in rows:
+        row["family"] = labels.get(str(row["name"]), row["family"])
     if not rows:
         raise RemaskError(f"{folder} holds no finished run: a folder NAME/latest/ with a model that was validated")
     return rows
@@ -153,7 +159,7 @@ def of_run(config: Path) -> dict[str, float | str] | None:
         label = str(family.pop("name"))
         return {
             "name": config.parent.parent.name,
-            "family": str(training.get("label", label)),
+            "family": label,
             "n": float(training["flops_6n"] / 6 / tokens / training.get("reads", 1.0)),
             "d": float(tokens),
             "c": float(training["flops_6n"]),
