@@ -39,6 +39,7 @@ VERBS = {
     ),
     "scale plan": Verb("remask.scaling.plan:plan", (), "a table of runs for a scaling law"),
     "scale run": Verb("remask.scaling.run:run", ("study",), "execute a plan; rerunning goes on"),
+    "scale report": Verb("remask.scaling.report:report", ("source",), "the fits on a page, with pictures", prints=True),
     "scale fit": Verb("remask.scaling.summary:fit", ("source",), "scaling laws with intervals, from runs or a CSV"),
     "sample": Verb("remask.cli:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.cli:score", ("run",), "likelihood of a text: exact, or a bound with its error"),
@@ -68,11 +69,8 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except MemoryError:
-        print("remask: not enough memory for what was asked", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        print(f"remask: {error}", file=sys.stderr)  # a full disk, a missing permission
+    except (MemoryError, OSError) as error:  # among them a full disk, a missing permission
+        print(f"remask: {str(error) or 'not enough memory for what was asked'}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("\nremask: interrupted", file=sys.stderr)

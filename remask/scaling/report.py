@@ -1,0 +1,182 @@
+"""A study on one page: the fits in words and numbers, and four pictures of them.
+
+remask scale report studies/novels --out studies/novels/report
+"""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from remask.errors import RemaskError
+from remask.scaling import published
+from remask.scaling.isoflop import power
+from remask.scaling.points import budgets, read
+from remask.scaling.summary import Summary, document, summarised, text
+
+COLOURS = ("#0969da", "#1a7f37", "#bf3989", "#9a6700", "#57606a", "#cf222e")
+
+
+def report(
+    source: Path,
+    out: Path | None = None,
+    overlay: bool = True,
+    target: float | None = None,
+    draws: int = 200,
+    seed: int = 0,
+) -> Path:
+    """Writes report.md and its pictures.
+
+    Args:
+        source: A study, a folder of run directories, or a CSV (see `remask scale fit`).
+        out: Folder of the report; SOURCE/report by default, or beside a CSV.
+        overlay: Draw SMDM's published minima beside the study's own, shifted to meet them: only slopes compare.
+        target: FLOPs to predict the best size and loss at; ten times the largest budget by default.
+        draws: Resamples behind the intervals.
+        seed: Of the resamples.
+    """
+    source = Path(source)
+    found = {name: summarised(points, draws, seed) for name, points in read(source).items()}
+    folder = out or (source / "report" if source.is_dir() else source.with_suffix("") / "report")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RemaskError(f"{folder} cannot be made: {error}") from None
+    pictures(found, folder, overlay)
+    (folder / "report.md").write_text(page(found, document(found, target), source.name))
+    return folder / "report.md"
+
+
+def page(found: dict[str, Summary], numbers: dict[str, Any], name: str) -> str:
+    """The Markdown."""
+    lines = [f"# Scaling laws: {name}", ""]
+    lines += [*said(found, numbers), "", "![IsoFLOP curves](isoflop.png)", "", "![Best size and loss](optimum.png)", ""]
+    lines += ["![Residuals](residuals.png)", "", "```", text(numbers), "```", ""]
+    return "\n".join(lines)
+
+
+def said(found: dict[str, Summary], numbers: dict[str, Any]) -> list[str]:
+    """What the figures say, in sentences."""
+    runs = sum(len(s.points) for s in found.values())
+    spent = sum(float(s.points.c.sum()) for s in found.values())
+    lines = [
+        f"{runs} runs of {len(found)} families, {spent:.3g} FLOPs in all (counted as {numbers['flops']}). "
+        "Losses are nats a token on held-out text; those of diffusion families are bounds."
+    ]
+    for name, of in numbers["families"].items():
+        part = [f"**{name or 'runs'}**:"]
+        if law := of.get("N_of_C"):
+            part.append(f"the best size grows as C^{law['exponent']:.3f}{between(law['interval'])},")
+        if law := of.get("loss_of_C"):
+            part.append(f"the loss falls as C^{law['exponent']:.4f}{between(law['interval'])}.")
+        outside = [b for b in of.get("budgets", ()) if not b["bracketed"]]
+        if outside:
+            part.append(
+                "Not bracketed by the sizes tried, and left out: " + ", ".join(f"{b['C']:.1e}" for b in outside) + "."
+            )
+        if (left := of.get("largest_budget_predicted_within")) is not None:
+            part.append(f"The smaller budgets predict the largest within {left:.3f} nats.")
+        if of["left_out_runs"]:
+            part.append(f"Diverged, and left out: {', '.join(of['left_out_runs'])}.")
+        part += [f"{reason[:1].upper()}{reason[1:]}." for reason in of["missing"]]
+        lines += ["", " ".join(part)]
+    for g in numbers["gaps"]:
+        low, high = g["interval"]
+        lines += ["", f"{g['slow']} needs {g['times']:.3g} times ({low:.3g} to {high:.3g}) the compute of {g['fast']} "
+                      f"for the loss that has at {g['at']:.1e} FLOPs."]  # fmt: skip
+    return lines
+
+
+def between(interval: list[float] | None) -> str:
+    """An interval in a sentence."""
+    return f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+
+
+def pictures(found: dict[str, Summary], folder: Path, overlay: bool) -> None:
+    """isoflop.png, optimum.png, residuals.png."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.6 * len(found), 4.2), layout="constrained")
+    for axes, (name, s) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
+        curves(axes, name, s)
+    figure.savefig(folder / "isoflop.png", dpi=120)
+
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for (name, s), colour in zip(found.items(), COLOURS * len(found), strict=False):
+        optimum(left, right, name, s, colour)
+    if overlay:
+        shifted(left, right, found)
+    left.set(xscale="log", yscale="log", xlabel="FLOPs", ylabel="best N")
+    right.set(xscale="log", yscale="log", xlabel="FLOPs", ylabel="loss at the best N, nats a token")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    figure.savefig(folder / "optimum.png", dpi=120)
+
+    figure = Figure(figsize=(4.6 * len(found), 3.4), layout="constrained")
+    for axes, (name, s) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
+        axes.axhline(0, color="#57606a", linewidth=0.8)
+        if s.surface is not None:
+            axes.errorbar(s.points.n, s.surface.residuals, yerr=s.points.stderr, fmt="o", markersize=3, capsize=2)
+        axes.set(xscale="log", xlabel="N", ylabel="loss - surface, nats", title=name)
+        axes.grid(alpha=0.3)
+    figure.savefig(folder / "residuals.png", dpi=120)
+
+
+def curves(axes: Any, name: str, s: Summary) -> None:
+    """The runs of each budget with their parabola; a minimum that is not bracketed is drawn hollow."""
+    fitted = {p.c: p for p in s.parabolas.parabolas} if s.parabolas is not None else {}
+    for group, colour in zip(budgets(s.points), COLOURS * 9, strict=False):
+        n, loss = s.points.n[group], s.points.loss[group]
+        c = math.exp(np.log(s.points.c[group]).mean())
+        axes.errorbar(
+            n, loss, yerr=s.points.stderr[group], fmt="o", markersize=4, capsize=2, color=colour, label=f"{c:.0e}"
+        )
+        near = min(fitted, key=lambda x: abs(math.log(x / c)), default=None)
+        if near is None or abs(math.log(near / c)) > 1e-6:
+            continue
+        p, sizes = fitted[near], np.geomspace(n.min(), n.max(), 80)
+        u = np.log(n) - np.log(n).mean()
+        axes.plot(sizes, np.polyval(np.polyfit(u, loss, 2), np.log(sizes) - np.log(n).mean()), color=colour)
+        axes.plot([p.n], [p.loss], "v", color=colour, fillstyle="full" if p.bracketed else "none")
+    axes.set(xscale="log", xlabel="N", ylabel="loss, nats a token", title=name)
+    axes.grid(alpha=0.3)
+    axes.legend(title="FLOPs", fontsize=7)
+
+
+def optimum(left: Any, right: Any, name: str, s: Summary, colour: str) -> None:
+    """Minima and their power laws, with the spread of the resamples."""
+    if s.parabolas is None:
+        return
+    kept = [p for p in s.parabolas.parabolas if p.bracketed]
+    c = np.geomspace(s.points.c.min() / 2, s.points.c.max() * 10, 60)
+    for axes, law, values in (
+        (left, s.parabolas.size, [p.n for p in kept]),
+        (right, s.parabolas.loss, [p.loss for p in kept]),
+    ):
+        axes.plot([p.c for p in kept], values, "o", color=colour, label=name)
+        if law is not None:
+            axes.plot(c, law(c), color=colour, linewidth=1)
+            if len(law.draws):
+                many = np.exp(law.draws[:, :1] + law.draws[:, 1:] * np.log(c))
+                axes.fill_between(c, *np.quantile(many, [0.05, 0.95], axis=0), color=colour, alpha=0.12)
+
+
+def shifted(left: Any, right: Any, found: dict[str, Summary]) -> None:
+    """SMDM's laws as dashed lines through the middle of the study: their slopes, not their heights."""
+    laws = [s.parabolas for s in found.values() if s.parabolas is not None and s.parabolas.loss is not None]
+    if not laws or laws[0].size is None or laws[0].loss is None:
+        return
+    kept = [p for p in laws[0].parabolas if p.bracketed]
+    middle = math.exp(np.mean([math.log(p.c) for p in kept]))
+    c = np.geomspace(middle / 30, middle * 300, 20)
+    for label, minima, style in (
+        ("slope of SMDM, masked", published.SMDM_MASKED, "--"),
+        ("slope of SMDM, AR", published.SMDM_AUTOREGRESSIVE, ":"),
+    ):
+        at = np.array([m.c for m in minima])
+        for axes, law, key in ((left, laws[0].size, "n"), (right, laws[0].loss, "loss")):
+            slope = power(at, np.array([getattr(m, key) for m in minima]), draws=0).p
+            axes.plot(c, float(law(middle)) * (c / middle) ** slope, style, color="#8c959f", linewidth=1, label=label)
