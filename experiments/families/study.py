@@ -169,6 +169,8 @@ def report(found: dict[str, Any]) -> None:
             error = "" if one["kind"] == "exact" else f" +- {one['error']:.4f}"
             what = "exact" if one["kind"] == "exact" else "upper bound"
             lines.append(f"| {name} | {one['bits_per_byte']:.4f}{error} | {what} |")
+    missing = [name for name in MODELS if "likelihood" not in found.get(name, {})]
+    lines += ["", f"Still to come: {'; '.join(missing)}."] if missing else []
     lines += ["", f"{SAMPLES} texts of {LENGTH} tokens, none prompted, temperature 1:", ""]
     lines += ["| model | sampler, steps | passes | judge's NLL, nats/token | token entropy, nats | tokens/s |"]
     lines += ["|---|---|---|---|---|---|"]
