@@ -61,6 +61,8 @@ def main(arguments: list[str] | None = None) -> None:
         return
     try:
         first = 2 if arguments[0] == "scale" else 1
+        if first == 2 and arguments[1:2] in ([], ["-h"], ["--help"]):
+            return print(overview("scale "))
         run(" ".join(arguments[:first]), arguments[first:])
         sys.stdout.flush()
     except RemaskError as error:
@@ -77,10 +79,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
 
 
-def overview() -> str:
-    """The text of `remask --help`."""
+def overview(start: str = "") -> str:
+    """The text of `remask --help`, or of the verbs that begin with `start`."""
     lines = ["usage: remask VERB [options]", "", "Language models that write by denoising.", ""]
-    lines += [f"  {name:<10}{verb.says}" for name, verb in VERBS.items()]
+    lines += [f"  {name:<14}{verb.says}" for name, verb in VERBS.items() if name.startswith(start)]
     return "\n".join([*lines, "", "`remask VERB --help` lists the options of one."])
 
 

@@ -208,6 +208,13 @@ def picture(found: dict[str, Any]) -> None:
             if "passes" in one:
                 axes.annotate(steps, at, fontsize=7, xytext=(4, 3), textcoords="offset points")
     axes.set(xlabel="token entropy of the samples, nats", ylabel="NLL under the AR model, nats per token")
+    seen = [one["entropy"] for of in found.values() for one in of.values() if "nll" in one]
+    shown = [x for x in seen if x > 4]
+    axes.set_xlim(min(shown) - 0.05, max(shown) + 0.05)
+    if len(shown) < len(seen):
+        axes.set_title(
+            f"{len(seen) - len(shown)} of {len(seen)} points have an entropy below 4: one token repeated", fontsize=9
+        )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     figure.savefig(HERE / "quality.png", dpi=130)

@@ -282,6 +282,27 @@ def test_orders_have_the_stated_law() -> None:
     assert chisquare(counts, [law[one] * rows for one in names]).pvalue > 1e-3
 
 
+def test_known_tokens_are_put_in_random_order_but_left_to_right() -> None:
+    hidden = torch.tensor([[False, True, False, True]])
+    uniform = torch.tensor([[0.9, 0.6, 0.1, 0.2]])
+    assert family(0.3).when(hidden, uniform).argsort(1).tolist() == [[2, 0, 3, 1]]
+    assert family(0.0).when(hidden, uniform).argsort(1).tolist() == [[0, 2, 1, 3]]
+
+
+@pytest.mark.parametrize("alpha_0", ALPHAS)
+def test_flops_count_what_is_read_and_asked(alpha_0: float) -> None:
+    """Against the calls of many steps: their positions, and how many of these the head answers."""
+    model, ours, rows, length = Hearing(network()), Interpolating(alpha_0=alpha_0).over(WORDS), 2000, 8
+    x = torch.randint(0, 11, (rows, length), generator=rng(0))
+    ours.loss(model, Batch(x, torch.ones_like(x, dtype=torch.bool)), rng(1))
+    shape, counted = model.denoiser.architecture, 0.0
+    for heard in model.heard:
+        asked = float(heard["ask"].double().mean())
+        counted += heard["tokens"].numel() * shape.flops(length, asked=asked, causal=True)
+    assert ours.flops(shape, length) == pytest.approx(counted / x.numel(), rel=0.01)
+    assert ours.reads == pytest.approx(sum(heard["tokens"].numel() for heard in model.heard) / x.numel())
+
+
 def test_more_orders_make_a_tighter_bound() -> None:
     """One order on average is the bound; many tend to the likelihood of the sampler."""
     text, alpha_0 = [1, 0, 1], 0.5

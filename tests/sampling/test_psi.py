@@ -135,6 +135,13 @@ def test_a_text_that_has_ended_is_left_alone() -> None:
     assert left > 8 and not bool(steps[-1].masked.any())
 
 
+def test_it_corrects_from_high_on_and_not_at_low() -> None:
+    """Steps begin at 1, 0.75, 0.5 and 0.25; with high 0.75 and low 0.25 the second and the third hide again."""
+    model, family, canvas = tiny(12, 11), Masked().over(WORDS), Canvas.of([[None] * 12] * 30)
+    steps = list(Psi(steps=4, kappa=0.0, high=0.75, low=0.25).stream(model, family, canvas, Dice(0, 30)))
+    assert [bool((step.changed & step.masked).any()) for step in steps] == [False, True, True, False]
+
+
 def test_the_greedy_tail() -> None:
     """In one step there is nothing but the tail."""
     model, family = tiny(12, 11, sharpness=3.0), Masked().over(WORDS)
