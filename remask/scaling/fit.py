@@ -8,6 +8,7 @@ cheap enough to be repeated for every resample of the bootstrap at once.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -75,6 +76,22 @@ class Fit:
         values = [getattr(one, what) for one in self.draws]
         low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
+
+    def joint(self, names: Sequence[str], level: float = 0.9) -> dict[str, tuple[float, float]]:
+        """Intervals that hold all the named constants at once in `level` of the resamples: wider than one by one.
+
+        Each is cut at the same percentiles, as far out as it takes.
+        """
+        values = np.array([[getattr(one, name) for name in names] for one in self.draws])
+        ranks = (values.argsort(0).argsort(0) + 0.5) / len(values)
+        reach = min(1.0, float(np.quantile(np.abs(2 * ranks - 1).max(1), level, method="higher")))
+        ends = np.quantile(values, [(1 - reach) / 2, (1 + reach) / 2], axis=0)
+        return {name: (float(low), float(high)) for name, low, high in zip(names, *ends, strict=True)}
+
+    def correlation(self, one: str, two: str) -> float:
+        """Of two constants over the resamples."""
+        values = np.array([[getattr(draw, name) for draw in self.draws] for name in (one, two)])
+        return float(np.corrcoef(values)[0, 1]) if values.std(1).all() else math.nan
 
 
 EXPONENTS = np.geomspace(0.02, 2.5, 25)

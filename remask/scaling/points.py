@@ -61,6 +61,11 @@ class Points:
         """How often each token is seen; 1 where the corpus is not used up."""
         return np.maximum(1.0, self.d / self.unique)
 
+    @property
+    def seen(self) -> NDArray[np.float64]:
+        """Distinct tokens that were trained on: of the corpus, as many as were reached."""
+        return np.minimum(self.unique, self.d)
+
     @staticmethod
     def of_rows(rows: Sequence[dict[str, float | str]], family: str = "", of: str = "6ND") -> "Points":
         """From dictionaries with n, d, loss and, where known, c, stderr, unique, name."""

@@ -3,10 +3,10 @@
 Losses are nats per token of the authors' tokenizers and texts, so only slopes and ratios carry over to others.
 """
 
-import math
 from dataclasses import dataclass
 
 from remask.scaling.fit import Surface
+from remask.scaling.repeated import FORMS, Repeated
 
 CHINCHILLA = Surface(1.69, 406.4, 410.7, 0.34, 0.28)
 """Hoffmann et al. 2022, third approach, as printed. Autoregressive, MassiveText."""
@@ -48,27 +48,11 @@ SMDM_AUTOREGRESSIVE = (
 """The autoregressive models of the same figure."""
 
 
-@dataclass(frozen=True)
-class Repeated:
-    """L when tokens are seen more than once: the surface at D' < D effective tokens (Muennighoff et al. 2023).
-
-    D' = U (1 + R (1 - exp(-(epochs - 1)/R))): repeats count less and less, and R is after how many.
-    """
-
-    law: Surface
-    r: float
-
-    def effective(self, unique: float, epochs: float) -> float:
-        """D' tokens for `unique` tokens seen `epochs` times."""
-        return unique * (1 + self.r * -math.expm1(-(epochs - 1) / self.r))
-
-    def __call__(self, n: float, unique: float, epochs: float) -> float:
-        """Nats per token."""
-        return float(self.law(n, self.effective(unique, epochs)))
-
-
 REPEATS_AUTOREGRESSIVE, REPEATS_MASKED = 31.5, 500.0
-"""R of both families in Prabhudesai et al. 2025 (arXiv 2507.15857): 31.2 to 31.9, and 493.9 to 512.9."""
+"""R of the saturating form, for both families in Prabhudesai et al. 2025 (arXiv 2507.15857).
+
+They give 31.2 to 31.9, and 493.9 to 512.9.
+"""
 
 
 def crossover(unique: float) -> float:
@@ -76,11 +60,8 @@ def crossover(unique: float) -> float:
     return 191.6 * unique**2.174
 
 
-def quokka_repeated(n: float, unique: float, epochs: float) -> float:
-    """Nats above the irreducible loss of masked diffusion on repeated data (Ni et al. 2025); turns up in the end."""
-    peak = 254.35 * unique**0.39 / n**0.55
-    effective = unique * epochs**1.49 * math.exp(-((max(0.0, epochs - 1) / peak) ** 0.40))
-    return 1535.23 / n**0.42 + 54.21 / effective**0.13
+QUOKKA_REPEATED = Repeated(Surface(0.0, 1535.23, 54.21, 0.42, 0.13), FORMS["turning"], (1.49, 0.40, 254.35, 0.39, 0.55))
+"""Masked diffusion on repeated data (Ni et al. 2025), 10M to 139M tokens: nats above an irreducible loss not given."""
 
 
 LLADA = (

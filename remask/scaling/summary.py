@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from remask.errors import RemaskError
 from remask.scaling.fit import Fit, huber, left_out, surface
 from remask.scaling.isoflop import IsoFLOP, gap, isoflop
 from remask.scaling.points import Points, diverged, read
+from remask.scaling.repeated import FORMS, RepeatedFit, crossing, repeated, values
 
 LEVEL = 0.9
 
@@ -27,6 +29,8 @@ class Summary:
     surface: Fit | None
     left_out: float | None
     """Root mean square error of the largest budget, predicted by the others, nats."""
+    repeated: dict[str, RepeatedFit]
+    """Laws of repeated data, by the name of their form; none where no run repeats its corpus."""
     missing: tuple[str, ...]
     """Why a fit is not there."""
 
@@ -45,8 +49,19 @@ def summarised(points: Points, draws: int = 200, seed: int = 0) -> Summary:
             found[name] = fit()
         except RemaskError as error:
             missing.append(str(error))
+    laws = {}
+    for name, form in FORMS.items() if repeats(kept) else ():
+        try:
+            laws[name] = repeated(kept, form, draws, seed)
+        except RemaskError as error:
+            missing.append(str(error))
     names = tuple(name for name, out in zip(points.names, bad, strict=True) if out)
-    return Summary(kept, names, **found, missing=tuple(dict.fromkeys(missing)))
+    return Summary(kept, names, **found, repeated=laws, missing=tuple(dict.fromkeys(missing)))
+
+
+def repeats(points: Points) -> bool:
+    """Whether some run reads its corpus more than twice."""
+    return bool(np.isfinite(points.unique).all() and (points.epochs > 2).any())
 
 
 def fit(
@@ -83,6 +98,7 @@ def document(families: dict[str, Summary], target: float | None = None) -> dict[
         "level": LEVEL,
         "families": {name: of_family(summary, target) for name, summary in families.items()},
         "gaps": gaps(families),
+        "crossings": crossings(families),
     }
 
 
@@ -105,6 +121,8 @@ def of_family(s: Summary, target: float | None) -> dict[str, Any]:
             "E": law.e, "A": law.a, "B": law.b, "alpha": law.alpha, "beta": law.beta,
             "size_exponent": law.size_exponent,
             "intervals": {k: list(s.surface.interval(k)) if s.surface.draws else None for k in CONSTANTS},
+            "joint": {k: list(v) for k, v in s.surface.joint(EXPONENTS).items()} if s.surface.draws else None,
+            "correlation": s.surface.correlation(*EXPONENTS) if s.surface.draws else None,
             "on_the_edge": list(s.surface.bounded),
             "residual": float(np.sqrt(np.mean(s.surface.residuals**2))),
             "largest_residual": float(np.abs(s.surface.residuals).max()),
@@ -114,9 +132,24 @@ def of_family(s: Summary, target: float | None) -> dict[str, Any]:
         found["huber"] = {"E": robust.e, "A": robust.a, "B": robust.b, "alpha": robust.alpha, "beta": robust.beta}
     if s.left_out is not None:
         found["largest_budget_predicted_within"] = s.left_out
+    if s.repeated:
+        found["repeated"] = {name: of_repeated(fitted) for name, fitted in s.repeated.items()}
     return found
 
 
+def of_repeated(fitted: RepeatedFit) -> dict[str, Any]:
+    """A law of repeated data as plain data."""
+    return {
+        **dict(zip(fitted.names, values(fitted.law), strict=True)),
+        "intervals": {k: list(v) for k, v in fitted.interval().items()} if fitted.draws else None,
+        "on_the_edge": list(fitted.bounded),
+        "residual": float(np.sqrt(np.mean(fitted.residuals**2))),
+    }
+
+
+DRAWN = 50
+"""Resamples behind the interval of a crossing, each of which is a search."""
+EXPONENTS = ("alpha", "beta")
 CONSTANTS = ("e", "a", "b", "alpha", "beta", "size_exponent")
 
 
@@ -149,6 +182,23 @@ def gaps(families: dict[str, Summary]) -> list[dict[str, Any]]:
     return found
 
 
+def crossings(families: dict[str, Summary]) -> list[dict[str, Any]]:
+    """For every two families with a saturating law and each corpus of both: from which compute on one is ahead."""
+    laws = {name: s for name, s in families.items() if "saturating" in s.repeated}
+    found = []
+    for early, late in permutations(laws, 2):
+        for u in sorted(set(laws[early].points.unique) & set(laws[late].points.unique)):
+            pair = [laws[name].repeated["saturating"] for name in (early, late)]
+            c = crossing(pair[0].law, pair[1].law, u)
+            if c is None:
+                continue
+            many = [crossing(a, b, u) for a, b in zip(*(one.draws[:DRAWN] for one in pair), strict=False)]
+            ends = np.quantile([math.inf if x is None else x for x in many], [0.05, 0.95], method="nearest")
+            interval = [float(x) for x in ends] if many else None
+            found.append({"early": early, "late": late, "U": float(u), "C": c, "interval": interval})
+    return found
+
+
 def text(found: dict[str, Any]) -> str:
     """The same, to be read."""
     lines = [
@@ -169,12 +219,17 @@ def text(found: dict[str, Any]) -> str:
             lines.append("  L = E + A/N^alpha + B/D^beta:")
             for key, label in zip(CONSTANTS, ("E", "A", "B", "alpha", "beta", "size_exponent"), strict=True):
                 lines.append(f"    {label:<13} {law[label]:<10.4g} {span(i[key])}")
+            if both := law["joint"]:
+                ends = " and ".join(f"{name} {span(both[name])}" for name in EXPONENTS)
+                lines.append(f"    both at once  {ends}; correlation {law['correlation']:.2f}")
             lines.append(f"    residuals     {law['residual']:.4f} (largest {law['largest_residual']:.4f})")
             if law["on_the_edge"]:
                 lines.append(f"    not determined by these runs: {', '.join(law['on_the_edge'])}")
             at = law["best_at"]
             more = f"   loss {span(at['intervals']['loss'])}" if "intervals" in at else ""
             lines.append(f"    at C {at['C']:.2e}: N {at['N']:.3g}, D {at['D']:.3g}, loss {at['loss']:.4f}{more}")
+        for name, law in of.get("repeated", {}).items():
+            lines += repeats_text(name, law)
         if (left := of.get("largest_budget_predicted_within")) is not None:
             lines.append(f"  the largest budget is predicted by the others within {left:.4f}")
         lines += [f"  {reason}" for reason in of["missing"]]
@@ -183,7 +238,21 @@ def text(found: dict[str, Any]) -> str:
             f"\n{g['slow']} needs {g['times']:.3g} times {span(g['interval'])} the compute of {g['fast']} "
             f"for the loss that has at {g['at']:.2e}"
         )
+    for x in found["crossings"]:
+        where = f"{x['C']:.3g} {span(x['interval'])} FLOPs"
+        lines.append(f"\nOn {x['U']:.3g} distinct tokens {x['late']} passes {x['early']} at {where}")
     return "\n".join(lines)
+
+
+def repeats_text(name: str, law: dict[str, Any]) -> list[str]:
+    """The lines of a law of repeated data."""
+    ends = law["intervals"] or {}
+    shown = [f"{k} = {law[k]:.4g} {span(ends.get(k))}".rstrip() for k in FORMS[name].constants]
+    shown += [f"{k} = {law[k]:.4g} {span(ends.get(k))}".rstrip() for k in ("E", *EXPONENTS)]
+    lines = [f"  repeated data, {name}: {', '.join(shown)}   residuals {law['residual']:.4f}"]
+    if law["on_the_edge"]:
+        lines.append(f"    not determined by these runs: {', '.join(law['on_the_edge'])}")
+    return lines
 
 
 def span(interval: list[float] | None) -> str:

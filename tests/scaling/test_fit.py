@@ -155,16 +155,6 @@ def test_the_largest_budget_is_predicted_by_the_others() -> None:
         left_out(runs().take(np.arange(14)))
 
 
-def test_repeated_data_count_less_and_less() -> None:
-    law = published.Repeated(TRUTH, published.REPEATS_AUTOREGRESSIVE)
-    assert law.effective(1e8, 1.0) == 1e8
-    assert law.effective(1e8, 4.0) == pytest.approx(4e8, rel=0.05)
-    assert law.effective(1e8, 1e6) == pytest.approx(1e8 * (1 + 31.5))
-    assert published.crossover(1e8) == pytest.approx(4.7e19, rel=0.03)
-    least = min(range(1, 1000), key=lambda e: published.quokka_repeated(41e6, 10e6, e))
-    assert 150 < least < 350, "247 epochs at 10 M tokens, as published"
-
-
 # Tables and folders
 
 

@@ -1,0 +1,255 @@
+"""The law of repeated data: what a token is worth when it is read again.
+
+L = E + A/N^alpha + B/D'^beta   with D' effective tokens, of U distinct ones that are each read e times:
+
+saturating   D' = U (1 + R (1 - exp(-(e - 1)/R)))               Muennighoff et al. 2023; R repeats count in the end
+turning      D' = U e^k exp(-((e - 1)/p)^q), p = P U^x / N^y    Ni et al. 2025; too many repeats do harm
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares
+
+from remask.errors import RemaskError
+from remask.scaling.fit import EXPONENTS, Surface, search
+from remask.scaling.points import Points
+
+Array = NDArray[np.float64]
+
+
+def saturating(constants: Array, unique: Array, epochs: Array, n: Array) -> Array:
+    """D' of constants (R,)."""
+    (r,) = constants
+    return unique * (1 - r * np.expm1(-(epochs - 1) / r))
+
+
+def turning(constants: Array, unique: Array, epochs: Array, n: Array) -> Array:
+    """D' of constants (k, q, P, x, y)."""
+    k, q, p, x, y = constants
+    peak = p * unique**x / n**y
+    return unique * epochs**k * np.exp(-(((epochs - 1) / peak) ** q))
+
+
+@dataclass(frozen=True)
+class Form:
+    """A way of counting repeated tokens. All its constants are above 0."""
+
+    name: str
+    constants: tuple[str, ...]
+    effective: Callable[[Array, Array, Array, Array], Array]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    starts: tuple[tuple[float, ...], ...]
+    """Where their search begins, for U and N divided by their geometric means."""
+    corpora: int
+    """Sizes of corpora without which its constants cannot be told apart."""
+
+
+FORMS = {
+    form.name: form
+    for form in (
+        Form("saturating", ("R",), saturating, (0.05,), (1e5,), ((0.5,), (3.0,), (20.0,), (150.0,), (2000.0,)), 1),
+        Form(
+            "turning",
+            ("k", "q", "P", "x", "y"),
+            turning,
+            (0.05, 0.05, 1e-3, 1e-3, 1e-3),
+            (5.0, 5.0, 1e9, 3.0, 3.0),
+            tuple(product((0.8, 1.5), (0.4, 1.0), (5.0, 50.0, 500.0), (0.4,), (0.5,))),
+            2,
+        ),
+    )
+}
+EXPONENT_OF = {"x": "seen", "y": "n"}
+"""Constants of `turning` that are powers of what is divided by its mean while P is searched for."""
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """L(N, U, epochs), nats a token."""
+
+    law: Surface
+    form: Form
+    constants: tuple[float, ...]
+
+    def effective(self, n: Array | float, unique: Array | float, epochs: Array | float) -> Array:
+        """D', the fresh tokens that would teach as much."""
+        given = (np.asarray(x, float) for x in (unique, epochs, n))
+        return self.form.effective(np.array(self.constants), *given)
+
+    def __call__(self, n: Array | float, unique: Array | float, epochs: Array | float) -> Array:
+        """Nats per token of N parameters trained for so many epochs on U tokens."""
+        return self.law(n, self.effective(n, unique, epochs))
+
+    def best(self, c: float, unique: float) -> tuple[float, float, float]:
+        """(N, epochs, loss) of least loss at C = 6 N U epochs, with one epoch at least; by search, N to 1 %."""
+        n = np.geomspace(1e2, max(1e3, c / 6 / unique), 2000)
+        loss = self(n, unique, c / 6 / n / unique)
+        at = int(loss.argmin())
+        return float(n[at]), float(c / 6 / n[at] / unique), float(loss[at])
+
+
+@dataclass(frozen=True)
+class RepeatedFit:
+    """A law of repeated data with its resamples: what `draws` spreads over is its error."""
+
+    law: Repeated
+    draws: tuple[Repeated, ...]
+    residuals: Array
+    """loss - law, nats, run by run."""
+    bounded: tuple[str, ...]
+    """Constants on the edge of what was searched: not determined by these runs."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All constants."""
+        return ("E", "A", "B", "alpha", "beta", *self.law.form.constants)
+
+    def interval(self, level: float = 0.9) -> dict[str, tuple[float, float]]:
+        """Percentiles of each constant over the resamples."""
+        ends = np.quantile([values(one) for one in self.draws], [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return {name: (float(low), float(high)) for name, low, high in zip(self.names, *ends, strict=True)}
+
+
+def values(one: Repeated) -> tuple[float, ...]:
+    """All constants, as `RepeatedFit.names` has them."""
+    return (one.law.e, one.law.a, one.law.b, one.law.alpha, one.law.beta, *one.constants)
+
+
+def repeated(points: Points, form: Form, draws: int = 200, seed: int = 0) -> RepeatedFit:
+    """Fits a form to runs of one family, by least squares from several starts.
+
+    Errors by giving each run its own residual back with a random sign, as `fit.surface` does; those of the losses and
+    what runs scatter by beyond them are the weights. RemaskError where the runs cannot tell the constants.
+    """
+    enough(points, form)
+    first, _ = descended(points, form, np.ones(len(points)), beginnings(points, form))
+    left = points.loss - first(points.n, points.seen, points.epochs)
+    spare = max(1, len(points) - 5 - len(form.constants))
+    scatter = max(0.0, (left**2).sum() / spare - (points.stderr**2).mean())
+    variance = points.stderr**2 + scatter
+    weights = variance.min() / np.maximum(variance, 1e-300) if variance.any() else np.ones(len(points))
+    law, leverage = descended(points, form, weights, [first])
+    fitted = law(points.n, points.seen, points.epochs)
+    rng, noise = np.random.default_rng(seed), (points.loss - fitted) / (1 - leverage)
+    resampled = []
+    for _ in range(draws):
+        loss = fitted + noise * rng.choice((-1.0, 1.0), len(points))
+        resampled.append(descended(replace(points, loss=loss), form, weights, [law], coarse=True)[0])
+    edges = zip(("alpha", "beta"), (EXPONENTS[0],) * 2, (EXPONENTS[-1],) * 2, values(law)[3:5], strict=True)
+    ends = [*edges, *zip(form.constants, form.low, form.high, law.constants, strict=True)]
+    bounded = [name for name, low, high, value in ends if not low * 1.02 < value < high / 1.02]
+    bounded += [name for name, value in zip("EAB", values(law), strict=False) if value <= 0]
+    return RepeatedFit(law, tuple(resampled), points.loss - fitted, tuple(bounded))
+
+
+def enough(points: Points, form: Form) -> None:
+    """Raises where the constants of a form cannot be told from these runs."""
+    count = 6 + len(form.constants)
+    if len(points) < count:
+        raise RemaskError(f"{len(points)} runs are too few for the {form.name} law of repeated data; it needs {count}")
+    if not np.isfinite(points.unique).all():
+        raise RemaskError("a law of repeated data needs how many distinct tokens each run had: a column U")
+    if len(np.unique(np.round(points.epochs, 1))) < 3:
+        raise RemaskError("all runs have one or two numbers of epochs; a law of repeated data needs 3")
+    if len(np.unique(points.n)) < 2:
+        raise RemaskError("all runs have one N; a law of repeated data needs 2")
+    if (sizes := len(np.unique(points.unique))) < form.corpora:
+        raise RemaskError(f"runs on {sizes} size of corpus; the {form.name} law of repeated data needs {form.corpora}")
+
+
+def beginnings(points: Points, form: Form) -> list[Repeated]:
+    """For each start of a form's constants, the surface that is best there."""
+    found = []
+    for start in form.starts:
+        constants = outwards(points, form, start)
+        effective = form.effective(np.array(constants), points.seen, points.epochs, points.n)
+        if not (np.isfinite(effective) & (effective > 1e-100)).all():
+            continue
+        law = search(replace(points, d=effective), np.ones((1, len(points))), points.loss[None])[0]
+        found.append(Repeated(law, form, constants))
+    return found
+
+
+def outwards(points: Points, form: Form, inner: tuple[float, ...]) -> tuple[float, ...]:
+    """Constants for U and N divided by their geometric means -> constants for U and N as they are."""
+    named = dict(zip(form.constants, inner, strict=True))
+    if "P" in named:
+        named["P"] *= scale(points, named)
+    return tuple(named.values())
+
+
+def scale(points: Points, named: dict[str, float]) -> float:
+    """What P is multiplied by when U and N are no longer divided by their means."""
+    u, n = (math.exp(np.log(getattr(points, EXPONENT_OF[key])).mean()) for key in ("x", "y"))
+    return n ** named["y"] / u ** named["x"]
+
+
+def descended(
+    points: Points, form: Form, weights: Array, starts: list[Repeated], coarse: bool = False
+) -> tuple[Repeated, Array]:
+    """The best of the descents from `starts`, and each run's leverage on it."""
+    n0, d0 = (math.exp(np.log(x).mean()) for x in (points.n, points.d))
+    u0 = math.exp(np.log(points.seen).mean())
+    root = np.sqrt(weights)
+    inside = points.seen / u0, points.epochs, points.n / n0
+    low = np.array([0.0, 0.0, 0.0, *np.log([EXPONENTS[0], EXPONENTS[0], *form.low])])
+    high = np.array([np.inf, np.inf, np.inf, *np.log([EXPONENTS[-1], EXPONENTS[-1], *form.high])])
+
+    def left(x: Array) -> Array:
+        alpha, beta, *rest = np.exp(x[3:])
+        tokens = np.maximum(form.effective(np.array(rest), *inside), 1e-100) * (u0 / d0)
+        return root * (x[0] + x[1] * inside[2] ** -alpha + x[2] * tokens**-beta - points.loss)
+
+    tolerance = 1e-8 if coarse else 1e-15
+    how: dict[str, Any] = {"bounds": (low, high), "x_scale": "jac", "jac": "2-point" if coarse else "3-point"}
+    how |= {"ftol": tolerance, "xtol": tolerance, "gtol": tolerance, "max_nfev": 50 if coarse else 2000}
+    best = None
+    for start in starts:
+        law, named = start.law, dict(zip(form.constants, start.constants, strict=True))
+        if "P" in named:
+            named["P"] /= scale(points, named)
+        first = [law.e, law.a * n0**-law.alpha, law.b * d0**-law.beta]
+        first += list(np.log([law.alpha, law.beta, *named.values()]))
+        found = least_squares(left, np.clip(first, low, high), **how)
+        if best is None or found.cost < best.cost:
+            best = found
+    assert best is not None
+    alpha, beta, *rest = np.exp(best.x[3:]).tolist()
+    e, a, b = best.x[:3].tolist()
+    law = Surface(e, a * n0**alpha, b * d0**beta, alpha, beta)
+    columns = best.jac / np.maximum(np.linalg.norm(best.jac, axis=0), 1e-300)
+    q, _ = np.linalg.qr(columns)
+    return Repeated(law, form, outwards(points, form, tuple(rest))), np.minimum((q**2).sum(1), 0.95)
+
+
+def crossing(early: Repeated, late: Repeated, unique: float, low: float = 1e9, high: float = 1e26) -> float | None:
+    """FLOPs from which on `late` has the lower best loss on `unique` tokens; None where it never has, or always.
+
+    Both at their best size and number of epochs for that compute (Prabhudesai et al. 2025).
+    """
+
+    def lead(log_c: float) -> float:
+        c = math.exp(log_c)
+        return early.best(c, unique)[2] - late.best(c, unique)[2]
+
+    grid = np.log(np.geomspace(max(low, 6e3 * unique), max(high, 6e4 * unique), 120))
+    ahead = np.array([lead(x) for x in grid]) > 0
+    last = np.flatnonzero(~ahead)
+    if ahead.all() or not ahead[-1]:
+        return None
+    return math.exp(bisect(lead, grid[last[-1]], grid[last[-1] + 1]))
+
+
+def bisect(rising: Callable[[float], float], low: float, high: float) -> float:
+    """Where a function passes 0 between two places, to 1e-4."""
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        low, high = (low, middle) if rising(middle) > 0 else (middle, high)
+    return high
