@@ -271,6 +271,11 @@ class Family(ABC):
         return False
 
     @property
+    def paced(self) -> bool:
+        """Whether its loss depends on `Batch.done`, so that a run's first steps depend on how many will follow."""
+        return False
+
+    @property
     def estimators(self) -> tuple[str, ...]:
         """Estimators of -log p that fit it; see `remask.likelihood`."""
         return ("auto",)

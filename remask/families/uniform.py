@@ -88,6 +88,10 @@ class Uniform(Family):
         return True
 
     @property
+    def paced(self) -> bool:
+        return self.curriculum > 0
+
+    @property
     def timed(self) -> bool:
         return True
 

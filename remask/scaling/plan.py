@@ -9,98 +9,27 @@ moves it to where the finished ones have it. Runs that are there already stay as
 
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from remask.data.tokens import Prepared, open_tokens
 from remask.errors import RemaskError, unknown
 from remask.families import Family, describe, families
+from remask.locking import locked
+from remask.scaling import sharing
 from remask.scaling.fit import Surface
 from remask.scaling.isoflop import isoflop
 from remask.scaling.ladder import sized
 from remask.scaling.points import Points, of_run
 from remask.scaling.published import SURFACES
+from remask.scaling.study import FILE, Convention, Plan, Run
 from remask.scaling.timing import Speeds
 from remask.terminal import duration
+from remask.train.optim import usual_warmup
 
-Convention = Literal["6ND", "exact"]
 Rule = Literal["kaplan", "constant"]
-FILE = "plan.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One run of a study."""
-
-    name: str
-    family: dict[str, Any]
-    """As `describe` has it."""
-    label: str
-    """The family as it was asked for: what tells its runs from those of the same family with other options."""
-    budget: float
-    """FLOPs, by the study's convention."""
-    layers: int
-    width: int
-    heads: int
-    ffn: int
-    n: int
-    """Parameters without embeddings and time embedding."""
-    parameters: int
-    """All parameters."""
-    tokens: int
-    steps: int
-    epochs: float
-    """How often a token of the corpus is seen."""
-    batch: int
-    lr: float
-    flops_6n: float
-    """6 N D, D counting what the network reads."""
-    flops_exact: float
-    """All matrix products, attention and head included."""
-    loss: float
-    """Predicted by the law, nats a token."""
-    hours: float | None = None
-    """Predicted, on the machine the plan was made on; None where nothing was timed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A study: its settings, and its runs."""
-
-    data: str
-    corpus: str
-    """Fingerprint of the data."""
-    convention: Convention
-    length: int
-    runs: tuple[Run, ...]
-
-    def save(self, folder: Path) -> None:
-        """Writes plan.json, whole or not at all."""
-        folder.mkdir(parents=True, exist_ok=True)
-        fresh = folder / (FILE + ".tmp")
-        fresh.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        os.replace(fresh, folder / FILE)
-
-    @staticmethod
-    def load(folder: Path) -> "Plan":
-        """Reads plan.json. RemaskError where it is missing, damaged, or names two runs alike."""
-        path = folder / FILE
-        if not path.exists():
-            raise RemaskError(f"{folder} holds no {FILE}: make one with `remask scale plan --out {folder}`")
-        try:
-            found = json.loads(path.read_text())
-            found["runs"] = tuple(Run(**run) for run in found["runs"])
-            plan = Plan(**found)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise RemaskError(f"{path} is damaged: {error}") from None
-        names = [run.name for run in plan.runs]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise RemaskError(f"{path} names two runs {twice[0]!r}")
-        return plan
 
 
 def plan(
@@ -115,6 +44,7 @@ def plan(
     length: int = 256,
     batch: int = 8,
     rule: Rule = "kaplan",
+    share: bool = False,
     lr: float = 1e-3,
     time: bool = True,
     json: bool = False,
@@ -135,6 +65,7 @@ def plan(
         batch: Rows of a step.
         rule: Learning rates: kaplan, 0.003239 - 0.0001395 ln N (Kaplan et al. 2020); or constant.
         lr: The constant one; kaplan's are multiplied by lr/1e-3.
+        share: Let runs of one size share their steps before the decay: schedule wsd, and the same sizes at all budgets.
         time: Time a few steps to predict hours.
         json: Print one JSON document on standard output, and nothing else.
     """
@@ -148,6 +79,9 @@ def plan(
         raise RemaskError(f"budgets are {budgets}; they must be above 0, finite, and each another")
     prepared = open_tokens(data)
     wanted = {spec: family_of(spec) for spec in families}
+    if share:
+        for spec, family in wanted.items():
+            sharing.check(spec, family)
     before = Plan.load(out) if (out / FILE).exists() else None
     fingerprint = prepared.manifest["fingerprint"]
     if before is not None and (before.corpus, before.convention, before.length) != (fingerprint, flops, length):
@@ -165,9 +99,16 @@ def plan(
                 continue
             middle = centre(out, [run for run in kept if run.label == spec], known, c)
             wide = [middle * spread ** (i - (sizes - 1) / 2) for i in range(sizes)]
-            kept += curve(spec, family, c, wide, known, flops, length, batch, rates, prepared, speeds)
+            if share:
+                wide = sharing.common(wide, [run.n for run in kept if run.label == spec], spread)
+            fresh = curve(spec, family, c, wide, known, flops, length, batch, rates, prepared, speeds)
+            if share:
+                warm = [replace(run, schedule="wsd", warmup=usual_warmup(run.steps)) for run in fresh]
+                fresh = sharing.chained(kept, warm)
+            kept += fresh
     made = Plan(data=str(data), corpus=fingerprint, convention=flops, length=length, runs=tuple(kept))
-    made.save(out)
+    with locked(out, "running or planning the study"):
+        made.save(out)
     print(document(made) if json else table(made))
     return made
 
@@ -293,6 +234,8 @@ def table(made: Plan) -> str:
     hours = [r.hours for r in made.runs if r.hours is not None]
     total = sum(r.flops_exact for r in made.runs)
     lines += ["", f"{total:.2e} FLOPs in all" + (f", {duration(3600 * sum(hours))} one after another" if hours else "")]
+    if any(r.after for r in made.runs):
+        lines.append(f"{sharing.saved(made.runs):.2e} of them are not spent: runs of one size share their first steps")
     lines.append("losses are those of the law that guided the plan, in the nats of its own tokenizer and text")
     if over := [r for r in made.runs if r.epochs > 4]:
         lines.append(f"{len(over)} runs see the corpus more than 4 times: what they show is repeated data too")

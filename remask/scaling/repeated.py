@@ -244,7 +244,7 @@ def crossing(early: Repeated, late: Repeated, unique: float, low: float = 1e9, h
     last = np.flatnonzero(~ahead)
     if ahead.all() or not ahead[-1]:
         return None
-    return math.exp(bisect(lead, grid[last[-1]], grid[last[-1] + 1]))
+    return math.exp(bisect(lead, float(grid[last[-1]]), float(grid[last[-1] + 1])))
 
 
 def bisect(rising: Callable[[float], float], low: float, high: float) -> float:

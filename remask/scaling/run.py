@@ -20,12 +20,14 @@ from remask.data.tokens import open_tokens
 from remask.errors import Interrupted, RemaskError
 from remask.families import build
 from remask.locking import locked
-from remask.scaling.plan import Plan, Run
+from remask.scaling.live import Board
 from remask.scaling.points import of_run
-from remask.terminal import duration, say
+from remask.scaling.sharing import inherit, prefix
+from remask.scaling.study import FILE, Plan, Run, optimizer
+from remask.terminal import say
+from remask.train.callbacks import stable_state
 
 Where = Literal["here", "local", "slurm"]
-State = Literal["waiting", "running", "finished", "failed"]
 
 
 def run(
@@ -65,30 +67,42 @@ def run(
         raise RemaskError(
             f"no run of {study} has {only!r} in its name; it holds {', '.join(r.name for r in plan.runs)}"
         )
-    with locked(study, "running the study"):
+    with locked(study, "running or planning the study"):
         todo = [one for one in wanted if not finished(study, one)]
         say(f"{study}: {len(wanted) - len(todo)} of {len(wanted)} runs are finished")
         if where == "slurm":
             submit(study, plan, todo, devices, accelerator, partition, hours)
         elif where == "here":
-            for one in todo:
-                from remask.train.run import train
+            from remask.train.run import train
 
+            for one in todo:
+                inherit(study, plan, one)
                 train(**options(study, plan, one, devices, accelerator))
         else:
             Pool(study, plan, todo, workers, attempts, devices, accelerator).run()
 
 
 def finished(study: Path, one: Run) -> bool:
-    """Whether a run has come to its end."""
-    path = study / "runs" / one.name / "latest" / "config.json"
-    return path.exists() and of_run(path) is not None
+    """Whether a run has come to its end. RemaskError where its folder holds another than was planned."""
+    folder = study / "runs" / one.name
+    path = folder / "latest" / "config.json"
+    row = of_run(path) if path.exists() else None
+    if row is None:
+        return False
+    found = {"N": round(float(row["n"])), "D": round(float(row["d"]))}
+    wanted = {"N": one.n, "D": one.tokens}
+    if found != wanted:
+        raise RemaskError(
+            f"{folder} holds a finished run of N {found['N']:,}, D {found['D']:,}; the plan says N {one.n:,}, "
+            f"D {one.tokens:,}. Remove the folder, or plan the run under another name"
+        )
+    return True
 
 
 def options(study: Path, plan: Plan, one: Run, devices: int = 1, accelerator: str = "auto") -> dict[str, Any]:
     """The arguments of `remask.train.run.train` for a run."""
     from remask.model.sizes import Overrides
-    from remask.train.optim import Budget, Optimizer
+    from remask.train.optim import Budget
 
     return {
         "data": Path(plan.data),
@@ -97,7 +111,7 @@ def options(study: Path, plan: Plan, one: Run, devices: int = 1, accelerator: st
         "model": "tiny",
         "architecture": Overrides(layers=one.layers, width=one.width, heads=one.heads, ffn=one.ffn),
         "budget": Budget(steps=one.steps),
-        "optimizer": Optimizer(lr=one.lr),
+        "optimizer": optimizer(one),
         "length": plan.length,
         "batch": one.batch,
         "validation_rows": 256,
@@ -142,35 +156,55 @@ class Pool:
 
     def run(self) -> None:
         """Until all are finished, or have failed as often as is allowed. Interrupted after a Ctrl-C, all saved."""
-        waiting, start = list(self.todo), time.monotonic()
-        done = 0
-        with self.signals():
-            while (waiting and not self.stopping) or self.going:
-                while waiting and not self.stopping and len(self.going) < self.workers:
-                    one = waiting.pop(0)
+        waiting, edited = list(self.todo), False
+        written = (self.study / FILE).read_bytes()
+        board = Board(self.study, self.todo)
+        with self.signals(), board.shown() as refresh:
+            while (waiting and not self.stopping and not edited) or self.going:
+                edited = edited or (self.study / FILE).read_bytes() != written
+                while not self.stopping and not edited and len(self.going) < self.workers:
+                    one = next((r for r in waiting if self.ready(r, waiting)), None)
+                    if one is None:
+                        break
+                    waiting.remove(one)
+                    inherit(self.study, self.plan, one)
                     self.going[one.name] = self.start(one)
+                    board.set(one, "running")
                 time.sleep(0.2)
+                refresh()
                 for one in self.todo:
                     process = self.going.get(one.name)
                     if process is None or process.poll() is None:
                         continue
                     del self.going[one.name]
                     if finished(self.study, one):
-                        done += 1
-                        spent = duration(time.monotonic() - start)
-                        say(f"{done}/{len(self.todo)} {one.name}: {self.told(one)}  {spent}")
+                        board.set(one, "finished", self.told(one))
                     elif not self.stopping:
                         self.failures[one.name] = self.failures.get(one.name, 0) + 1
                         again = self.failures[one.name] < self.attempts
-                        say(f"{one.name} failed: {self.last(one)}" + ("; once more" if again else ""))
+                        board.set(one, "failed", self.last(one) + ("; once more" if again else ""))
                         waiting += [one] if again else []
+        to_go = sum(state != "finished" for state in board.states.values())
         if self.stopping:
-            raise Interrupted(f"stopped with {len(self.todo) - done} runs to go, all saved; the same command goes on")
+            raise Interrupted(f"stopped with {to_go} runs to go, all saved; the same command goes on")
+        if edited:
+            raise RemaskError(
+                f"{self.study / FILE} was edited while the study ran: what was running was finished, and nothing more "
+                f"begun. {to_go} runs to go; the same command goes on, by the plan as it is now"
+            )
         lost = [name for name, count in self.failures.items() if count >= self.attempts]
         if lost:
             raise RemaskError(
                 f"{len(lost)} runs failed: {', '.join(lost)}; see their log.txt. The same command retries"
             )
+
+    def ready(self, one: Run, waiting: list[Run]) -> bool:
+        """Whether a run need not wait for another, whose first steps it shares."""
+        ahead = [r.name for r in waiting] + list(self.going)
+        before = next((r for r in self.plan.runs if r.name == one.after), None)
+        if before is None or before.name not in ahead:
+            return True
+        return stable_state(self.study / "runs" / before.name, prefix(before)).exists()
 
     def start(self, one: Run) -> "subprocess.Popen[bytes]":
         """A run as a process of its own group, which a Ctrl-C at the terminal does not reach by itself."""
@@ -226,6 +260,7 @@ class Job:
 
         plan = Plan.load(self.study)
         (one,) = (r for r in plan.runs if r.name == self.name)
+        inherit(self.study, plan, one)
         train(**options(self.study, plan, one, self.devices, self.accelerator))
 
     def checkpoint(self, *_: Any) -> Any:
@@ -250,6 +285,9 @@ def submit(
     executor.update_parameters(
         time=60 * hours, ntasks_per_node=devices, partition=partition, job_name="remask", signal_delay_s=120
     )
-    for one in todo:
+    jobs: dict[str, str] = {}
+    for one in sorted(todo, key=lambda r: r.steps):
+        executor.update_parameters(dependency=f"afterany:{jobs[one.after]}" if one.after in jobs else None)
         job = executor.submit(Job(study.resolve(), one.name, devices, accelerator))
+        jobs[one.name] = job.job_id
         say(f"{one.name}: job {job.job_id}")

@@ -113,6 +113,8 @@ class Keeper(lightning.Callback):
             self.best = min(self.best, self.estimate.bits_per_byte)
         self.logbook.write(trainer, module, self.estimate)  # before saving: a state holds what is logged so far
         saving = over or step % self.every == 0 or self.asked_to_stop
+        if step == module.optimizer.stable(module.steps):
+            trainer.save_checkpoint(stable_state(self.out, step))  # for longer runs to begin with
         if trainer.is_global_zero:
             if better:
                 self.publish(module, "best", step)
@@ -178,6 +180,11 @@ class Keeper(lightning.Callback):
 def states(out: Path) -> list[Path]:
     """The training states of a run, newest first."""
     return sorted((out / "checkpoints").glob("step-*.ckpt"), reverse=True)
+
+
+def stable_state(out: Path, step: int) -> Path:
+    """The state of a wsd run before its decay; kept for longer runs."""
+    return out / "checkpoints" / f"stable-{step:08}.ckpt"
 
 
 def step_of(state: Path) -> int:

@@ -88,7 +88,7 @@ class Optimizer:
 
     def rate(self, step: int, steps: int) -> float:
         """Learning rate of a step, 0 <= step <= steps; 0 at step 0."""
-        warmup = self.warmup if self.warmup is not None else min(default_warmup(steps), steps // 10)
+        warmup = self.warmup if self.warmup is not None else usual_warmup(steps)
         if step < warmup:
             return self.lr * step / warmup
         low = self.lr * self.floor
@@ -97,6 +97,13 @@ class Optimizer:
         start = steps - self.decay * steps
         return self.lr if step < start else low + (self.lr - low) * max(0.0, (steps - step) / (steps - start))
 
+    def stable(self, steps: int) -> int:
+        """Steps of a run of `steps` that one of more steps has in common with it, given the same warm-up; 0 if none.
+
+        One short of the decay's beginning: a state holds the rate of the step to come.
+        """
+        return max(0, int(steps - self.decay * steps) - 1) if self.schedule == "wsd" else 0
+
     def build(self, model: nn.Module) -> torch.optim.AdamW:
         """Fused AdamW; by default only matrices other than embeddings are decayed."""
         groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
@@ -104,6 +111,11 @@ class Optimizer:
             groups[self.decay_all or (weight.ndim >= 2 and "embed" not in name)].append(weight)
         parts = [{"params": p, "weight_decay": self.weight_decay * decays} for decays, p in groups.items() if p]
         return torch.optim.AdamW(parts, lr=self.lr, betas=self.betas, fused=True)
+
+
+def usual_warmup(steps: int) -> int:
+    """SMDM's rule, but at most a tenth of the run."""
+    return min(default_warmup(steps), steps // 10)
 
 
 def default_warmup(steps: int) -> int:

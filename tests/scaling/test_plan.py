@@ -16,6 +16,8 @@ from remask.scaling.fit import Surface
 from remask.scaling.ladder import ladder, sized
 from remask.scaling.plan import Plan, centre, family_of, plan
 from remask.scaling.published import CHINCHILLA_CORRECTED, QUOKKA
+from remask.scaling.sharing import saved
+from remask.scaling.study import optimizer
 from remask.train.optim import Budget
 
 SMALL = {"budgets": [3e13, 1e14], "length": 32, "batch": 4, "time": False}
@@ -61,6 +63,24 @@ def test_runs_spend_their_budget(corpus: Path, tmp_path: Path, convention: str) 
         best = law.best(1e14)[0]
         assert sizes == sorted(sizes) and sizes[0] < best < sizes[-1]
         assert sizes[2] == pytest.approx(best, rel=0.35)
+
+
+def test_budgets_that_share_have_sizes_in_common(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = plan(corpus, tmp_path / "study", ["Masked"], share=True, **SMALL)  # type: ignore[arg-type]
+    more = plan(corpus, tmp_path / "study", ["Masked"], share=True, **SMALL | {"budgets": [3e14]})  # type: ignore[arg-type]
+    assert more.runs[: len(made.runs)] == made.runs
+    by_name = {run.name: run for run in more.runs}
+    sharing = [run for run in more.runs if run.after is not None]
+    assert len(sharing) >= 6 and all(run.schedule == "wsd" for run in more.runs)
+    for run in sharing:
+        before = by_name[str(run.after)]
+        assert before.n == run.n and before.steps < run.steps and before.warmup == run.warmup
+        assert 0 < optimizer(before).stable(before.steps) < 0.8 * before.steps
+    spent = sum(run.flops_exact for run in more.runs)
+    assert 0.05 * spent < saved(more.runs) < spent
+    assert f"{saved(more.runs):.2e} of them are not spent" in capsys.readouterr().out
 
 
 def test_a_plan_is_kept_added_to_and_read_again(

@@ -1,5 +1,6 @@
 """Studies that are run: several at once, cut off, failed, and gone on with."""
 
+import io
 import os
 import re
 import shutil
@@ -12,16 +13,22 @@ from pathlib import Path
 
 import pytest
 import submitit
+from rich.console import Console
 
 from remask.cli import main
 from remask.data.tokens import open_tokens
 from remask.errors import RemaskError
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
-from remask.scaling.plan import Plan, Run, curve
+from remask.locking import locked
+from remask.scaling.live import Board
+from remask.scaling.plan import curve, plan
 from remask.scaling.points import read
 from remask.scaling.published import QUOKKA
-from remask.scaling.run import Job, command, finished, run
+from remask.scaling.run import Job, Pool, command, finished, run
+from remask.scaling.sharing import chained, prefix
+from remask.scaling.study import Plan, Run
+from remask.train.optim import usual_warmup
 
 
 def study(folder: Path, corpus: Path, budget: float = 3e8) -> Plan:
@@ -80,7 +87,7 @@ def test_a_study_that_is_stopped_goes_on(corpus: Path, tmp_path: Path) -> None:
     while not all(path.exists() and len(path.read_text().splitlines()) > 2 for path in first):
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.05)
-    with pytest.raises(RemaskError, match="running the study"):
+    with pytest.raises(RemaskError, match="running or planning the study"):
         run(tmp_path / "study")
     os.kill(process.pid, signal.SIGINT)
     _, told = process.communicate(timeout=60)
@@ -109,6 +116,88 @@ def test_a_job_of_a_cluster(corpus: Path, tmp_path: Path) -> None:
     if shutil.which("srun") is None:
         with pytest.raises(RemaskError, match="this machine has no SLURM"):
             run(tmp_path / "study", where="slurm")
+
+
+def test_runs_that_share_their_first_steps_come_to_the_same(corpus: Path, tmp_path: Path) -> None:
+    """A run that began with another's state has the weights it would have had by itself, to the bit."""
+    short, long = shared(tmp_path / "study", corpus)
+    assert (short.after, long.after) == (None, short.name) and short.warmup == long.warmup
+    assert 0 < prefix(short) < short.steps < long.steps
+    run(tmp_path / "study", workers=2, accelerator="cpu")
+    alone = Plan.load(tmp_path / "study")
+    replace(alone, runs=(replace(long, after=None),)).save(tmp_path / "alone")
+    run(tmp_path / "alone", accelerator="cpu")
+    weights = [tmp_path / name / "runs" / long.name / "latest" / "model.safetensors" for name in ("study", "alone")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+    log = (tmp_path / "study" / "runs" / long.name / "log.txt").read_text()
+    assert f"resumed at step {prefix(short):,}" in log
+    assert "resumed" not in (tmp_path / "alone" / "runs" / long.name / "log.txt").read_text()
+    steps = [
+        [line.split(",")[0] for line in (weight.parents[1] / "metrics.csv").read_text().splitlines()]
+        for weight in weights
+    ]
+    assert steps[0] == steps[1]
+
+
+def test_a_curriculum_shares_nothing(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(RemaskError, match=r"Uniform:curriculum=0.5 changes its loss .* plan it without --share"):
+        plan(corpus, tmp_path / "study", families=["Uniform:curriculum=0.5"], share=True, time=False)
+    assert not (tmp_path / "study").exists()
+
+
+def shared(folder: Path, corpus: Path) -> list[Run]:
+    """A plan of one network at two budgets."""
+    prepared, runs, rate = open_tokens(corpus), [], lambda n: 1e-3
+    for budget in (3e8, 6e8):
+        (one,) = curve("Masked", Masked(), budget, [2.5e4], QUOKKA, "6ND", 32, 4, rate, prepared, None)
+        runs += chained(runs, [replace(one, schedule="wsd", warmup=usual_warmup(one.steps))])
+    fingerprint = prepared.manifest["fingerprint"]
+    Plan(data=str(corpus), corpus=fingerprint, convention="6ND", length=32, runs=tuple(runs)).save(folder)
+    return runs
+
+
+def test_a_plan_that_is_edited_meanwhile(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What runs is finished, nothing more begins, and nothing is lost; `remask scale plan` waits its turn."""
+    made = study(tmp_path / "study", corpus)
+    pool = Pool(tmp_path / "study", made, list(made.runs), 1, 1, 1, "cpu")
+    begin = pool.start
+
+    def start(one: Run) -> subprocess.Popen[bytes]:
+        replace(made, runs=made.runs[:3]).save(tmp_path / "study")
+        return begin(one)
+
+    pool.start = start  # type: ignore[method-assign]
+    with pytest.raises(RemaskError, match=r"was edited while the study ran.* 3 runs to go"):
+        pool.run()
+    assert [finished(tmp_path / "study", one) for one in made.runs] == [True, False, False, False]
+    assert f"1/4 {made.runs[0].name} finished: " in capsys.readouterr().err
+    with locked(tmp_path / "study", "running"), pytest.raises(RemaskError, match="running or planning the study"):
+        plan(corpus, tmp_path / "study", families=["Masked"], budgets=[1e14], length=32, time=False)
+    edited = replace(made.runs[0], steps=made.runs[0].steps + 1, tokens=made.runs[0].tokens + 128)
+    with pytest.raises(RemaskError, match=r"holds a finished run of N .*; the plan says N"):
+        finished(tmp_path / "study", edited)
+
+
+def test_the_board(corpus: Path, tmp_path: Path) -> None:
+    made = study(tmp_path / "study", corpus)
+    board = Board(tmp_path / "study", list(made.runs), live=True)
+    going, failed, ended, _ = made.runs
+    board.set(going, "running")
+    folder = tmp_path / "study" / "runs" / going.name
+    folder.mkdir(parents=True)
+    (folder / "metrics.csv").write_text("step,loss\n1,7.0\n2,6.5\n")
+    board.set(failed, "failed", "architecture.heads 7 does not divide")
+    board.set(ended, "finished", "6.1 nats a token")
+    assert board.counts() == "1 finished, 1 running, 1 waiting, 1 failed"
+    assert [row[:4] for row in board.rows()] == [
+        (going.name, "running", f"2/{going.steps:,}", "6.500"),
+        (failed.name, "failed", f"0/{failed.steps:,}", ""),
+        (ended.name, "finished", f"0/{ended.steps:,}", ""),
+    ]
+    assert board.rows()[0][4].endswith(" left") and "about" in board.spent()
+    console = Console(width=160, file=io.StringIO())
+    console.print(board.table())
+    assert "architecture.heads 7" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_what_cannot_be_run(corpus: Path, tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""A study of scaling as a record: its settings and its runs, kept in plan.json beside them."""
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from remask.errors import RemaskError
+from remask.train.optim import Optimizer
+
+Convention = Literal["6ND", "exact"]
+FILE = "plan.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of a study."""
+
+    name: str
+    family: dict[str, Any]
+    """As `describe` has it."""
+    label: str
+    """The family as it was asked for: what tells its runs from those of the same family with other options."""
+    budget: float
+    """FLOPs, by the study's convention."""
+    layers: int
+    width: int
+    heads: int
+    ffn: int
+    n: int
+    """Parameters without embeddings and time embedding."""
+    parameters: int
+    """All parameters."""
+    tokens: int
+    steps: int
+    epochs: float
+    """How often a token of the corpus is seen."""
+    batch: int
+    lr: float
+    flops_6n: float
+    """6 N D, D counting what the network reads."""
+    flops_exact: float
+    """All matrix products, attention and head included."""
+    loss: float
+    """Predicted by the law, nats a token."""
+    schedule: Literal["cosine", "wsd"] = "cosine"
+    warmup: int | None = None
+    """Warm-up steps; the usual rule where None."""
+    after: str | None = None
+    """The shorter run whose first steps it shares; see `sharing`."""
+    hours: float | None = None
+    """Predicted, on the machine the plan was made on; None where nothing was timed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A study: its settings, and its runs."""
+
+    data: str
+    corpus: str
+    """Fingerprint of the data."""
+    convention: Convention
+    length: int
+    runs: tuple[Run, ...]
+
+    def save(self, folder: Path) -> None:
+        """Writes plan.json, whole or not at all."""
+        folder.mkdir(parents=True, exist_ok=True)
+        fresh = folder / (FILE + ".tmp")
+        fresh.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        os.replace(fresh, folder / FILE)
+
+    @staticmethod
+    def load(folder: Path) -> "Plan":
+        """Reads plan.json. RemaskError where it is missing, damaged, or names two runs alike."""
+        path = folder / FILE
+        if not path.exists():
+            raise RemaskError(f"{folder} holds no {FILE}: make one with `remask scale plan --out {folder}`")
+        try:
+            found = json.loads(path.read_text())
+            found["runs"] = tuple(Run(**run) for run in found["runs"])
+            plan = Plan(**found)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise RemaskError(f"{path} is damaged: {error}") from None
+        names = [run.name for run in plan.runs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise RemaskError(f"{path} names two runs {twice[0]!r}")
+        return plan
+
+
+def optimizer(one: Run) -> Optimizer:
+    """How a run is optimised."""
+    return Optimizer(lr=one.lr, schedule=one.schedule, warmup=one.warmup)
