@@ -68,7 +68,7 @@ def stream(
     """
     rows = _rows(checkpoint, prompt, infill, length)
     pen = Pen(temperature=temperature, top_p=top_p, top_k=top_k)
-    chosen = _sampler(checkpoint, sampler, steps, block, pen, max(row.count(None) for row in rows))
+    chosen = sampler_from(checkpoint, sampler, steps, block, pen, max(row.count(None) for row in rows))
     end = checkpoint.family.vocabulary.end if stop and infill is None else None
     canvas = Canvas.of(rows, end, checkpoint.model.device)
     denoiser = guided(checkpoint.model, checkpoint.family, guidance, ~canvas.open & canvas.valid)
@@ -198,7 +198,9 @@ def score(
         raise RemaskError('sampler, steps, block and temperature are for estimator "rule": they say whose likelihood')
     pen = Pen(temperature=temperature)
     longest = max(len(t.target) for t in texts)
-    rule = _sampler(checkpoint, sampler or "Confidence", steps, block, pen, longest) if estimator == "rule" else None
+    rule = (
+        sampler_from(checkpoint, sampler or "Confidence", steps, block, pen, longest) if estimator == "rule" else None
+    )
     parts = score_texts(
         checkpoint.model,
         checkpoint.family,
@@ -275,10 +277,18 @@ def _rows(
     return rows
 
 
-def _sampler(
-    checkpoint: Checkpoint, name: str | Sampler | None, steps: int | None, block: int | None, pen: Pen, length: int
+def sampler_from(
+    checkpoint: Checkpoint,
+    name: str | Sampler | None = None,
+    steps: int | None = None,
+    block: int | None = None,
+    pen: Pen = Pen(),  # noqa: B008
+    length: int = 1,
 ) -> Sampler:
-    """A sampler from its name and options."""
+    """A sampler from its name and options, as `sample` takes them; `length` tokens are to be written.
+
+    RemaskError for an unknown name or option, and for steps where it takes none.
+    """
     if isinstance(name, Sampler):
         return name
     known = samplers()

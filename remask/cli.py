@@ -34,13 +34,12 @@ VERBS = {
     "demo": Verb("remask.demo:demo", (), "the whole job in a few minutes, on text every machine has", heavy=True),
     "prepare": Verb("remask.data.tokens:prepare", ("source",), "text -> tokenizer and packed tokens", prints=True),
     "train": Verb("remask.train.run:train", (), "pre-train a model; rerunning the command resumes", heavy=True),
-    "distill": Verb(
-        "remask.train.distill:distill", ("model",), "a uniform-state model that needs fewer steps", heavy=True
-    ),
+    "distill": Verb("remask.train.distill:distill", ("model",), "a uniform model that needs fewer steps", heavy=True),
     "scale plan": Verb("remask.scaling.plan:plan", (), "a table of runs for a scaling law"),
     "scale run": Verb("remask.scaling.run:run", ("study",), "execute a plan; rerunning goes on"),
     "scale report": Verb("remask.scaling.report:report", ("source",), "the fits on a page, with pictures", prints=True),
     "scale fit": Verb("remask.scaling.summary:fit", ("source",), "scaling laws with intervals, from runs or a CSV"),
+    "scale frontier": Verb("remask.scaling.frontier:frontier", ("source",), "speed against quality across families"),
     "sample": Verb("remask.cli:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.cli:score", ("run",), "likelihood of a text: exact, or a bound with its error"),
     "convert": Verb("remask.cli:convert", ("source", "destination"), "other people's weights in, and ours out"),
@@ -82,7 +81,7 @@ def main(arguments: list[str] | None = None) -> None:
 def overview(start: str = "") -> str:
     """The text of `remask --help`, or of the verbs that begin with `start`."""
     lines = ["usage: remask VERB [options]", "", "Language models that write by denoising.", ""]
-    lines += [f"  {name:<14}{verb.says}" for name, verb in VERBS.items() if name.startswith(start)]
+    lines += [f"  {name:<16}{verb.says}" for name, verb in VERBS.items() if name.startswith(start)]
     return "\n".join([*lines, "", "`remask VERB --help` lists the options of one."])
 
 

@@ -12,11 +12,10 @@ Eso-LM's sequential term); the distilled one is Duo (uniform with its curriculum
 
 import argparse
 import json
-import math
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,9 @@ import torch
 import remask
 from remask.data.batches import Rows, in_order
 from remask.data.tokens import open_tokens
-from remask.likelihood import Text, score, validate
+from remask.likelihood import validate
 from remask.sampling import Canvas, Dice, Pen, Sampler, samplers
+from remask.scaling.frontier import judged
 
 HERE = Path(__file__).resolve().parent
 STEPS = 3830
@@ -87,37 +87,12 @@ def train(data: Path, runs: Path, only: list[str]) -> None:
     subprocess.run([*command, "--distillation.first", "0.015625", "--ema", "0.99"], check=True)
 
 
-@dataclass
-class Judge:
-    """An autoregressive model's opinion of texts of ids."""
-
-    model: Any
-    cost: dict[str, float] = field(default_factory=dict)
-
-    def of(self, rows: torch.Tensor) -> dict[str, float]:
-        """Nats a token under the judge, and entropy of each text's own tokens, each with the error of its mean."""
-        found = score(self.model.model, self.model.family, [Text(row) for row in rows.tolist()], rows=16)
-        nats = torch.tensor([one.nats_per_token for one in found], dtype=torch.float64)
-        entropy = torch.tensor([entropy_of(row) for row in rows], dtype=torch.float64)
-        return {
-            name: float(value)
-            for name, x in (("nll", nats), ("entropy", entropy))
-            for name, value in ((name, x.mean()), (f"{name}_error", x.std() / math.sqrt(len(x))))
-        }
-
-
-def entropy_of(row: torch.Tensor) -> float:
-    """Nats, of how often each id stands in one text."""
-    share = row.unique(return_counts=True)[1].double() / len(row)
-    return float(-(share * share.log()).sum())
-
-
 def judge(data: Path, runs: Path, only: list[str]) -> None:
     """Likelihood on the validation split, and samples at every number of steps."""
     kept = HERE / "judged.json"
     found: dict[str, Any] = json.loads(kept.read_text()) if kept.exists() else {}
     rows = Rows(open_tokens(data).valid, LENGTH)
-    critic = Judge(remask.load(runs / MODELS[JUDGE].folder))
+    critic = remask.load(runs / MODELS[JUDGE].folder)
 
     def keep(name: str, what: str, value: dict[str, Any]) -> None:
         found.setdefault(name, {})[what] = value
@@ -126,7 +101,7 @@ def judge(data: Path, runs: Path, only: list[str]) -> None:
 
     if "text" not in found.get("validation text", {}):
         every = torch.stack([rows.stack([i * len(rows) // SAMPLES])[0] for i in range(SAMPLES)])
-        keep("validation text", "text", critic.of(every))
+        keep("validation text", "text", asdict(judged(critic, every)))
     for name, model in MODELS.items():
         if (only and model.folder not in only) or not (runs / model.folder / "latest").exists():
             continue
@@ -145,7 +120,7 @@ def judge(data: Path, runs: Path, only: list[str]) -> None:
     report(found)
 
 
-def sampled(m: Any, sampler: Sampler, critic: Judge) -> dict[str, float]:
+def sampled(m: Any, sampler: Sampler, critic: Any) -> dict[str, float]:
     """`SAMPLES` texts without a prompt: their quality, and how fast they were written."""
     canvas = Canvas.of([[None] * LENGTH] * SAMPLES)
     start = time.perf_counter()
@@ -153,7 +128,7 @@ def sampled(m: Any, sampler: Sampler, critic: Judge) -> dict[str, float]:
         *_, last = sampler.stream(m.model, m.family, canvas, Dice(0, SAMPLES))
     seconds = time.perf_counter() - start
     return {
-        **critic.of(last.tokens),
+        **asdict(judged(critic, last.tokens)),
         "passes": float(last.evaluations.double().mean()),
         "tokens_per_second": SAMPLES * LENGTH / seconds,
     }

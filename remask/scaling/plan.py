@@ -234,6 +234,8 @@ def table(made: Plan) -> str:
     hours = [r.hours for r in made.runs if r.hours is not None]
     total = sum(r.flops_exact for r in made.runs)
     lines += ["", f"{total:.2e} FLOPs in all" + (f", {duration(3600 * sum(hours))} one after another" if hours else "")]
+    if hours:
+        lines.append("times are of steps that are not compiled; long runs are, and take about half as long")
     if any(r.after for r in made.runs):
         lines.append(f"{sharing.saved(made.runs):.2e} of them are not spent: runs of one size share their first steps")
     lines.append("losses are those of the law that guided the plan, in the nats of its own tokenizer and text")
