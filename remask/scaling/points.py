@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -162,7 +163,10 @@ def of_run(config: Path) -> dict[str, float | str] | None:
             return None
         valid, tokens = training["validation"], training["steps"] * training["tokens_a_step"]
         label = str(family.pop("name"))
-        return {
+        row: dict[str, float | str] = (
+            {"unique": float(training["unique_tokens"])} if "unique_tokens" in training else {}
+        )
+        return row | {
             "name": config.parent.parent.name,
             "family": label,
             "n": float(training["flops_6n"] / 6 / tokens / training.get("reads", 1.0)),
@@ -173,6 +177,21 @@ def of_run(config: Path) -> dict[str, float | str] | None:
         }
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         raise RemaskError(f"{config} is no run's description: {error!r}") from None
+
+
+COLUMNS = ("family", "name", "n", "d", "c", "planned", "exact", "unique", "loss", "stderr", "seconds")
+
+
+def save(path: Path, rows: Iterable[dict[str, float | str]]) -> None:
+    """Writes rows as a CSV that `read` takes, whole or not at all; columns of `COLUMNS` that some row has."""
+    rows = list(rows)
+    columns = [name for name in COLUMNS if any(name in row for row in rows)]
+    fresh = path.with_suffix(".tmp")
+    with open(fresh, "w", newline="") as file:
+        writer = csv.DictWriter(file, columns, extrasaction="ignore", lineterminator="\n")
+        writer.writerow({name: name.upper() if len(name) == 1 else name for name in columns})
+        writer.writerows(rows)
+    os.replace(fresh, path)
 
 
 def diverged(points: Points, spread: float = 1.0) -> NDArray[np.bool_]:

@@ -2,9 +2,11 @@
 
     remask scale run studies/novels --workers 2
 
-What is finished is skipped, what was cut off goes on, what failed is tried again. Ctrl-C saves every run.
+What is finished is skipped, what was cut off goes on, what failed is tried again. Ctrl-C saves every run. runs.csv has
+a row for each finished one.
 """
 
+import csv
 import os
 import signal
 import subprocess
@@ -21,7 +23,7 @@ from remask.errors import Interrupted, RemaskError
 from remask.families import build
 from remask.locking import locked
 from remask.scaling.live import Board
-from remask.scaling.points import of_run
+from remask.scaling.points import of_run, save
 from remask.scaling.sharing import inherit, prefix
 from remask.scaling.study import FILE, Plan, Run, optimizer
 from remask.terminal import say
@@ -70,6 +72,7 @@ def run(
     with locked(study, "running or planning the study"):
         todo = [one for one in wanted if not finished(study, one)]
         say(f"{study}: {len(wanted) - len(todo)} of {len(wanted)} runs are finished")
+        tabulate(study, plan)
         if where == "slurm":
             submit(study, plan, todo, devices, accelerator, partition, hours)
         elif where == "here":
@@ -78,6 +81,7 @@ def run(
             for one in todo:
                 inherit(study, plan, one)
                 train(**options(study, plan, one, devices, accelerator))
+                tabulate(study, plan)
         else:
             Pool(study, plan, todo, workers, attempts, devices, accelerator).run()
 
@@ -97,6 +101,21 @@ def finished(study: Path, one: Run) -> bool:
             f"D {one.tokens:,}. Remove the folder, or plan the run under another name"
         )
     return True
+
+
+def tabulate(study: Path, plan: Plan) -> None:
+    """Writes runs.csv: a row for every finished run of the plan, which `remask scale fit` reads as well."""
+    rows = []
+    for one in plan.runs:
+        folder = study / "runs" / one.name
+        path = folder / "latest" / "config.json"
+        if not path.exists() or (row := of_run(path)) is None:
+            continue
+        with open(folder / "metrics.csv", newline="") as file:
+            seconds = float(list(csv.DictReader(file))[-1]["seconds"])
+        rows.append({**row, "family": one.label, "planned": one.budget, "exact": one.flops_exact, "seconds": seconds})
+    if rows:
+        save(study / "runs.csv", rows)
 
 
 def options(study: Path, plan: Plan, one: Run, devices: int = 1, accelerator: str = "auto") -> dict[str, Any]:
@@ -179,6 +198,7 @@ class Pool:
                     del self.going[one.name]
                     if finished(self.study, one):
                         board.set(one, "finished", self.told(one))
+                        tabulate(self.study, self.plan)
                     elif not self.stopping:
                         self.failures[one.name] = self.failures.get(one.name, 0) + 1
                         again = self.failures[one.name] < self.attempts

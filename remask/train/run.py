@@ -179,6 +179,7 @@ def _fit(
         "data": options["data"].name,
         "steps": steps,
         "tokens_a_step": plan["tokens"],
+        "unique_tokens": len(batches.rows) * batches.rows.length,
         "flops_6n": steps * plan["flops_6n"],
         "options": plain({k: v for k, v in options.items() if k != "data"}),
     }

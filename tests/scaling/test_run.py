@@ -16,6 +16,7 @@ import submitit
 from rich.console import Console
 
 from remask.cli import main
+from remask.data.batches import Rows
 from remask.data.tokens import open_tokens
 from remask.errors import RemaskError
 from remask.families.autoregressive import Autoregressive
@@ -56,6 +57,11 @@ def test_a_study_is_run_and_fitted(corpus: Path, tmp_path: Path, capsys: pytest.
         planned = [one for one in made.runs if one.label == label]
         assert sorted(points.n) == [one.n for one in planned] and sorted(points.d) == sorted(x.tokens for x in planned)
         assert sorted(points.c) == pytest.approx(sorted(one.flops_6n for one in planned))
+    table = read(tmp_path / "study" / "runs.csv")
+    for label, points in found.items():
+        for what in ("n", "d", "c", "loss", "stderr", "unique"):
+            assert sorted(getattr(table[label], what)) == sorted(getattr(points, what)), what
+        assert set(points.unique) == {float(len(Rows(open_tokens(corpus).train, 32)) * 32)}
     main(["scale", "run", str(tmp_path / "study")])
     assert "4 of 4 runs are finished" in capsys.readouterr().err
     main(["scale", "fit", str(tmp_path / "study")])
