@@ -10,7 +10,7 @@ moves it to where the finished ones have it. Runs that are there already stay as
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ from remask.data.tokens import Prepared, open_tokens
 from remask.errors import RemaskError, unknown
 from remask.families import Family, describe, families
 from remask.locking import locked
+from remask.model.sizes import Architecture
 from remask.scaling import sharing
 from remask.scaling.fit import Surface
 from remask.scaling.isoflop import isoflop
@@ -27,7 +28,6 @@ from remask.scaling.published import SURFACES
 from remask.scaling.study import FILE, Convention, Plan, Run
 from remask.scaling.timing import Speeds
 from remask.terminal import duration
-from remask.train.optim import usual_warmup
 
 Rule = Literal["kaplan", "constant"]
 
@@ -37,6 +37,8 @@ def plan(
     out: Path,
     families: list[str] = ["Autoregressive", "Masked"],  # noqa: B006
     budgets: list[float] = [1e13, 3e13, 1e14],  # noqa: B006
+    epochs: list[float] = [],  # noqa: B006
+    parameters: list[float] = [],  # noqa: B006
     sizes: int = 5,
     spread: float = 2.0,
     law: str | None = None,
@@ -56,6 +58,8 @@ def plan(
         out: Folder of the study. A plan that is there is added to.
         families: Families, with options as Masked:objective=low_variance.
         budgets: Training FLOPs of each IsoFLOP curve.
+        epochs: In place of budgets, for a study of repeated data: how often the corpus is read.
+        parameters: Then the sizes that do, without embeddings; each at all numbers of epochs.
         sizes: Networks on each curve.
         spread: Each is so many times as large as the one before.
         law: Where the best size is looked for: chinchilla, chinchilla-corrected or quokka; by default the second for
@@ -77,6 +81,11 @@ def plan(
         raise RemaskError(f"spread is {spread} and lr {lr}; they must be above 1 and 0, and below 100 and 1")
     if not budgets or not all(0 < c < math.inf for c in budgets) or len(set(budgets)) < len(budgets):
         raise RemaskError(f"budgets are {budgets}; they must be above 0, finite, and each another")
+    if bool(epochs) != bool(parameters):
+        raise RemaskError("a study of repeated data needs both epochs and parameters, one of budgets neither")
+    for name, values in (("epochs", epochs), ("parameters", parameters)):
+        if not all(0 < x < math.inf for x in values) or len(set(values)) < len(values):
+            raise RemaskError(f"{name} are {values}; they must be above 0, finite, and each another")
     prepared = open_tokens(data)
     wanted = {spec: family_of(spec) for spec in families}
     if share:
@@ -87,25 +96,26 @@ def plan(
     if before is not None and (before.corpus, before.convention, before.length) != (fingerprint, flops, length):
         raise RemaskError(f"{out} is a study of other data, rows or FLOPs ({before.convention}); choose another --out")
     kept = list(before.runs) if before is not None else []
-    speeds = Speeds(length, batch) if time else None
 
     def rates(n: int) -> float:
         return lr if rule == "constant" else lr / 1e-3 * (0.003239 - 0.0001395 * math.log(n))
 
+    settings = Settings(prepared, flops, length, batch, rates, Speeds(length, batch) if time else None)
     for spec, family in wanted.items():
-        known = guide(law, family)
-        for c in sorted(budgets):
-            if any(run.label == spec and run.budget == c for run in kept):
+        known, own = guide(law, family), [run for run in kept if run.label == spec]
+        for c in sorted(budgets) if not epochs else ():
+            if any(run.budget == c for run in own):
                 continue
-            middle = centre(out, [run for run in kept if run.label == spec], known, c)
+            middle = centre(out, own, known, c)
             wide = [middle * spread ** (i - (sizes - 1) / 2) for i in range(sizes)]
-            if share:
-                wide = sharing.common(wide, [run.n for run in kept if run.label == spec], spread)
-            fresh = curve(spec, family, c, wide, known, flops, length, batch, rates, prepared, speeds)
-            if share:
-                warm = [replace(run, schedule="wsd", warmup=usual_warmup(run.steps)) for run in fresh]
-                fresh = sharing.chained(kept, warm)
-            kept += fresh
+            wide = sharing.common(wide, [run.n for run in own], spread) if share else wide
+            fresh = settings.curve(spec, family, c, wide, known)
+            own += sharing.chained(own, fresh) if share else fresh
+        for n in parameters if epochs else ():
+            fresh = settings.repeats(spec, family, epochs, n, known)
+            fresh = [run for run in fresh if run.name not in {one.name for one in own}]
+            own += sharing.chained(own, fresh) if share else fresh
+        kept += own[sum(run.label == spec for run in kept) :]
     made = Plan(data=str(data), corpus=fingerprint, convention=flops, length=length, runs=tuple(kept))
     with locked(out, "running or planning the study"):
         made.save(out)
@@ -160,59 +170,89 @@ def centre(out: Path, runs: Sequence[Run], law: Surface, c: float) -> float:
     return minima[-1].n * (c / minima[-1].c) ** law.size_exponent
 
 
-def curve(
-    spec: str,
-    family: Family,
-    c: float,
-    sizes: Sequence[float],
-    law: Surface,
-    convention: Convention,
-    length: int,
-    batch: int,
-    rate: Callable[[int], float],
-    prepared: Prepared,
-    speeds: Speeds | None,
-) -> list[Run]:
-    """The runs of one family at one budget, from small to large."""
-    vocabulary, found = prepared.tokenizer.vocabulary, []
-    corpus = prepared.manifest["train"]["tokens"]
-    for size in sizes:
-        shape = sized(size)
-        full = replace(shape, rows=vocabulary.size, predicted=vocabulary.predicted, context=length, time=family.timed)
-        each = {"6ND": 6 * shape.non_embedding * family.reads, "exact": family.flops(full, length)}
-        steps = int(c / (each[convention] * batch * length))
-        if steps < 1:
-            raise RemaskError(
-                f"a budget of {c:.3g} FLOPs is less than one step of {batch} rows of {length} tokens of a network of "
-                f"{shape.non_embedding:,} parameters; give a larger budget or smaller batches"
-            )
-        if found and shape.non_embedding == found[-1].n:
-            continue  # the ladder has no rung between
-        tokens = steps * batch * length
-        found.append(
-            Run(
-                name=f"{spec.replace(':', '-').replace('=', '-').replace(',', '-')}-{c:.0e}-{shape.non_embedding}",
-                family=describe(family),
-                label=spec,
-                budget=c,
-                layers=shape.layers,
-                width=shape.width,
-                heads=shape.heads,
-                ffn=shape.ffn,
-                n=shape.non_embedding,
-                parameters=full.parameters,
-                tokens=tokens,
-                steps=steps,
-                epochs=tokens / corpus,
-                batch=batch,
-                lr=rate(shape.non_embedding),
-                flops_6n=6.0 * shape.non_embedding * family.reads * tokens,
-                flops_exact=family.flops(full, length) * tokens,
-                loss=float(law(shape.non_embedding, tokens)),
-                hours=None if speeds is None else speeds.seconds(family.over(vocabulary), full) * steps / 3600,
-            )
+@dataclass(frozen=True)
+class Settings:
+    """What all runs of a study have in common."""
+
+    prepared: Prepared
+    convention: Convention
+    length: int
+    batch: int
+    rate: Callable[[int], float]
+    """Learning rate of N parameters."""
+    speeds: Speeds | None = None
+
+    def curve(self, spec: str, family: Family, c: float, sizes: Sequence[float], law: Surface) -> list[Run]:
+        """The runs of one family at one budget, from small to large."""
+        found: list[Run] = []
+        for size in sizes:
+            shape = sized(size)
+            steps = int(c / self.costs(family, shape)[self.convention] / (self.batch * self.length))
+            if steps < 1:
+                raise RemaskError(
+                    f"a budget of {c:.3g} FLOPs is less than one step of {self.batch} rows of {self.length} tokens of "
+                    f"a network of {shape.non_embedding:,} parameters; give a larger budget or smaller batches"
+                )
+            if not found or shape.non_embedding > found[-1].n:  # the ladder has a rung between
+                found.append(self.run(spec, family, shape, steps, law, c, f"{c:.0e}"))
+        return found
+
+    def repeats(self, spec: str, family: Family, epochs: Sequence[float], n: float, law: Surface) -> list[Run]:
+        """The runs of one network that read the corpus so many times."""
+        shape, found = sized(n), []
+        for count in sorted(epochs):
+            steps = round(count * self.corpus / (self.batch * self.length))
+            if steps < 1:
+                raise RemaskError(f"{count:g} epochs of {self.corpus:,} tokens are less than one step")
+            c = self.costs(family, shape)[self.convention] * steps * self.batch * self.length
+            found.append(self.run(spec, family, shape, steps, law, c, f"{count:g}x"))
+        return found
+
+    @property
+    def corpus(self) -> int:
+        """Tokens of the training split."""
+        return int(self.prepared.manifest["train"]["tokens"])
+
+    def costs(self, family: Family, shape: Architecture) -> dict[Convention, float]:
+        """FLOPs of a token, by both conventions."""
+        exact = family.flops(self.whole(family, shape), self.length)
+        return {"6ND": 6 * shape.non_embedding * family.reads, "exact": exact}
+
+    def whole(self, family: Family, shape: Architecture) -> Architecture:
+        """The network with the vocabulary, context and time that it is trained with."""
+        vocabulary = self.prepared.tokenizer.vocabulary
+        sizes = {"rows": vocabulary.size, "predicted": vocabulary.predicted, "context": self.length}
+        return replace(shape, **sizes, time=family.timed)
+
+    def run(
+        self, spec: str, family: Family, shape: Architecture, steps: int, law: Surface, budget: float, tag: str
+    ) -> Run:
+        """One run, named by its family, `tag` and N."""
+        full, tokens, costs = self.whole(family, shape), steps * self.batch * self.length, self.costs(family, shape)
+        seconds = 0.0
+        if self.speeds is not None:
+            seconds = self.speeds.seconds(family.over(self.prepared.tokenizer.vocabulary), full)
+        return Run(
+            name=f"{spec.translate(str.maketrans(':=,', '---'))}-{tag}-{shape.non_embedding}",
+            family=describe(family),
+            label=spec,
+            budget=budget,
+            layers=shape.layers,
+            width=shape.width,
+            heads=shape.heads,
+            ffn=shape.ffn,
+            n=shape.non_embedding,
+            parameters=full.parameters,
+            tokens=tokens,
+            steps=steps,
+            epochs=tokens / self.corpus,
+            batch=self.batch,
+            lr=self.rate(shape.non_embedding),
+            flops_6n=costs["6ND"] * tokens,
+            flops_exact=costs["exact"] * tokens,
+            loss=float(law(shape.non_embedding, tokens)),
+            hours=None if self.speeds is None else seconds * steps / 3600,
         )
-    return found
 
 
 def document(made: Plan) -> str:

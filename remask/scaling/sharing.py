@@ -15,6 +15,7 @@ from remask.errors import RemaskError
 from remask.families import Family
 from remask.scaling.study import Plan, Run, optimizer
 from remask.train.callbacks import stable_state, states
+from remask.train.optim import usual_warmup
 
 
 def check(spec: str, family: Family) -> None:
@@ -39,9 +40,10 @@ def common(sizes: Sequence[float], known: Sequence[int], spread: float) -> list[
 
 
 def chained(runs: Sequence[Run], fresh: Sequence[Run]) -> list[Run]:
-    """The fresh runs, each after the longest one of its network that is shorter."""
+    """The fresh runs as wsd ones, each after the longest one of its network that is shorter."""
     found: list[Run] = []
-    for one in sorted(fresh, key=lambda r: r.steps):
+    usual = [replace(one, schedule="wsd", warmup=usual_warmup(one.steps)) for one in fresh]
+    for one in sorted(usual, key=lambda r: r.steps):
         shorter = [r for r in (*runs, *found) if r.schedule == "wsd" and (r.label, r.n) == (one.label, one.n)]
         before = max((r for r in shorter if prefix(r) and r.steps < one.steps), key=lambda r: r.steps, default=None)
         warmup = one.warmup if before is None else before.warmup

@@ -83,6 +83,23 @@ def test_budgets_that_share_have_sizes_in_common(
     assert f"{saved(more.runs):.2e} of them are not spent" in capsys.readouterr().out
 
 
+def test_a_study_of_repeated_data(corpus: Path, tmp_path: Path) -> None:
+    options = {**SMALL, "epochs": [4, 1, 16], "parameters": [5e4, 2e5], "share": True}
+    made = plan(corpus, tmp_path / "study", ["Autoregressive"], **options)  # type: ignore[arg-type]
+    assert len({run.n for run in made.runs}) == 2 and len(made.runs) == 6
+    for run, epochs in zip(made.runs, [1, 4, 16] * 2, strict=True):
+        assert run.epochs == pytest.approx(epochs, rel=0.01) and f"-{epochs}x-{run.n}" in run.name
+        assert run.flops_6n == run.budget == 6 * run.n * run.tokens
+    assert [run.after is not None for run in made.runs] == [False, True, True] * 2
+    again = plan(corpus, tmp_path / "study", ["Autoregressive"], **options | {"epochs": [2, 4]})  # type: ignore[arg-type]
+    assert again.runs[:6] == made.runs and [round(run.epochs) for run in again.runs[6:]] == [2, 2]
+    for change, says in (({"parameters": []}, "needs both"), ({"epochs": [0.0]}, r"epochs are \[0.0\]")):
+        with pytest.raises(RemaskError, match=says):
+            plan(corpus, tmp_path / "other", ["Autoregressive"], **options | change)  # type: ignore[arg-type]
+    with pytest.raises(RemaskError, match="less than one step"):
+        plan(corpus, tmp_path / "other", ["Autoregressive"], **options | {"epochs": [1e-4]})  # type: ignore[arg-type]
+
+
 def test_a_plan_is_kept_added_to_and_read_again(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

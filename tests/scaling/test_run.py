@@ -23,21 +23,20 @@ from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.locking import locked
 from remask.scaling.live import Board
-from remask.scaling.plan import curve, plan
+from remask.scaling.plan import Settings, plan
 from remask.scaling.points import read
 from remask.scaling.published import QUOKKA
 from remask.scaling.run import Job, Pool, command, finished, run
 from remask.scaling.sharing import chained, prefix
 from remask.scaling.study import Plan, Run
-from remask.train.optim import usual_warmup
 
 
 def study(folder: Path, corpus: Path, budget: float = 3e8) -> Plan:
     """A plan of four runs of a few steps."""
     prepared, runs = open_tokens(corpus), []
     for spec, family in (("Masked:objective=low_variance", Masked(objective="low_variance")), ("AR", Autoregressive())):
-        rate = lambda n: 1e-3  # noqa: E731
-        runs += curve(spec, family, budget, [2.5e4, 6e4], QUOKKA, "6ND", 32, 4, rate, prepared, None)
+        settings = Settings(prepared, "6ND", 32, 4, lambda n: 1e-3)
+        runs += settings.curve(spec, family, budget, [2.5e4, 6e4], QUOKKA)
     made = Plan(
         data=str(corpus), corpus=prepared.manifest["fingerprint"], convention="6ND", length=32, runs=tuple(runs)
     )
@@ -153,10 +152,10 @@ def test_a_curriculum_shares_nothing(corpus: Path, tmp_path: Path) -> None:
 
 def shared(folder: Path, corpus: Path) -> list[Run]:
     """A plan of one network at two budgets."""
-    prepared, runs, rate = open_tokens(corpus), [], lambda n: 1e-3
+    prepared, runs = open_tokens(corpus), []
+    settings = Settings(prepared, "6ND", 32, 4, lambda n: 1e-3)
     for budget in (3e8, 6e8):
-        (one,) = curve("Masked", Masked(), budget, [2.5e4], QUOKKA, "6ND", 32, 4, rate, prepared, None)
-        runs += chained(runs, [replace(one, schedule="wsd", warmup=usual_warmup(one.steps))])
+        runs += chained(runs, settings.curve("Masked", Masked(), budget, [2.5e4], QUOKKA))
     fingerprint = prepared.manifest["fingerprint"]
     Plan(data=str(corpus), corpus=fingerprint, convention="6ND", length=32, runs=tuple(runs)).save(folder)
     return runs
