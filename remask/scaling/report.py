@@ -13,7 +13,7 @@ from remask.errors import RemaskError
 from remask.scaling import published
 from remask.scaling.isoflop import power
 from remask.scaling.points import budgets, read
-from remask.scaling.summary import Summary, document, summarised, text
+from remask.scaling.summary import Summary, document, repeats, summarised, text
 
 COLOURS = ("#0969da", "#1a7f37", "#bf3989", "#9a6700", "#57606a", "#cf222e")
 
@@ -52,6 +52,8 @@ def page(found: dict[str, Summary], numbers: dict[str, Any], name: str) -> str:
     """The Markdown."""
     lines = [f"# Scaling laws: {name}", ""]
     lines += [*said(found, numbers), "", "![IsoFLOP curves](isoflop.png)", "", "![Best size and loss](optimum.png)", ""]
+    if any(repeats(s.points) for s in found.values()):
+        lines += ["![Repeated data](repeated.png)", ""]
     lines += ["![Residuals](residuals.png)", "", "```", text(numbers), "```", ""]
     return "\n".join(lines)
 
@@ -79,12 +81,18 @@ def said(found: dict[str, Summary], numbers: dict[str, Any]) -> list[str]:
             part.append(f"The smaller budgets predict the largest within {left:.3f} nats.")
         if of["left_out_runs"]:
             part.append(f"Diverged, and left out: {', '.join(of['left_out_runs'])}.")
+        if law := of.get("repeated", {}).get("saturating"):
+            worth = f"Of its repeats {law['R']:.3g}{between((law['intervals'] or {}).get('R'))} count in the end"
+            part.append(f"{worth}{', which these runs do not determine' if 'R' in law['on_the_edge'] else ''}.")
         part += [f"{reason[:1].upper()}{reason[1:]}." for reason in of["missing"]]
         lines += ["", " ".join(part)]
     for g in numbers["gaps"]:
         low, high = g["interval"]
         lines += ["", f"{g['slow']} needs {g['times']:.3g} times ({low:.3g} to {high:.3g}) the compute of {g['fast']} "
                       f"for the loss that has at {g['at']:.1e} FLOPs."]  # fmt: skip
+    for x in numbers["crossings"]:
+        ends = f" ({x['interval'][0]:.2g} to {x['interval'][1]:.2g})" if x["interval"] else ""
+        lines += ["", f"On {x['U']:.3g} distinct tokens {x['late']} passes {x['early']} at {x['C']:.2g}{ends} FLOPs."]
     return lines
 
 
@@ -94,7 +102,7 @@ def between(interval: list[float] | None) -> str:
 
 
 def pictures(found: dict[str, Summary], folder: Path, overlay: bool) -> None:
-    """isoflop.png, optimum.png, residuals.png."""
+    """isoflop.png, optimum.png, residuals.png; repeated.png where data are."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.6 * len(found), 4.2), layout="constrained")
@@ -102,6 +110,8 @@ def pictures(found: dict[str, Summary], folder: Path, overlay: bool) -> None:
         curves(axes, name, s)
     figure.savefig(folder / "isoflop.png", dpi=120)
 
+    if any(repeats(s.points) for s in found.values()):
+        epochs(found, folder / "repeated.png")
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for (name, s), colour in zip(found.items(), COLOURS * len(found), strict=False):
@@ -123,6 +133,28 @@ def pictures(found: dict[str, Summary], folder: Path, overlay: bool) -> None:
         axes.set(xscale="log", xlabel="N", ylabel="loss - surface, nats", title=name)
         axes.grid(alpha=0.3)
     figure.savefig(folder / "residuals.png", dpi=120)
+
+
+def epochs(found: dict[str, Summary], path: Path) -> None:
+    """repeated.png: loss against epochs, a picture for each size, with the saturating law where it was fitted."""
+    from matplotlib.figure import Figure
+
+    sizes = sorted({n for s in found.values() for n in s.points.n})
+    figure = Figure(figsize=(4.2 * len(sizes), 4.2), layout="constrained")
+    for axes, n in zip(figure.subplots(1, len(sizes), squeeze=False, sharey=True)[0], sizes, strict=True):
+        for (name, s), colour in zip(found.items(), COLOURS * len(found), strict=False):
+            own = s.points.take(s.points.n == n)
+            axes.errorbar(
+                own.epochs, own.loss, yerr=own.stderr, fmt="o", markersize=4, capsize=2, color=colour, label=name
+            )
+            for unique in sorted(set(own.unique)) if "saturating" in s.repeated else ():
+                times = np.geomspace(1, own.epochs.max(), 60)
+                axes.plot(times, s.repeated["saturating"].law(n, unique, times), color=colour, linewidth=1)
+        axes.set(xscale="log", xlabel="epochs", title=f"N = {n:.3g}")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=7)
+    figure.axes[0].set_ylabel("loss, nats a token")
+    figure.savefig(path, dpi=120)
 
 
 def curves(axes: Any, name: str, s: Summary) -> None:

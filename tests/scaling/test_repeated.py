@@ -110,3 +110,8 @@ def test_fit_says_what_repeats_are_worth(tmp_path: Path, capsys: pytest.CaptureF
     main(["scale", "fit", str(table), "--draws", "20"])
     told = capsys.readouterr().out
     assert "repeated data, saturating: R = 12" in told and "late passes early" in told
+    main(["scale", "report", str(table), "--out", str(tmp_path / "page"), "--draws", "20"])
+    page = (tmp_path / "page" / "report.md").read_text()
+    assert "![Repeated data](repeated.png)" in page and "Of its repeats 12 (" in page
+    assert "On 1e+06 distinct tokens late passes early at" in page
+    assert (tmp_path / "page" / "repeated.png").stat().st_size > 10_000
