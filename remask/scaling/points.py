@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -68,7 +68,7 @@ class Points:
         return np.minimum(self.unique, self.d)
 
     @staticmethod
-    def of_rows(rows: Sequence[dict[str, float | str]], family: str = "", of: str = "6ND") -> "Points":
+    def of_rows(rows: Sequence[Mapping[str, float | str]], family: str = "", of: str = "6ND") -> "Points":
         """From dictionaries with n, d, loss and, where known, c, stderr, unique, name."""
 
         def column(key: str, otherwise: float) -> NDArray[np.float64]:
@@ -195,14 +195,15 @@ def save(path: Path, rows: Iterable[dict[str, float | str]]) -> None:
 
 
 def diverged(points: Points, spread: float = 1.0) -> NDArray[np.bool_]:
-    """Runs to leave out: a loss that is not finite, or more than `spread` nats above a smaller budget's best.
+    """Runs to leave out: a loss that is not finite, or `spread` nats above that of a smaller and shorter run.
 
-    The rule is fixed before looking: more compute with any sensible size does not cost a nat.
+    The rule is fixed before looking: more parameters and more fresh tokens do not cost a nat. Repeated tokens may, so
+    runs of more than four epochs are left out only for a loss that is not finite.
     """
     bad = ~np.isfinite(points.loss) | (points.loss <= 0)
-    for i in np.flatnonzero(~bad):
-        cheaper = ~bad & (points.c < 0.7 * points.c[i])
-        bad[i] = bool(cheaper.any()) and points.loss[i] > points.loss[cheaper].min() + spread
+    for i in np.flatnonzero(~bad & (points.epochs <= 4)):
+        less = ~bad & (points.n <= 1.01 * points.n[i]) & (points.d <= 1.01 * points.d[i])
+        bad[i] = points.loss[i] > points.loss[less].min() + spread
     return bad
 
 

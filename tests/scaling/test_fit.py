@@ -199,6 +199,10 @@ def test_diverged_runs_are_left_out_and_named(tmp_path: Path, capsys: pytest.Cap
     main(["scale", "fit", str(write(tmp_path / "runs.csv", rows)), "--draws", "5"])
     assert "left out, as diverged: x40, x44" in capsys.readouterr().out
     assert not diverged(runs(noise=0.01)).any()
+    large = Points.of_rows([{"n": 1e5, "d": 1e8, "loss": 3.0}, {"n": 1e8, "d": 1e6, "loss": 4.5}])
+    assert not diverged(large).any(), "too large for its tokens, not diverged"
+    again = [{"n": 1e6, "d": 1e6 * e, "unique": 1e6, "loss": x} for e, x in ((1, 4.0), (4, 5.1), (64, 6.0))]
+    assert diverged(Points.of_rows(again)).tolist() == [False, True, False]
 
 
 @pytest.mark.parametrize(
