@@ -45,6 +45,7 @@ def plan(
     flops: Convention = "6ND",
     length: int = 256,
     batch: int = 8,
+    validation_rows: int = 4096,
     rule: Rule = "kaplan",
     share: bool = False,
     lr: float = 1e-3,
@@ -67,34 +68,31 @@ def plan(
         flops: What a budget counts: 6ND, with N non-embedding parameters, or exact, all matrix products.
         length: Tokens in a row.
         batch: Rows of a step.
+        validation_rows: Rows that every run is scored on at its end, with the same noise; many, since differences
+            between sizes are small.
         rule: Learning rates: kaplan, 0.003239 - 0.0001395 ln N (Kaplan et al. 2020); or constant.
         lr: The constant one; kaplan's are multiplied by lr/1e-3.
         share: Let runs of one size share their steps before the decay: schedule wsd, and the same sizes at all budgets.
         time: Time a few steps to predict hours.
         json: Print one JSON document on standard output, and nothing else.
     """
-    numbers = {"sizes": (sizes, 3), "length": (length, 2), "batch": (batch, 1)}
-    for name, (value, least) in numbers.items():
-        if value < least:
-            raise RemaskError(f"{name} is {value}; it must be at least {least}")
-    if not 1 < spread < 100 or not 0 < lr < 1:
-        raise RemaskError(f"spread is {spread} and lr {lr}; they must be above 1 and 0, and below 100 and 1")
-    if not budgets or not all(0 < c < math.inf for c in budgets) or len(set(budgets)) < len(budgets):
-        raise RemaskError(f"budgets are {budgets}; they must be above 0, finite, and each another")
-    if bool(epochs) != bool(parameters):
-        raise RemaskError("a study of repeated data needs both epochs and parameters, one of budgets neither")
-    for name, values in (("epochs", epochs), ("parameters", parameters)):
-        if not all(0 < x < math.inf for x in values) or len(set(values)) < len(values):
-            raise RemaskError(f"{name} are {values}; they must be above 0, finite, and each another")
+    check(budgets, epochs, parameters, spread, lr)
+    least = {"sizes": (sizes, 3), "length": (length, 2), "batch": (batch, 1), "validation_rows": (validation_rows, 1)}
+    for name, (value, low) in least.items():
+        if value < low:
+            raise RemaskError(f"{name} is {value}; it must be at least {low}")
     prepared = open_tokens(data)
     wanted = {spec: family_of(spec) for spec in families}
     if share:
         for spec, family in wanted.items():
             sharing.check(spec, family)
     before = Plan.load(out) if (out / FILE).exists() else None
-    fingerprint = prepared.manifest["fingerprint"]
-    if before is not None and (before.corpus, before.convention, before.length) != (fingerprint, flops, length):
-        raise RemaskError(f"{out} is a study of other data, rows or FLOPs ({before.convention}); choose another --out")
+    common = {"corpus": prepared.manifest["fingerprint"], "convention": flops, "length": length}
+    common["validation_rows"] = validation_rows
+    if before is not None:
+        other = [f"{k} {getattr(before, k)} there, {v} now" for k, v in common.items() if getattr(before, k) != v]
+        if other:
+            raise RemaskError(f"{out} is another study: {'; '.join(other)}. Choose another --out")
     kept = list(before.runs) if before is not None else []
 
     def rates(n: int) -> float:
@@ -116,11 +114,22 @@ def plan(
             fresh = [run for run in fresh if run.name not in {one.name for one in own}]
             own += sharing.chained(own, fresh) if share else fresh
         kept += own[sum(run.label == spec for run in kept) :]
-    made = Plan(data=str(data), corpus=fingerprint, convention=flops, length=length, runs=tuple(kept))
+    made = Plan(data=str(data), runs=tuple(kept), **common)
     with locked(out, "running or planning the study"):
         made.save(out)
     print(document(made) if json else table(made))
     return made
+
+
+def check(budgets: list[float], epochs: list[float], parameters: list[float], spread: float, lr: float) -> None:
+    """Raises for numbers that are out of range, or do not go together."""
+    if not 1 < spread < 100 or not 0 < lr < 1:
+        raise RemaskError(f"spread is {spread} and lr {lr}; they must be above 1 and 0, and below 100 and 1")
+    if bool(epochs) != bool(parameters):
+        raise RemaskError("a study of repeated data needs both epochs and parameters, one of budgets neither")
+    for name, values in (("budgets", budgets), ("epochs", epochs), ("parameters", parameters)):
+        if not all(0 < x < math.inf for x in values) or len(set(values)) < len(values) or not (budgets or epochs):
+            raise RemaskError(f"{name} are {values}; they must be above 0, finite, and each another")
 
 
 def family_of(spec: str) -> Family:

@@ -133,7 +133,7 @@ def options(study: Path, plan: Plan, one: Run, devices: int = 1, accelerator: st
         "optimizer": optimizer(one),
         "length": plan.length,
         "batch": one.batch,
-        "validation_rows": 256,
+        "validation_rows": plan.validation_rows,
         "validate_every": one.steps,
         "devices": devices,
         "accelerator": accelerator,

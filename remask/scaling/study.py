@@ -62,6 +62,8 @@ class Plan:
     """Fingerprint of the data."""
     convention: Convention
     length: int
+    validation_rows: int = 256
+    """Rows of the validation split that every run is scored on at its end, with the same noise."""
     runs: tuple[Run, ...]
 
     def save(self, folder: Path) -> None:

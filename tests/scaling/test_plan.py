@@ -114,7 +114,7 @@ def test_a_plan_is_kept_added_to_and_read_again(
     second = Plan.load(out)
     assert len(found["runs"]) == len(second.runs) == 20
     assert [run.name for run in second.runs][:5] == [run.name for run in first.runs]
-    with pytest.raises(RemaskError, match="is a study of other data, rows or FLOPs"):
+    with pytest.raises(RemaskError, match="is another study: "):
         plan(corpus, out, flops="exact", **SMALL)  # type: ignore[arg-type]
 
 
