@@ -177,7 +177,9 @@ def test_a_plan_that_is_edited_meanwhile(corpus: Path, tmp_path: Path, capsys: p
     assert [finished(tmp_path / "study", one) for one in made.runs] == [True, False, False, False]
     assert f"1/4 {made.runs[0].name} finished: " in capsys.readouterr().err
     with locked(tmp_path / "study", "running"), pytest.raises(RemaskError, match="running or planning the study"):
-        plan(corpus, tmp_path / "study", families=["Masked"], budgets=[1e14], length=32, time=False)
+        plan(
+            corpus, tmp_path / "study", families=["Masked"], budgets=[1e14], length=32, validation_rows=256, time=False
+        )
     edited = replace(made.runs[0], steps=made.runs[0].steps + 1, tokens=made.runs[0].tokens + 128)
     with pytest.raises(RemaskError, match=r"holds a finished run of N .*; the plan says N"):
         finished(tmp_path / "study", edited)
