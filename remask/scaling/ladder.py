@@ -25,8 +25,8 @@ def ladder() -> tuple[Architecture, ...]:
 
 
 def shaped(width: int, layers: int) -> Architecture:
-    """Heads of 16 to 128, and a SwiGLU of about 8/3 of the width."""
-    head = next(h for h in (128, 64, 32, 16) if width % h == 0 and (width // h >= 4 or h == 16))
+    """Heads of 16 to 128, four of them or more (of 32: two), and a SwiGLU of about 8/3 of the width."""
+    head = next(h for h in (128, 64, 32, 16) if width % h == 0 and (width // h >= (2 if h <= 32 else 4) or h == 16))
     heads = width // head
     return Architecture(
         layers=layers, width=width, heads=heads, kv_heads=heads, head_width=head, ffn=16 * round(width / 6)

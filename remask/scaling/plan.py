@@ -203,7 +203,7 @@ class Settings:
                     f"a network of {shape.non_embedding:,} parameters; give a larger budget or smaller batches"
                 )
             if not found or shape.non_embedding > found[-1].n:  # the ladder has a rung between
-                found.append(self.run(spec, family, shape, steps, law, c, f"{c:.0e}"))
+                found.append(self.run(spec, family, shape, steps, law, c, f"{c:g}"))
         return found
 
     def repeats(self, spec: str, family: Family, epochs: Sequence[float], n: float, law: Surface) -> list[Run]:
@@ -271,10 +271,18 @@ def document(made: Plan) -> str:
 
 def table(made: Plan) -> str:
     """The plan to be read."""
-    rows = [["run", "budget", "N", "all", "tokens", "epochs", "steps", "lr", "6ND", "exact", "loss", "time"]]
+    rows = [["run", "budget", "N", "all", "tokens", "epochs", "batch", "steps", "lr"]]
+    rows[0] += ["6ND", "exact", "loss", "time"]
     for r in made.runs:
-        row = [r.label, f"{r.budget:.0e}", f"{r.n:,}", f"{r.parameters:,}", f"{r.tokens:,}", f"{r.epochs:.2f}"]
-        row += [f"{r.steps:,}", f"{r.lr:.2e}", f"{r.flops_6n:.1e}", f"{r.flops_exact:.1e}", f"{r.loss:.3f}"]
+        row = [r.label, f"{r.budget:.3g}", f"{r.n:,}", f"{r.parameters:,}", f"{r.tokens:,}", f"{r.epochs:.2f}"]
+        row += [
+            str(r.batch),
+            f"{r.steps:,}",
+            f"{r.lr:.2e}",
+            f"{r.flops_6n:.1e}",
+            f"{r.flops_exact:.1e}",
+            f"{r.loss:.3f}",
+        ]
         rows.append([*row, "" if r.hours is None else duration(3600 * r.hours)])
     wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [f"{len(made.runs)} runs on {made.data}; budgets are FLOPs counted as {made.convention}", ""]

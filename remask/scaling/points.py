@@ -155,28 +155,25 @@ def of_runs(folder: Path) -> list[dict[str, float | str]]:
 
 
 def of_run(config: Path) -> dict[str, float | str] | None:
-    """One published model as a row; None for a run that is not finished or was not validated."""
+    """One published model as a row, C = 6 N D with D what was read; None for a run not finished, or not validated."""
     try:
         about = json.loads(config.read_text())
         training, family = about["about"], dict(about["family"])
         if training["step"] < training["steps"] or "validation" not in training:
             return None
-        valid, tokens = training["validation"], training["steps"] * training["tokens_a_step"]
-        label = str(family.pop("name"))
-        row: dict[str, float | str] = (
-            {"unique": float(training["unique_tokens"])} if "unique_tokens" in training else {}
-        )
-        return row | {
+        valid, tokens, n = training["validation"], training["steps"] * training["tokens_a_step"], training["parameters"]
+        return {
             "name": config.parent.parent.name,
-            "family": label,
-            "n": float(training["flops_6n"] / 6 / tokens / training.get("reads", 1.0)),
+            "family": str(family["name"]),
+            "n": float(n),
             "d": float(tokens),
-            "c": float(training["flops_6n"]),
+            "c": 6.0 * n * training["reads"] * tokens,
+            "unique": float(training["unique_tokens"]),
             "loss": valid["nats"] / valid["tokens"],
             "stderr": valid["stderr"] / valid["tokens"],
         }
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-        raise RemaskError(f"{config} is no run's description: {error!r}") from None
+        raise RemaskError(f"{config} is no run's description, or one of an older version: {error!r}") from None
 
 
 COLUMNS = ("family", "name", "n", "d", "c", "planned", "exact", "unique", "loss", "stderr", "seconds")

@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -179,6 +180,8 @@ def _fit(
         "data": options["data"].name,
         "steps": steps,
         "tokens_a_step": plan["tokens"],
+        "parameters": replace(denoiser.architecture, time=False).non_embedding,
+        "reads": family.reads,
         "unique_tokens": len(batches.rows) * batches.rows.length,
         "flops_6n": steps * plan["flops_6n"],
         "options": plain({k: v for k, v in options.items() if k != "data"}),

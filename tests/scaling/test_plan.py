@@ -126,7 +126,7 @@ def finished(folder: Path, runs, law: Surface) -> None:
         loss = float(law(run.n, run.tokens))
         valid = {"nats": loss * 1000, "tokens": 1000, "stderr": 0.0}
         about = {"step": run.steps, "steps": run.steps, "tokens_a_step": 128, "validation": valid}
-        about["flops_6n"] = run.flops_6n
+        about |= {"parameters": run.n, "reads": 1.0, "unique_tokens": 10**9}
         (latest / "config.json").write_text(json.dumps({"family": run.family, "about": about}))
 
 

@@ -23,7 +23,7 @@ from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.locking import locked
 from remask.scaling.live import Board
-from remask.scaling.plan import Settings, plan
+from remask.scaling.plan import Settings, family_of, plan
 from remask.scaling.points import read
 from remask.scaling.published import QUOKKA
 from remask.scaling.run import Job, Pool, command, finished, run
@@ -65,6 +65,20 @@ def test_a_study_is_run_and_fitted(corpus: Path, tmp_path: Path, capsys: pytest.
     assert "4 of 4 runs are finished" in capsys.readouterr().err
     main(["scale", "fit", str(tmp_path / "study")])
     assert "2 runs are too few" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("spec", ["Uniform", "Interpolating:alpha_0=0.5", "Masked:objective=count"])
+def test_a_run_of_every_family_counts_as_it_was_planned(corpus: Path, tmp_path: Path, spec: str) -> None:
+    """In this process: N without the time embedding, and D what is read, in the plan, the run and the table alike."""
+    made = study(tmp_path / "study", corpus)
+    prepared = open_tokens(corpus)
+    one = Settings(prepared, "6ND", 32, 4, lambda n: 1e-3).curve(spec, family_of(spec), 3e8, [2.5e4], QUOKKA)[0]
+    replace(made, runs=(one,)).save(tmp_path / "study")
+    run(tmp_path / "study", where="here", accelerator="cpu")
+    assert finished(tmp_path / "study", one)
+    for source in (tmp_path / "study", tmp_path / "study" / "runs.csv"):
+        (points,) = read(source).values()
+        assert (points.n[0], points.d[0], points.c[0]) == (one.n, one.tokens, one.flops_6n)
 
 
 def test_a_failed_run_is_named_and_tried_again(
