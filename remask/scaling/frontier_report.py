@@ -112,7 +112,7 @@ def pictures(found: Found, curves: list[Curve], path: Path) -> None:
                            xytext=(4, 3), textcoords="offset points")  # fmt: skip
     front = sorted((c for c in curves if c.fastest), key=lambda c: c.tokens_per_second)
     right.plot([c.tokens_per_second for c in front], [c.matched for c in front], color="black", linewidth=0.8,
-               drawstyle="steps-post", label="Pareto front")  # fmt: skip
+               drawstyle="steps-pre", label="Pareto front")  # fmt: skip
     right.axhline(found.real.nll, color="black", linewidth=0.6, linestyle=":")
     if front:
         right.set_xscale("log")

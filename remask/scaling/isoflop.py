@@ -1,13 +1,14 @@
 """IsoFLOP parabolas and the power laws through their minima (Hoffmann et al. 2022, approach 2)."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from remask.errors import RemaskError
-from remask.scaling.points import Points, budgets
+from remask.scaling.points import LEVEL, Points, budgets
 
 Array = NDArray[np.float64]
 
@@ -18,11 +19,19 @@ class Parabola:
 
     c: float
     n: float
+    """Its lowest point; the best of the sizes tried where it has none."""
     loss: float
-    curve: float
     bracketed: bool
     """Whether the minimum lies inside the sizes tried."""
-    runs: int
+    index: NDArray[np.integer]
+    """Numbers of its runs."""
+    coefficients: Array
+    """Of (ln N - middle) squared, to the first, and to the zeroth power."""
+    middle: float
+
+    def __call__(self, n: Array) -> Array:
+        """Loss at sizes N."""
+        return np.asarray(np.polyval(self.coefficients, np.log(n) - self.middle), float)
 
 
 @dataclass(frozen=True)
@@ -37,8 +46,10 @@ class Power:
         """Its value at C."""
         return self.k * np.asarray(c, float) ** self.p
 
-    def interval(self, level: float = 0.9) -> tuple[float, float]:
-        """Percentiles of the exponent over the resamples."""
+    def interval(self, level: float = LEVEL) -> tuple[float, float] | None:
+        """Percentiles of the exponent over the resamples; None where there are none."""
+        if not len(self.draws):
+            return None
         low, high = np.quantile(self.draws[:, 1], [(1 - level) / 2, (1 + level) / 2])
         return float(low), float(high)
 
@@ -53,95 +64,111 @@ class IsoFLOP:
     loss: Power | None
     """Least loss against C."""
 
-    @property
-    def unbracketed(self) -> tuple[Parabola, ...]:
-        """Budgets whose minimum lies outside the sizes tried: left out of the laws."""
-        return tuple(p for p in self.parabolas if not p.bracketed)
 
-
-def isoflop(points: Points, draws: int = 200, seed: int = 0) -> IsoFLOP:
+def isoflop(points: Points, draws: int = 200, seed: int | Sequence[int] = 0) -> IsoFLOP:
     """Parabolas in log N for each budget (Hoffmann et al. 2022, approach 2), power laws through their minima.
 
-    Errors by resampling the residuals of the parabolas, all budgets together, with the Monte Carlo error of each loss.
+    Runs weigh as one over the variance of their losses: the Monte Carlo error, and what all of them scatter by. For
+    the errors of the laws, losses are drawn anew around the parabolas with that variance. Where nothing scatters,
+    since no budget has more than three sizes and all losses are exact, there are no draws.
     """
     groups = [g for g in budgets(points) if len(np.unique(points.n[g])) >= 3]
     if not groups:
         raise RemaskError("no budget has three sizes, which a parabola needs")
-    bases = [parabola(points, g, points.loss[g]) for g in groups]
-    rng = np.random.default_rng(seed)
-    left = np.concatenate([residual(points, g, p) for g, p in zip(groups, bases, strict=True)])
-    spare = sum(max(0, len(g) - 3) for g in groups)
-    scatter = math.sqrt((left**2).sum() / spare) if spare else float(points.stderr.mean())
-    sizes, losses = [], []
-    for _ in range(draws):
-        again = []
-        for g, p in zip(groups, bases, strict=True):
-            fitted = points.loss[g] - residual(points, g, p)
-            noise = rng.normal(size=len(g)) * np.maximum(scatter, points.stderr[g])
-            again.append(parabola(points, g, fitted + noise))
-        kept = [(one, base) for one, base in zip(again, bases, strict=True) if base.bracketed and one.curve > 0]
-        if len(kept) >= 2:
-            c = np.array([base.c for _, base in kept])
-            sizes.append(line(c, np.array([one.n for one, _ in kept])))
-            losses.append(line(c, np.array([one.loss for one, _ in kept])))
+    variance = points.stderr**2 + scatter(points, groups)
+    bases = [parabola(points, g, points.loss[g], variance[g]) for g in groups]
     kept = [p for p in bases if p.bracketed]
     if len(kept) < 2:
         return IsoFLOP(tuple(bases), None, None)
+    rng, n, loss = np.random.default_rng(seed), [], []
+    for base in kept if variance.any() else ():
+        own = variance[base.index]
+        noise = rng.normal(size=(len(own), draws)) * np.sqrt(own)[:, None]
+        lowest = minima(points, base.index, base(points.n[base.index])[:, None] + noise, own)
+        n.append(lowest[0])
+        loss.append(lowest[1])
     c = np.array([p.c for p in kept])
     laws = []
-    for values, many in ((np.array([p.n for p in kept]), sizes), (np.array([p.loss for p in kept]), losses)):
-        k, p = line(c, values)
-        laws.append(Power(math.exp(k), p, np.array(many).reshape(-1, 2)))
+    for best, drawn in ((np.array([p.n for p in kept]), n), (np.array([p.loss for p in kept]), loss)):
+        k, p = fitted(c, best)
+        laws.append(Power(math.exp(k), p, redrawn(c, np.array(drawn) if drawn else np.empty((len(c), 0)))))
     return IsoFLOP(tuple(bases), *laws)
+
+
+def redrawn(c: Array, y: Array) -> Array:
+    """(budgets, draws) minima -> (draws, 2) of ln k and p, each through the budgets that have one; two are needed."""
+    known = np.isfinite(y)
+    found = [fitted(c[has], one[has]) for one, has in zip(y.T, known.T, strict=True) if has.sum() >= 2]
+    return np.array(found).reshape(-1, 2)
+
+
+def minima(points: Points, group: NDArray[np.integer], loss: Array, variance: Array) -> Array:
+    """(2, draws) sizes and losses at the minimum of the parabola of each column of `loss`; nan where there is none."""
+    u = np.log(points.n[group])
+    two, one, zero = np.polyfit(u - u.mean(), loss, 2, w=weights(variance))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        found = np.stack([np.exp(u.mean() - one / (2 * two)), zero - one**2 / (4 * two)])
+    return np.where((two > 0) & (found[1] > 0) & np.isfinite(found[0]), found, np.nan)
+
+
+def scatter(points: Points, groups: Sequence[NDArray[np.integer]]) -> float:
+    """Variance of losses around their parabolas beyond their Monte Carlo errors, the same for all runs."""
+    left = [points.loss[g] - parabola(points, g, points.loss[g], np.ones(len(g)))(points.n[g]) for g in groups]
+    spare = sum(max(0, len(g) - 3) for g in groups)
+    errors = np.concatenate([points.stderr[g] for g in groups])
+    return max(0.0, (np.concatenate(left) ** 2).sum() / spare - (errors**2).mean()) if spare else 0.0
 
 
 def power(c: Array, y: Array, draws: int = 200, seed: int = 0) -> Power:
     """The power law through points that are known but for scatter; errors by resampling its residuals."""
     if len(c) < 2:
         raise RemaskError(f"{len(c)} points are too few for a power law; it needs 2")
-    k, p = line(c, y)
+    k, p = fitted(c, y)
     left = np.log(y) - k - p * np.log(c)
     scale = math.sqrt(len(c) / (len(c) - 2)) if len(c) > 2 else 1.0
     rng = np.random.default_rng(seed)
-    many = [line(c, np.exp(k + p * np.log(c) + scale * rng.choice(left, len(c)))) for _ in range(draws)]
+    many = [fitted(c, np.exp(k + p * np.log(c) + scale * rng.choice(left, len(c)))) for _ in range(draws)]
     return Power(math.exp(k), p, np.array(many).reshape(-1, 2))
 
 
-def parabola(points: Points, group: NDArray[np.integer], loss: Array) -> Parabola:
-    """The least-squares parabola of one budget."""
+def parabola(points: Points, group: NDArray[np.integer], loss: Array, variance: Array) -> Parabola:
+    """The least-squares parabola of one budget; runs weigh by the variance of their losses where that is known."""
     u = np.log(points.n[group])
-    middle = u.mean()
-    two, one, zero = np.polyfit(u - middle, loss, 2)
-    c = float(math.exp(np.log(points.c[group]).mean()))
+    middle, c = float(u.mean()), float(math.exp(np.log(points.c[group]).mean()))
+    two, one, zero = coefficients = np.polyfit(u - middle, loss, 2, w=weights(variance))
     if two <= 0:
         best = int(loss.argmin())
-        return Parabola(c, float(points.n[group][best]), float(loss[best]), float(two), False, len(group))
-    at = -one / (2 * two)
-    inside = bool(u.min() < at + middle < u.max())
-    least = float(zero - one**2 / (4 * two))
-    return Parabola(c, float(math.exp(min(at + middle, 700.0))), least, float(two), inside, len(group))
+        return Parabola(c, float(points.n[group][best]), float(loss[best]), False, group, coefficients, middle)
+    at = float(-one / (2 * two)) + middle
+    inside, least = bool(u.min() < at < u.max()), float(zero - one**2 / (4 * two))
+    return Parabola(c, math.exp(min(at, 700.0)), least, inside, group, coefficients, middle)
 
 
-def residual(points: Points, group: NDArray[np.integer], fitted: Parabola) -> Array:
-    """loss - parabola, nats, of the runs of one budget."""
-    u = np.log(points.n[group])
-    return points.loss[group] - np.polyval(np.polyfit(u - u.mean(), points.loss[group], 2), u - u.mean())
+def weights(variance: Array) -> Array | None:
+    """One over the error of each loss, where all have one."""
+    return 1 / np.sqrt(variance) if variance.all() else None
 
 
-def line(c: Array, y: Array) -> tuple[float, float]:
+def fitted(c: Array, y: Array) -> tuple[float, float]:
     """(ln k, p) of y = k C^p by least squares of logarithms."""
     p, k = np.polyfit(np.log(c), np.log(y), 1)
     return float(k), float(p)
 
 
-def gap(slow: Power, fast: Power, c: float) -> tuple[float, float, float]:
-    """How many times the compute `slow` needs for the loss `fast` has at `c`: value and 90 % interval."""
+def gap(slow: Power, fast: Power, c: float) -> tuple[float, tuple[float, float] | None]:
+    """How many times the compute `slow` needs for the loss `fast` has at `c`, and its interval.
+
+    The resamples of both must have been drawn apart, from other seeds. One in which more compute does not help `slow`
+    counts as infinite.
+    """
 
     def times(k_s: float, p_s: float, k_f: float, p_f: float) -> float:
-        loss = k_f + p_f * math.log(c)  # logarithms throughout
-        return math.exp((loss - k_s) / p_s) / c
+        log = (k_f + p_f * math.log(c) - k_s) / p_s - math.log(c) if p_s < 0 else math.inf
+        return math.exp(log) if log < 700 else math.inf
 
-    count = min(len(slow.draws), len(fast.draws))
-    many = [times(*slow.draws[i], *fast.draws[i]) for i in range(count)]
-    low, high = np.quantile(many, [0.05, 0.95]) if count else (math.nan, math.nan)
-    return times(math.log(slow.k), slow.p, math.log(fast.k), fast.p), float(low), float(high)
+    many = [times(*a, *b) for a, b in zip(slow.draws.tolist(), fast.draws.tolist(), strict=False)]
+    value = times(math.log(slow.k), slow.p, math.log(fast.k), fast.p)
+    if not many:
+        return value, None
+    low, high = np.quantile(many, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
+    return value, (float(low), float(high))

@@ -23,7 +23,7 @@ from remask.scaling import sharing
 from remask.scaling.fit import Surface
 from remask.scaling.isoflop import isoflop
 from remask.scaling.ladder import sized
-from remask.scaling.points import Points, of_run
+from remask.scaling.points import Points, fresh
 from remask.scaling.published import SURFACES
 from remask.scaling.study import FILE, Convention, Plan, Run
 from remask.scaling.timing import Speeds
@@ -96,7 +96,10 @@ def plan(
     kept = list(before.runs) if before is not None else []
 
     def rates(n: int) -> float:
-        return lr if rule == "constant" else lr / 1e-3 * (0.003239 - 0.0001395 * math.log(n))
+        kaplan = 0.003239 - 0.0001395 * math.log(n)
+        if rule == "kaplan" and kaplan < 1e-5:
+            raise RemaskError(f"rule kaplan has no learning rate for {n:,} parameters; take --rule constant")
+        return lr if rule == "constant" else lr / 1e-3 * kaplan
 
     settings = Settings(prepared, flops, length, batch, rates, Speeds(length, batch) if time else None)
     for spec, family in wanted.items():
@@ -104,15 +107,15 @@ def plan(
         for c in sorted(budgets) if not epochs else ():
             if any(run.budget == c for run in own):
                 continue
-            middle = centre(out, own, known, c)
+            middle = centre(out, before, spec, known, c)
             wide = [middle * spread ** (i - (sizes - 1) / 2) for i in range(sizes)]
             wide = sharing.common(wide, [run.n for run in own], spread) if share else wide
-            fresh = settings.curve(spec, family, c, wide, known)
-            own += sharing.chained(own, fresh) if share else fresh
+            more = settings.curve(spec, family, c, wide, known)
+            own += sharing.chained(own, more) if share else more
         for n in parameters if epochs else ():
-            fresh = settings.repeats(spec, family, epochs, n, known)
-            fresh = [run for run in fresh if run.name not in {one.name for one in own}]
-            own += sharing.chained(own, fresh) if share else fresh
+            more = settings.repeats(spec, family, epochs, n, known)
+            more = [run for run in more if run.name not in {one.name for one in own}]
+            own += sharing.chained(own, more) if share else more
         kept += own[sum(run.label == spec for run in kept) :]
     made = Plan(data=str(data), runs=tuple(kept), **common)
     with locked(out, "running or planning the study"):
@@ -158,23 +161,24 @@ def guide(law: str | None, family: Family) -> Surface:
     return SURFACES[name]
 
 
-def centre(out: Path, runs: Sequence[Run], law: Surface, c: float) -> float:
+def centre(out: Path, plan: Plan | None, label: str, law: Surface, c: float) -> float:
     """The best N at C: from the minima of the study's own finished budgets, or the law's.
 
-    Two or more minima extrapolate by their own power law, one by the law's exponent.
+    Two or more minima extrapolate by their own power law, one by the law's exponent. Runs that have diverged do not
+    count, and an exponent that cannot be is not followed.
     """
-    configs = [out / "runs" / run.name / "latest" / "config.json" for run in runs]
-    rows = [row for path in configs if path.exists() and (row := of_run(path)) is not None]
+    runs = [run for run in plan.runs if run.label == label] if plan is not None else []
+    rows = [row for run in runs if plan is not None and (row := plan.row(out, run)) is not None]
     if len(rows) < 3:
         return law.best(c)[0]
     try:
-        found = isoflop(Points.of_rows(rows), draws=0)
+        found = isoflop(fresh(Points.of_rows(rows)), draws=0)
     except RemaskError:
         return law.best(c)[0]
     minima = [p for p in found.parabolas if p.bracketed]
     if not minima:
         return law.best(c)[0]
-    if found.size is not None:
+    if found.size is not None and 0 < found.size.p < 1:
         return float(found.size(c))
     return minima[-1].n * (c / minima[-1].c) ** law.size_exponent
 

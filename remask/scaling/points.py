@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 
 from remask.errors import RemaskError
 
+LEVEL = 0.9
+"""Share of the resamples that intervals hold."""
+FRESH = 4.0
+"""Epochs up to which repeated tokens count as fresh ones (Muennighoff et al. 2023)."""
 NAMES = {
     "n": ("n", "params", "parameters", "non_embedding"),
     "d": ("d", "tokens"),
@@ -22,7 +26,7 @@ NAMES = {
     "family": ("family", "experiment", "model"),
     "name": ("name", "run"),
     "unique": ("u", "unique", "unique_tokens"),
-    "budget": ("planned", "isoflop"),
+    "planned": ("planned", "isoflop"),
 }
 """Columns of a table, by any of these names in any case."""
 
@@ -43,6 +47,8 @@ class Points:
     """Standard error of `loss`; 0 where it is exact."""
     unique: NDArray[np.float64]
     """Distinct tokens of the corpus; inf where no token is seen twice."""
+    planned: NDArray[np.float64]
+    """Budget each was planned for; nan where that is not known."""
     names: tuple[str, ...] = ()
     family: str = ""
     of: str = "6ND"
@@ -53,7 +59,7 @@ class Points:
 
     def take(self, index: NDArray[np.integer] | NDArray[np.bool_]) -> "Points":
         """Some of the runs, by number or mask."""
-        arrays = {k: getattr(self, k)[index] for k in ("n", "d", "c", "loss", "stderr", "unique")}
+        arrays = {k: getattr(self, k)[index] for k in ("n", "d", "c", "loss", "stderr", "unique", "planned")}
         names = tuple(np.array(self.names, dtype=object)[index]) if self.names else ()
         return replace(self, **arrays, names=names)
 
@@ -83,6 +89,7 @@ class Points:
             loss=column("loss", math.nan),
             stderr=column("stderr", 0.0),
             unique=column("unique", math.inf),
+            planned=column("planned", math.nan),
             names=tuple(str(row.get("name", f"row {i + 1}")) for i, row in enumerate(rows)),
             family=family,
             of=of,
@@ -91,7 +98,7 @@ class Points:
 
 def read(source: Path) -> dict[str, Points]:
     """The runs of a CSV, or of a folder of run directories, by family. RemaskError where there are none."""
-    rows = of_table(source) if source.is_file() else of_runs(source)
+    rows, of = of_table(source) if source.is_file() else of_runs(source)
     names = [str(row["name"]) for row in rows if "name" in row]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -99,59 +106,69 @@ def read(source: Path) -> dict[str, Points]:
     found: dict[str, list[dict[str, float | str]]] = {}
     for row in rows:
         found.setdefault(str(row.get("family", "")), []).append(row)
-    return {family: Points.of_rows(part, family) for family, part in found.items()}
+    return {family: Points.of_rows(part, family, of) for family, part in found.items()}
 
 
-def of_table(path: Path) -> list[dict[str, float | str]]:
-    """The rows of a CSV with columns N, D (or C) and loss, in any order and case."""
+def of_table(path: Path) -> tuple[list[dict[str, float | str]], str]:
+    """The rows of a CSV with columns N, D (or C) and loss, in any order and case, and how its FLOPs are counted."""
     try:
-        with open(path, newline="") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            header, table = list(reader.fieldnames or []), list(reader)
+            header, table = [name for name in reader.fieldnames or [] if name], list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise RemaskError(f"{path} cannot be read as a CSV: {error}") from None
-    lower = {column.strip().lower(): column for column in header if column}
+    lower = {column.strip().lower(): column for column in header}
     columns = {key: next((lower[n] for n in names if n in lower), None) for key, names in NAMES.items()}
     missing = [key.upper() if len(key) == 1 else key for key in ("n", "loss") if columns[key] is None]
     if columns["d"] is None and columns["c"] is None:
         missing.append("D or C")
     if missing:
         raise RemaskError(f"{path} has no column {', '.join(missing)}; it has {', '.join(header) or 'none'}")
-    rows: list[dict[str, float | str]] = []
+    if not table:
+        raise RemaskError(f"{path} has a header and no runs")
+    rows = []
     for line, given in enumerate(table, start=2):
-        row: dict[str, float | str] = {}
-        for key, column in columns.items():
-            text = (given.get(column) or "").strip() if column else ""
-            if key in ("family", "name"):
-                row |= {key: text} if text else {}
-            elif text:
-                try:
-                    row[key] = float(text)
-                except ValueError:
-                    raise RemaskError(f"{path}, line {line}: {column} is {text!r}, not a number") from None
-        if "d" not in row and "c" in row and "n" in row:
-            row["d"] = float(row["c"]) / (6 * float(row["n"]))
-        if columns["name"] is None:
-            row["name"] = f"line {line}"
-        rows.append(row)
-    return rows
+        row = of_line(f"{path}, line {line}", {key: (c, given.get(c)) for key, c in columns.items() if c})
+        rows.append({"name": f"line {line}", **row} if columns["name"] is None else row)
+    ratios = [float(row["c"]) / (6 * float(row["n"]) * float(row["d"])) for row in rows if "c" in row]
+    return rows, "6ND" if all(abs(x - 1) < 0.02 for x in ratios) else "the table counts them"
 
 
-def of_runs(folder: Path) -> list[dict[str, float | str]]:
-    """The finished runs under a folder: those with a published model that was validated."""
+def of_line(where: str, given: Mapping[str, tuple[str, str | None]]) -> dict[str, float | str]:
+    """One line of a table, from (column, text) of each key. RemaskError for what no run has; a loss may be nan."""
+    row: dict[str, float | str] = {}
+    for key, (column, text) in given.items():
+        text = (text or "").strip()
+        if key in ("family", "name"):
+            row |= {key: text} if text else {}
+        elif text or key in ("n", "loss"):
+            try:
+                row[key] = value = float(text)
+            except ValueError:
+                raise RemaskError(f"{where}: {column} is {text!r}, not a number") from None
+            if key != "loss" and not (0 < value < math.inf or (value == 0 and key == "stderr")):
+                raise RemaskError(f"{where}: {column} is {text}; it must be above 0, and finite")
+    if "d" not in row and "c" not in row:
+        raise RemaskError(f"{where} has neither D nor C")
+    row.setdefault("d", float(row.get("c", 0)) / (6 * float(row["n"])))
+    return row
+
+
+def of_runs(folder: Path) -> tuple[list[dict[str, float | str]], str]:
+    """The finished runs under a folder, and how FLOPs are counted. Of a study, those of its plan and by its names."""
+    from remask.scaling.study import FILE, Plan
+
     if not folder.is_dir():
         raise RemaskError(f"{folder} is neither a CSV nor a folder of runs")
-    labels = {}
-    if (folder / "plan.json").exists():  # a study: families by the names they were planned under
-        labels = {run["name"]: run["label"] for run in json.loads((folder / "plan.json").read_text())["runs"]}
-        folder = folder / "runs"
-    configs = sorted(folder.glob("*/latest/config.json")) + sorted(folder.glob("latest/config.json"))
-    rows = [row for config in configs if (row := of_run(config)) is not None]
-    for row in rows:
-        row["family"] = labels.get(str(row["name"]), row["family"])
+    if (folder / FILE).exists():
+        plan = Plan.load(folder)
+        rows, of = [row for one in plan.runs if (row := plan.row(folder, one)) is not None], plan.convention
+    else:
+        configs = sorted(folder.glob("*/latest/config.json")) + sorted(folder.glob("latest/config.json"))
+        rows, of = [row for config in configs if (row := of_run(config)) is not None], "6ND"
     if not rows:
         raise RemaskError(f"{folder} holds no finished run: a folder NAME/latest/ with a model that was validated")
-    return rows
+    return rows, of
 
 
 def of_run(config: Path) -> dict[str, float | str] | None:
@@ -195,29 +212,28 @@ def diverged(points: Points, spread: float = 1.0) -> NDArray[np.bool_]:
     """Runs to leave out: a loss that is not finite, or `spread` nats above that of a smaller and shorter run.
 
     The rule is fixed before looking: more parameters and more fresh tokens do not cost a nat. Repeated tokens may, so
-    runs of more than four epochs are left out only for a loss that is not finite.
+    runs of more than `FRESH` epochs are left out only for a loss that is not finite.
     """
     bad = ~np.isfinite(points.loss) | (points.loss <= 0)
-    for i in np.flatnonzero(~bad & (points.epochs <= 4)):
+    for i in np.flatnonzero(~bad & (points.epochs <= FRESH)):
         less = ~bad & (points.n <= 1.01 * points.n[i]) & (points.d <= 1.01 * points.d[i])
         bad[i] = points.loss[i] > points.loss[less].min() + spread
     return bad
 
 
+def fresh(points: Points) -> Points:
+    """The runs that a law without epochs is fitted to: neither diverged, nor of more epochs than count as fresh."""
+    return points.take(~diverged(points) & (points.epochs <= FRESH))
+
+
 def budgets(points: Points, ratio: float = 1.2) -> list[NDArray[np.integer]]:
-    """Numbers of the runs of each budget, rising: compute that differs by less than `ratio` is one budget."""
-    order = np.argsort(points.c)
+    """Numbers of the runs of each budget, rising: as planned, or compute that differs by less than `ratio`."""
+    c = points.c if np.isnan(points.planned).any() else points.planned
+    order = np.argsort(c)
     groups: list[list[int]] = []
     for i in order:
-        if groups and points.c[i] < ratio * points.c[groups[-1][0]]:
+        if groups and c[i] < ratio * c[groups[-1][0]]:
             groups[-1].append(int(i))
         else:
             groups.append([int(i)])
     return [np.array(group) for group in groups]
-
-
-def merged(parts: Iterable[Points]) -> Points:
-    """Several sets of runs as one."""
-    parts = list(parts)
-    arrays = {k: np.concatenate([getattr(p, k) for p in parts]) for k in ("n", "d", "c", "loss", "stderr", "unique")}
-    return replace(parts[0], **arrays, names=tuple(name for p in parts for name in p.names))

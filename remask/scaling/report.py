@@ -12,8 +12,8 @@ import numpy as np
 from remask.errors import RemaskError
 from remask.scaling import published
 from remask.scaling.isoflop import power
-from remask.scaling.points import budgets, read
-from remask.scaling.summary import Summary, document, repeats, summarised, text
+from remask.scaling.points import fresh
+from remask.scaling.summary import Summary, document, repeats, studied, text
 
 COLOURS = ("#0969da", "#1a7f37", "#bf3989", "#9a6700", "#57606a", "#cf222e")
 
@@ -37,7 +37,7 @@ def report(
         seed: Of the resamples.
     """
     source = Path(source)
-    found = {name: summarised(points, draws, seed) for name, points in read(source).items()}
+    found = studied(source, draws, seed, target)
     folder = out or (source / "report" if source.is_dir() else source.with_suffix("") / "report")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -87,8 +87,8 @@ def said(found: dict[str, Summary], numbers: dict[str, Any]) -> list[str]:
         part += [f"{reason[:1].upper()}{reason[1:]}." for reason in of["missing"]]
         lines += ["", " ".join(part)]
     for g in numbers["gaps"]:
-        low, high = g["interval"]
-        lines += ["", f"{g['slow']} needs {g['times']:.3g} times ({low:.3g} to {high:.3g}) the compute of {g['fast']} "
+        ends = " ({:.3g} to {:.3g})".format(*g["interval"]) if g["interval"] else ""
+        lines += ["", f"{g['slow']} needs {g['times']:.3g} times{ends} the compute of {g['fast']} "
                       f"for the loss that has at {g['at']:.1e} FLOPs."]  # fmt: skip
     for x in numbers["crossings"]:
         ends = f" ({x['interval'][0]:.2g} to {x['interval'][1]:.2g})" if x["interval"] else ""
@@ -121,15 +121,15 @@ def pictures(found: dict[str, Summary], folder: Path, overlay: bool) -> None:
     left.set(xscale="log", yscale="log", xlabel="FLOPs", ylabel="best N")
     right.set(xscale="log", yscale="log", xlabel="FLOPs", ylabel="loss at the best N, nats a token")
     for axes in (left, right):
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
+        named(axes)
     figure.savefig(folder / "optimum.png", dpi=120)
 
     figure = Figure(figsize=(4.6 * len(found), 3.4), layout="constrained")
     for axes, (name, s) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
         axes.axhline(0, color="#57606a", linewidth=0.8)
         if s.surface is not None:
-            axes.errorbar(s.points.n, s.surface.residuals, yerr=s.points.stderr, fmt="o", markersize=3, capsize=2)
+            own = fresh(s.points)
+            axes.errorbar(own.n, s.surface.residuals, yerr=own.stderr, fmt="o", markersize=3, capsize=2)
         axes.set(xscale="log", xlabel="N", ylabel="loss - surface, nats", title=name)
         axes.grid(alpha=0.3)
     figure.savefig(folder / "residuals.png", dpi=120)
@@ -140,8 +140,10 @@ def epochs(found: dict[str, Summary], path: Path) -> None:
     from matplotlib.figure import Figure
 
     sizes = sorted({n for s in found.values() for n in s.points.n})
-    figure = Figure(figsize=(4.2 * len(sizes), 4.2), layout="constrained")
-    for axes, n in zip(figure.subplots(1, len(sizes), squeeze=False, sharey=True)[0], sizes, strict=True):
+    wide = min(4, len(sizes))
+    high = math.ceil(len(sizes) / wide)
+    figure = Figure(figsize=(4.2 * wide, 3.8 * high), layout="constrained")
+    for axes, n in zip(figure.subplots(high, wide, squeeze=False, sharey=True).flat, sizes, strict=False):
         for (name, s), colour in zip(found.items(), COLOURS * len(found), strict=False):
             own = s.points.take(s.points.n == n)
             axes.errorbar(
@@ -159,23 +161,24 @@ def epochs(found: dict[str, Summary], path: Path) -> None:
 
 def curves(axes: Any, name: str, s: Summary) -> None:
     """The runs of each budget with their parabola; a minimum that is not bracketed is drawn hollow."""
-    fitted = {p.c: p for p in s.parabolas.parabolas} if s.parabolas is not None else {}
-    for group, colour in zip(budgets(s.points), COLOURS * 9, strict=False):
-        n, loss = s.points.n[group], s.points.loss[group]
-        c = math.exp(np.log(s.points.c[group]).mean())
+    once = fresh(s.points)
+    for p, colour in zip(s.parabolas.parabolas if s.parabolas is not None else (), COLOURS * 9, strict=False):
+        own = once.take(p.index)
         axes.errorbar(
-            n, loss, yerr=s.points.stderr[group], fmt="o", markersize=4, capsize=2, color=colour, label=f"{c:.0e}"
+            own.n, own.loss, yerr=own.stderr, fmt="o", markersize=4, capsize=2, color=colour, label=f"{p.c:.0e}"
         )
-        near = min(fitted, key=lambda x: abs(math.log(x / c)), default=None)
-        if near is None or abs(math.log(near / c)) > 1e-6:
-            continue
-        p, sizes = fitted[near], np.geomspace(n.min(), n.max(), 80)
-        u = np.log(n) - np.log(n).mean()
-        axes.plot(sizes, np.polyval(np.polyfit(u, loss, 2), np.log(sizes) - np.log(n).mean()), color=colour)
+        sizes = np.geomspace(own.n.min(), own.n.max(), 80)
+        axes.plot(sizes, p(sizes), color=colour)
         axes.plot([p.n], [p.loss], "v", color=colour, fillstyle="full" if p.bracketed else "none")
     axes.set(xscale="log", xlabel="N", ylabel="loss, nats a token", title=name)
+    named(axes, title="FLOPs")
+
+
+def named(axes: Any, **more: Any) -> None:
+    """Grid, and a legend where something is drawn."""
     axes.grid(alpha=0.3)
-    axes.legend(title="FLOPs", fontsize=7)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=7, **more)
 
 
 def optimum(left: Any, right: Any, name: str, s: Summary, colour: str) -> None:

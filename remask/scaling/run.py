@@ -23,7 +23,7 @@ from remask.errors import Interrupted, RemaskError
 from remask.families import build
 from remask.locking import locked
 from remask.scaling.live import Board
-from remask.scaling.points import of_run, save
+from remask.scaling.points import save
 from remask.scaling.sharing import inherit, prefix
 from remask.scaling.study import FILE, Plan, Run, optimizer
 from remask.terminal import say
@@ -70,7 +70,7 @@ def run(
             f"no run of {study} has {only!r} in its name; it holds {', '.join(r.name for r in plan.runs)}"
         )
     with locked(study, "running or planning the study"):
-        todo = [one for one in wanted if not finished(study, one)]
+        todo = [one for one in wanted if not finished(study, plan, one)]
         say(f"{study}: {len(wanted) - len(todo)} of {len(wanted)} runs are finished")
         tabulate(study, plan)
         if where == "slurm":
@@ -86,19 +86,16 @@ def run(
             Pool(study, plan, todo, workers, attempts, devices, accelerator).run()
 
 
-def finished(study: Path, one: Run) -> bool:
+def finished(study: Path, plan: Plan, one: Run) -> bool:
     """Whether a run has come to its end. RemaskError where its folder holds another than was planned."""
-    folder = study / "runs" / one.name
-    path = folder / "latest" / "config.json"
-    row = of_run(path) if path.exists() else None
+    row = plan.row(study, one)
     if row is None:
         return False
-    found = {"N": round(float(row["n"])), "D": round(float(row["d"]))}
-    wanted = {"N": one.n, "D": one.tokens}
+    found, wanted = {"N": row["n"], "D": row["d"]}, {"N": float(one.n), "D": float(one.tokens)}
     if found != wanted:
         raise RemaskError(
-            f"{folder} holds a finished run of N {found['N']:,}, D {found['D']:,}; the plan says N {one.n:,}, "
-            f"D {one.tokens:,}. Remove the folder, or plan the run under another name"
+            f"{study / 'runs' / one.name} holds a finished run of N {found['N']:,.0f}, D {found['D']:,.0f}; the plan "
+            f"says N {one.n:,}, D {one.tokens:,}. Remove the folder, or plan the run under another name"
         )
     return True
 
@@ -107,13 +104,12 @@ def tabulate(study: Path, plan: Plan) -> None:
     """Writes runs.csv: a row for every finished run of the plan, which `remask scale fit` reads as well."""
     rows = []
     for one in plan.runs:
-        folder = study / "runs" / one.name
-        path = folder / "latest" / "config.json"
-        if not path.exists() or (row := of_run(path)) is None:
+        row = plan.row(study, one)
+        if row is None:
             continue
-        with open(folder / "metrics.csv", newline="") as file:
+        with open(study / "runs" / one.name / "metrics.csv", newline="") as file:
             seconds = float(list(csv.DictReader(file))[-1]["seconds"])
-        rows.append({**row, "family": one.label, "planned": one.budget, "exact": one.flops_exact, "seconds": seconds})
+        rows.append({**row, "exact": one.flops_exact, "seconds": seconds})
     if rows:
         save(study / "runs.csv", rows)
 
@@ -176,40 +172,29 @@ class Pool:
     def run(self) -> None:
         """Until all are finished, or have failed as often as is allowed. Interrupted after a Ctrl-C, all saved."""
         waiting, edited = list(self.todo), False
-        written = (self.study / FILE).read_bytes()
+        path = self.study / FILE
+        written = path.read_bytes()
         board = Board(self.study, self.todo)
-        with self.signals(), board.shown() as refresh:
-            while (waiting and not self.stopping and not edited) or self.going:
-                edited = edited or (self.study / FILE).read_bytes() != written
-                while not self.stopping and not edited and len(self.going) < self.workers:
-                    one = next((r for r in waiting if self.ready(r, waiting)), None)
-                    if one is None:
-                        break
-                    waiting.remove(one)
-                    inherit(self.study, self.plan, one)
-                    self.going[one.name] = self.start(one)
-                    board.set(one, "running")
-                time.sleep(0.2)
-                refresh()
-                for one in self.todo:
-                    process = self.going.get(one.name)
-                    if process is None or process.poll() is None:
-                        continue
-                    del self.going[one.name]
-                    if finished(self.study, one):
-                        board.set(one, "finished", self.told(one))
-                        tabulate(self.study, self.plan)
-                    elif not self.stopping:
-                        self.failures[one.name] = self.failures.get(one.name, 0) + 1
-                        again = self.failures[one.name] < self.attempts
-                        board.set(one, "failed", self.last(one) + ("; once more" if again else ""))
-                        waiting += [one] if again else []
+        try:
+            with self.signals(), board.shown() as refresh:
+                while (waiting and not self.stopping and not edited) or self.going:
+                    edited = edited or not path.exists() or path.read_bytes() != written
+                    if not self.stopping and not edited:
+                        self.fill(waiting, board)
+                    time.sleep(0.2)
+                    refresh()
+                    waiting += self.ended(board)
+        finally:  # whatever was raised, nothing goes on unseen
+            for process in self.going.values():
+                process.send_signal(signal.SIGINT)
+            for process in self.going.values():
+                process.wait()
         to_go = sum(state != "finished" for state in board.states.values())
         if self.stopping:
             raise Interrupted(f"stopped with {to_go} runs to go, all saved; the same command goes on")
         if edited:
             raise RemaskError(
-                f"{self.study / FILE} was edited while the study ran: what was running was finished, and nothing more "
+                f"{path} was edited while the study ran: what was running was finished, and nothing more "
                 f"begun. {to_go} runs to go; the same command goes on, by the plan as it is now"
             )
         lost = [name for name, count in self.failures.items() if count >= self.attempts]
@@ -217,6 +202,32 @@ class Pool:
             raise RemaskError(
                 f"{len(lost)} runs failed: {', '.join(lost)}; see their log.txt. The same command retries"
             )
+
+    def fill(self, waiting: list[Run], board: Board) -> None:
+        """Starts waiting runs while there are workers for them."""
+        while len(self.going) < self.workers:
+            one = next((r for r in waiting if self.ready(r, waiting)), None)
+            if one is None:
+                return
+            waiting.remove(one)
+            inherit(self.study, self.plan, one)
+            self.going[one.name] = self.start(one)
+            board.set(one, "running")
+
+    def ended(self, board: Board) -> list[Run]:
+        """Takes note of runs that have come to an end; those that are to be tried again."""
+        again = []
+        for one in [r for r in self.todo if r.name in self.going and self.going[r.name].poll() is not None]:
+            del self.going[one.name]
+            if finished(self.study, self.plan, one):
+                board.set(one, "finished", self.told(one))
+                tabulate(self.study, self.plan)
+            elif not self.stopping:
+                self.failures[one.name] = self.failures.get(one.name, 0) + 1
+                retry = self.failures[one.name] < self.attempts
+                board.set(one, "failed", self.last(one) + ("; once more" if retry else ""))
+                again += [one] if retry else []
+        return again
 
     def ready(self, one: Run, waiting: list[Run]) -> bool:
         """Whether a run need not wait for another, whose first steps it shares."""
@@ -240,7 +251,7 @@ class Pool:
 
     def told(self, one: Run) -> str:
         """The loss of a finished run."""
-        row = of_run(self.study / "runs" / one.name / "latest" / "config.json")
+        row = self.plan.row(self.study, one)
         return f"{row['loss']:.4f} nats a token" if row is not None else ""
 
     def last(self, one: Run) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from remask.errors import RemaskError
+from remask.scaling.points import of_run
 from remask.train.optim import Optimizer
 
 Convention = Literal["6ND", "exact"]
@@ -66,6 +67,21 @@ class Plan:
     """Rows of the validation split that every run is scored on at its end, with the same noise."""
     runs: tuple[Run, ...]
 
+    def __post_init__(self) -> None:
+        names = [run.name for run in self.runs]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise RemaskError(f"the plan names two runs {twice[0]!r}")
+
+    def row(self, folder: Path, one: Run) -> dict[str, float | str] | None:
+        """A finished run as a row, its FLOPs counted by the study's convention; None for one that is not finished."""
+        path = folder / "runs" / one.name / "latest" / "config.json"
+        row = of_run(path) if path.exists() else None
+        if row is None:
+            return None
+        c = one.flops_6n if self.convention == "6ND" else one.flops_exact
+        return {**row, "family": one.label, "c": c, "planned": one.budget}
+
     def save(self, folder: Path) -> None:
         """Writes plan.json, whole or not at all."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,14 +98,9 @@ class Plan:
         try:
             found = json.loads(path.read_text())
             found["runs"] = tuple(Run(**run) for run in found["runs"])
-            plan = Plan(**found)
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise RemaskError(f"{path} is damaged: {error}") from None
-        names = [run.name for run in plan.runs]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise RemaskError(f"{path} names two runs {twice[0]!r}")
-        return plan
+            return Plan(**found)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise RemaskError(f"{path} is damaged: {error!r}") from None
 
 
 def optimizer(one: Run) -> Optimizer:

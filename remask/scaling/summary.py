@@ -9,12 +9,10 @@ from typing import Any
 import numpy as np
 
 from remask.errors import RemaskError
-from remask.scaling.fit import Fit, huber, left_out, surface
+from remask.scaling.fit import Fit, Surface, huber, left_out, surface
 from remask.scaling.isoflop import IsoFLOP, gap, isoflop
-from remask.scaling.points import Points, diverged, read
+from remask.scaling.points import FRESH, LEVEL, Points, diverged, fresh, read
 from remask.scaling.repeated import FORMS, RepeatedFit, crossing, repeated, values
-
-LEVEL = 0.9
 
 
 @dataclass(frozen=True)
@@ -22,11 +20,15 @@ class Summary:
     """The fits of one family."""
 
     points: Points
-    """The runs that were used."""
+    """The runs that have not diverged."""
+    fresh: int
+    """How many of them do not repeat their corpus, and are what laws without epochs are fitted to."""
     dropped: tuple[str, ...]
     """Names of runs that had diverged."""
     parabolas: IsoFLOP | None
     surface: Fit | None
+    huber: Surface | None
+    """The surface by the published recipe."""
     left_out: float | None
     """Root mean square error of the largest budget, predicted by the others, nats."""
     repeated: dict[str, RepeatedFit]
@@ -35,15 +37,16 @@ class Summary:
     """Why a fit is not there."""
 
 
-def summarised(points: Points, draws: int = 200, seed: int = 0) -> Summary:
-    """All fits that the runs of one family allow."""
-    bad = diverged(points)
-    kept, missing = points.take(~bad), []
-    found: dict[str, Any] = {"parabolas": None, "surface": None, "left_out": None}
+def summarised(points: Points, draws: int = 200, seed: int = 0, family: int = 0) -> Summary:
+    """All fits that the runs of one family allow. Each `family`, by number, draws resamples of its own."""
+    bad, own = diverged(points), np.random.SeedSequence((seed, family)).generate_state(1).tolist()[0]
+    kept, once, missing = points.take(~bad), fresh(points), []
+    found: dict[str, Any] = {"parabolas": None, "surface": None, "huber": None, "left_out": None}
     for name, fit in (
-        ("parabolas", lambda: isoflop(kept, draws, seed)),
-        ("surface", lambda: surface(kept, draws, seed)),
-        ("left_out", lambda: left_out(kept)),
+        ("parabolas", lambda: isoflop(once, draws, own)),
+        ("surface", lambda: surface(once, draws, own)),
+        ("huber", lambda: huber(once)),
+        ("left_out", lambda: left_out(once)),
     ):
         try:
             found[name] = fit()
@@ -52,16 +55,27 @@ def summarised(points: Points, draws: int = 200, seed: int = 0) -> Summary:
     laws = {}
     for name, form in FORMS.items() if repeats(kept) else ():
         try:
-            laws[name] = repeated(kept, form, draws, seed)
+            laws[name] = repeated(kept, form, draws, own)
         except RemaskError as error:
             missing.append(str(error))
     names = tuple(name for name, out in zip(points.names, bad, strict=True) if out)
-    return Summary(kept, names, **found, repeated=laws, missing=tuple(dict.fromkeys(missing)))
+    return Summary(kept, len(once), names, **found, repeated=laws, missing=tuple(dict.fromkeys(missing)))
+
+
+def studied(source: Path, draws: int, seed: int, target: float | None) -> dict[str, Summary]:
+    """All fits of every family of a source. RemaskError for numbers out of range."""
+    if not 0 <= draws <= 10**5:
+        raise RemaskError(f"draws is {draws}; it must be 0 to {10**5}")
+    if not 0 <= seed < 2**32:
+        raise RemaskError(f"seed is {seed}; it must be 0 to {2**32 - 1}")
+    if target is not None and not 0 < target < math.inf:
+        raise RemaskError(f"target is {target}; it must be above 0, and finite")
+    return {name: summarised(points, draws, seed, i) for i, (name, points) in enumerate(read(Path(source)).items())}
 
 
 def repeats(points: Points) -> bool:
-    """Whether some run reads its corpus more than twice."""
-    return bool(np.isfinite(points.unique).all() and (points.epochs > 2).any())
+    """Whether some run reads its corpus more often than repeats count as fresh."""
+    return bool(np.isfinite(points.unique).all() and (points.epochs > FRESH).any())
 
 
 def fit(
@@ -76,11 +90,7 @@ def fit(
         seed: Of the resamples.
         json: Print one JSON document on standard output, and nothing else.
     """
-    if not 0 <= draws <= 10**5:
-        raise RemaskError(f"draws is {draws}; it must be 0 to {10**5}")
-    if target is not None and not 0 < target < math.inf:
-        raise RemaskError(f"target is {target}; it must be above 0, and finite")
-    families = {name: summarised(points, draws, seed) for name, points in read(Path(source)).items()}
+    families = studied(source, draws, seed, target)
     found = document(families, target)
     if json:
         from remask.terminal import document as printed
@@ -104,16 +114,21 @@ def document(families: dict[str, Summary], target: float | None = None) -> dict[
 
 def of_family(s: Summary, target: float | None) -> dict[str, Any]:
     """One family as plain data."""
-    found: dict[str, Any] = {"runs": len(s.points), "left_out_runs": list(s.dropped), "missing": list(s.missing)}
+    found: dict[str, Any] = {
+        "runs": len(s.points),
+        "fresh": s.fresh,
+        "left_out_runs": list(s.dropped),
+        "missing": list(s.missing),
+    }
     if s.parabolas is not None:
         found["budgets"] = [
-            {"C": p.c, "N": p.n, "loss": p.loss, "runs": p.runs, "bracketed": p.bracketed}
+            {"C": p.c, "N": p.n, "loss": p.loss, "runs": len(p.index), "bracketed": p.bracketed}
             for p in s.parabolas.parabolas
         ]
         for name, law in (("N", s.parabolas.size), ("loss", s.parabolas.loss)):
             if law is not None:
-                interval = list(law.interval()) if len(law.draws) else None
-                found[f"{name}_of_C"] = {"k": law.k, "exponent": law.p, "interval": interval}
+                interval = law.interval()
+                found[f"{name}_of_C"] = {"k": law.k, "exponent": law.p, "interval": interval and list(interval)}
     if s.surface is not None:
         law = s.surface.law
         c = 10 * float(s.points.c.max()) if target is None else target
@@ -126,10 +141,10 @@ def of_family(s: Summary, target: float | None) -> dict[str, Any]:
             "on_the_edge": list(s.surface.bounded),
             "residual": float(np.sqrt(np.mean(s.surface.residuals**2))),
             "largest_residual": float(np.abs(s.surface.residuals).max()),
-            "best_at": best(s.surface, c),
+            "best_at": None if {"A", "B"} & set(s.surface.bounded) else best(s.surface, c),
         }  # fmt: skip
-        robust = huber(s.points)
-        found["huber"] = {"E": robust.e, "A": robust.a, "B": robust.b, "alpha": robust.alpha, "beta": robust.beta}
+    if s.huber is not None:
+        found["huber"] = {name: getattr(s.huber, key) for key, name in zip(CONSTANTS[:5], NAMES[:5], strict=True)}
     if s.left_out is not None:
         found["largest_budget_predicted_within"] = s.left_out
     if s.repeated:
@@ -147,10 +162,12 @@ def of_repeated(fitted: RepeatedFit) -> dict[str, Any]:
     }
 
 
+RULE = "no finite loss, or a nat above a run with no more parameters and no more tokens"
 DRAWN = 50
 """Resamples behind the interval of a crossing, each of which is a search."""
 EXPONENTS = ("alpha", "beta")
 CONSTANTS = ("e", "a", "b", "alpha", "beta", "size_exponent")
+NAMES = ("E", "A", "B", "alpha", "beta", "size_exponent")
 
 
 def best(fitted: Fit, c: float) -> dict[str, Any]:
@@ -176,9 +193,10 @@ def gaps(families: dict[str, Summary]) -> list[dict[str, Any]]:
                 continue
             shared = [min(x.points.c.max() for x in (a, b)), max(x.points.c.min() for x in (a, b))]
             c = math.sqrt(shared[0] * shared[1])
-            times, low, high = gap(b.parabolas.loss, a.parabolas.loss, c)
+            times, interval = gap(b.parabolas.loss, a.parabolas.loss, c)
             if times >= 1:
-                found.append({"slow": slow, "fast": fast, "at": c, "times": times, "interval": [low, high]})
+                about = {"slow": slow, "fast": fast, "at": c, "times": times}
+                found.append({**about, "interval": interval and list(interval)})
     return found
 
 
@@ -193,7 +211,8 @@ def crossings(families: dict[str, Summary]) -> list[dict[str, Any]]:
             if c is None:
                 continue
             many = [crossing(a, b, u) for a, b in zip(*(one.draws[:DRAWN] for one in pair), strict=False)]
-            ends = np.quantile([math.inf if x is None else x for x in many], [0.05, 0.95], method="nearest")
+            ends = [math.inf if x is None else x for x in many] or [math.nan]
+            ends = np.quantile(ends, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
             interval = [float(x) for x in ends] if many else None
             found.append({"early": early, "late": late, "U": float(u), "C": c, "interval": interval})
     return found
@@ -206,8 +225,10 @@ def text(found: dict[str, Any]) -> str:
     ]
     for name, of in found["families"].items():
         lines += ["", f"{name or 'runs'}: {of['runs']} runs"]
+        if of["fresh"] < of["runs"]:
+            lines.append(f"  of them {of['fresh']} of at most {FRESH:g} epochs, for laws without epochs")
         if of["left_out_runs"]:
-            lines.append(f"  left out, as diverged: {', '.join(of['left_out_runs'])}")
+            lines.append(f"  left out, as diverged ({RULE}): {', '.join(of['left_out_runs'])}")
         for b in of.get("budgets", ()):
             where = "" if b["bracketed"] else "   not bracketed by the sizes tried: left out of the laws"
             lines.append(f"  C {b['C']:.2e}   best N {b['N']:.3g}   loss {b['loss']:.4f}   {b['runs']} runs{where}")
@@ -217,7 +238,7 @@ def text(found: dict[str, Any]) -> str:
         if law := of.get("surface"):
             i = law["intervals"]
             lines.append("  L = E + A/N^alpha + B/D^beta:")
-            for key, label in zip(CONSTANTS, ("E", "A", "B", "alpha", "beta", "size_exponent"), strict=True):
+            for key, label in zip(CONSTANTS, NAMES, strict=True):
                 lines.append(f"    {label:<13} {law[label]:<10.4g} {span(i[key])}")
             if both := law["joint"]:
                 ends = " and ".join(f"{name} {span(both[name])}" for name in EXPONENTS)
@@ -225,9 +246,12 @@ def text(found: dict[str, Any]) -> str:
             lines.append(f"    residuals     {law['residual']:.4f} (largest {law['largest_residual']:.4f})")
             if law["on_the_edge"]:
                 lines.append(f"    not determined by these runs: {', '.join(law['on_the_edge'])}")
-            at = law["best_at"]
-            more = f"   loss {span(at['intervals']['loss'])}" if "intervals" in at else ""
-            lines.append(f"    at C {at['C']:.2e}: N {at['N']:.3g}, D {at['D']:.3g}, loss {at['loss']:.4f}{more}")
+            if at := law["best_at"]:
+                more = f"   loss {span(at['intervals']['loss'])}" if "intervals" in at else ""
+                where = f"    at C = 6 N D = {at['C']:.2e}: N {at['N']:.3g}, D {at['D']:.3g}"
+                lines.append(f"{where}, loss {at['loss']:.4f}{more}")
+        if law := of.get("huber"):
+            lines.append(f"  by the Huber recipe: {', '.join(f'{k} {v:.4g}' for k, v in law.items())}")
         for name, law in of.get("repeated", {}).items():
             lines += repeats_text(name, law)
         if (left := of.get("largest_budget_predicted_within")) is not None:

@@ -136,9 +136,9 @@ def test_what_was_measured_moves_the_next_budget(corpus: Path, tmp_path: Path) -
     truth = Surface(QUOKKA.e, QUOKKA.a * 3 ** (QUOKKA.alpha + QUOKKA.beta), QUOKKA.b, QUOKKA.alpha, QUOKKA.beta)
     options = {**SMALL, "spread": 3.0}
     first = plan(corpus, out, ["Masked"], **{**options, "budgets": [1e14]})  # type: ignore[arg-type]
-    assert centre(out, first.runs, QUOKKA, 1e15) == pytest.approx(QUOKKA.best(1e15)[0])
+    assert centre(out, first, "Masked", QUOKKA, 1e15) == pytest.approx(QUOKKA.best(1e15)[0])
     finished(out, first.runs, truth)
-    moved = centre(out, first.runs, QUOKKA, 1e15)
+    moved = centre(out, first, "Masked", QUOKKA, 1e15)
     assert moved == pytest.approx(truth.best(1e15)[0], rel=0.25) and moved > 2 * QUOKKA.best(1e15)[0]
     second = plan(corpus, out, ["Masked"], **{**options, "budgets": [1e14, 1e15]})  # type: ignore[arg-type]
     middle = [run for run in second.runs if run.budget == 1e15][2]

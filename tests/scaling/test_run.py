@@ -49,7 +49,7 @@ def test_a_study_is_run_and_fitted(corpus: Path, tmp_path: Path, capsys: pytest.
     main(["scale", "run", str(tmp_path / "study"), "--workers", "2", "--accelerator", "cpu"])
     told = capsys.readouterr().err
     assert "0 of 4 runs are finished" in told and "4/4" in told and "nats a token" in told
-    assert all(finished(tmp_path / "study", one) for one in made.runs)
+    assert all(finished(tmp_path / "study", made, one) for one in made.runs)
     found = read(tmp_path / "study")
     assert set(found) == {"Masked:objective=low_variance", "AR"}
     for label, points in found.items():
@@ -75,7 +75,7 @@ def test_a_run_of_every_family_counts_as_it_was_planned(corpus: Path, tmp_path: 
     one = Settings(prepared, "6ND", 32, 4, lambda n: 1e-3).curve(spec, family_of(spec), 3e8, [2.5e4], QUOKKA)[0]
     replace(made, runs=(one,)).save(tmp_path / "study")
     run(tmp_path / "study", where="here", accelerator="cpu")
-    assert finished(tmp_path / "study", one)
+    assert finished(tmp_path / "study", made, one)
     for source in (tmp_path / "study", tmp_path / "study" / "runs.csv"):
         (points,) = read(source).values()
         assert (points.n[0], points.d[0], points.c[0]) == (one.n, one.tokens, one.flops_6n)
@@ -91,10 +91,10 @@ def test_a_failed_run_is_named_and_tried_again(
         run(tmp_path / "study", attempts=2, accelerator="cpu")
     told = capsys.readouterr().err
     assert told.count(f"{bad.name} failed: remask: architecture.heads 7 does not divide") == 2 and "once more" in told
-    assert finished(tmp_path / "study", good)
+    assert finished(tmp_path / "study", made, good)
     made.save(tmp_path / "study")
     run(tmp_path / "study", only=bad.name, accelerator="cpu")
-    assert finished(tmp_path / "study", made.runs[1])
+    assert finished(tmp_path / "study", made, made.runs[1])
 
 
 def test_a_study_that_is_stopped_goes_on(corpus: Path, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_study_that_is_stopped_goes_on(corpus: Path, tmp_path: Path) -> None:
     assert process.returncode == 130 and "4 runs to go, all saved; the same command goes on" in told
     for one in made.runs[:2]:
         assert list((tmp_path / "study" / "runs" / one.name / "checkpoints").glob("*.ckpt"))
-        assert not finished(tmp_path / "study", one)
+        assert not finished(tmp_path / "study", made, one)
 
 
 def test_commands_say_what_the_options_say(corpus: Path, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_job_of_a_cluster(corpus: Path, tmp_path: Path) -> None:
     made = study(tmp_path / "study", corpus)
     job = Job(tmp_path / "study", made.runs[0].name, 1, "cpu")
     submitit.LocalExecutor(folder=tmp_path / "jobs").submit(job).result()
-    assert finished(tmp_path / "study", made.runs[0])
+    assert finished(tmp_path / "study", made, made.runs[0])
     again = job.checkpoint()
     assert isinstance(again, submitit.helpers.DelayedSubmission) and again.function is job
     if shutil.which("srun") is None:
@@ -188,7 +188,7 @@ def test_a_plan_that_is_edited_meanwhile(corpus: Path, tmp_path: Path, capsys: p
     pool.start = start  # type: ignore[method-assign]
     with pytest.raises(RemaskError, match=r"was edited while the study ran.* 3 runs to go"):
         pool.run()
-    assert [finished(tmp_path / "study", one) for one in made.runs] == [True, False, False, False]
+    assert [finished(tmp_path / "study", made, one) for one in made.runs] == [True, False, False, False]
     assert f"1/4 {made.runs[0].name} finished: " in capsys.readouterr().err
     with locked(tmp_path / "study", "running"), pytest.raises(RemaskError, match="running or planning the study"):
         plan(
@@ -196,7 +196,7 @@ def test_a_plan_that_is_edited_meanwhile(corpus: Path, tmp_path: Path, capsys: p
         )
     edited = replace(made.runs[0], steps=made.runs[0].steps + 1, tokens=made.runs[0].tokens + 128)
     with pytest.raises(RemaskError, match=r"holds a finished run of N .*; the plan says N"):
-        finished(tmp_path / "study", edited)
+        finished(tmp_path / "study", made, edited)
 
 
 def test_the_board(corpus: Path, tmp_path: Path) -> None:
