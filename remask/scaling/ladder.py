@@ -10,15 +10,18 @@ from remask.model.sizes import Architecture
 ASPECT = 64
 """Width for each layer, as in the sizes of SMDM up to a billion parameters."""
 
+LEAST = 3
+"""Layers of the smallest ones: were it two in some and three in others, curves would be jagged."""
+
 
 @cache
 def ladder() -> tuple[Architecture, ...]:
-    """Shapes from some 20,000 to 65 billion parameters without embeddings, rising; above 100,000 a few % apart."""
+    """Shapes from some 35,000 to 65 billion parameters without embeddings, rising; above 100,000 a few % apart."""
     widths = [*range(32, 256, 16), *range(256, 512, 32), *range(512, 1024, 64), *range(1024, 6145, 128)]
     shapes = []
     for width in widths:
         usual = width / ASPECT
-        for layers in range(max(2, math.floor(0.75 * usual)), max(3, math.ceil(1.5 * usual)) + 1):
+        for layers in range(max(LEAST, math.floor(0.75 * usual)), max(LEAST, math.ceil(1.5 * usual)) + 1):
             shapes.append(shaped(width, layers))
     shapes.sort(key=lambda a: a.non_embedding)
     return tuple(shapes)
