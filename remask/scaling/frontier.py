@@ -7,17 +7,13 @@ temperature is swept, and models are compared by the judge's NLL where their tex
 (generative frontiers, arXiv 2604.02718). Token entropy is that of the ids within one text, a stand-in for the model's.
 """
 
-import json
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from itertools import pairwise
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from remask import machine
@@ -29,55 +25,9 @@ from remask.errors import RemaskError
 from remask.likelihood import Estimate, Text, score
 from remask.locking import locked
 from remask.sampling import Canvas, Dice, Pen, Sampler
+from remask.scaling.frontier_points import Found, Point, Quality
+from remask.scaling.frontier_report import told
 from remask.terminal import progress
-
-FILE = "frontier.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quality:
-    """What a judge makes of some texts: means over them, with their standard errors."""
-
-    nll: float
-    """Nats a token under the judge."""
-    nll_error: float
-    entropy: float
-    """Nats; of how often each id stands in one text."""
-    entropy_error: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point(Quality):
-    """The texts of one model, written in one way."""
-
-    model: str
-    sampler: str
-    steps: int
-    temperature: float
-    passes: float
-    """Network passes over a text."""
-    tokens_per_second: float
-
-    @property
-    def key(self) -> tuple[str, str, int, float]:
-        """What it is a measurement of."""
-        return self.model, self.sampler, self.steps, self.temperature
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curve:
-    """One model and step count, over all temperatures."""
-
-    model: str
-    sampler: str
-    steps: int
-    tokens_per_second: float
-    """Median over the temperatures."""
-    matched: float | None
-    """The judge's NLL at the entropy of real text; None where no temperature comes to it."""
-    matched_error: float | None
-    fastest: bool = False
-    """Whether no other curve is as fast and better: on the Pareto front."""
 
 
 def frontier(
@@ -93,6 +43,7 @@ def frontier(
     length: int = 256,
     rule_texts: int = 8,
     seed: int = 0,
+    device: str = "cpu",
     json: bool = False,
 ) -> dict[str, Any]:
     """Draws speed against quality for checkpoints of several families; goes on where it was cut off.
@@ -110,14 +61,13 @@ def frontier(
         length: Tokens of a text.
         rule_texts: Validation texts scored by the exact likelihood of each sampler's rule, where it has one.
         seed: Of the texts.
+        device: cpu or cuda.
         json: Print one JSON document on standard output, and nothing else.
     """
-    from remask.scaling import frontier_report
-
     check(steps, temperatures, texts, length, rule_texts)
     source, folder = Path(source), out or Path(source) / "frontier"
     known = checkpoints(source)
-    critic = load(known.get(judge, Path(judge)))
+    critic = load(known.get(judge, Path(judge)), device=device)
     if not critic.family.exact:
         raise RemaskError(f"{judge} is no autoregressive model: a judge's likelihood must be exact and that of a text")
     prepared = open_tokens(data)
@@ -128,7 +78,7 @@ def frontier(
     if not models:
         raise RemaskError(f"no model in {source} has {only!r} in its name; it holds {', '.join(known)}")
     settings = {"judge": judge, "corpus": prepared.manifest["fingerprint"], "texts": texts, "length": length}
-    settings |= {"seed": seed, "rule_texts": rule_texts}
+    settings |= {"seed": seed, "rule_texts": rule_texts, "device": device, "threads": torch.get_num_threads()}
     with locked(folder, "judging"):
         found = Found.open(folder, settings)
         real = torch.stack([rows.stack([i * len(rows) // texts])[0] for i in range(texts)])
@@ -136,7 +86,7 @@ def frontier(
             found.real = judged(critic, real)
             found.save()
         for name, path in models.items():
-            model = load(path)
+            model = load(path, device=device)
             if not prepared.tokenizer.agrees(model.tokenizer):
                 raise RemaskError(f"{path} has another tokenizer than {data}: its texts cannot be judged by their ids")
             ways = [(spec, n, made) for spec in samplers or [""] for n, made in written(model, spec, steps, length)]
@@ -144,11 +94,11 @@ def frontier(
                 for spec, n, made in ways:
                     way = name, spec or model.family.sampler, n
                     measure(found, way, model, made, critic, temperatures, real[:rule_texts], tick)
-        return frontier_report.told(found, folder, json)
+        return told(found, folder, json)
 
 
 def measure(
-    found: "Found",
+    found: Found,
     way: tuple[str, str, int],
     model: Checkpoint,
     sampler: Sampler,
@@ -209,7 +159,8 @@ def written(model: Checkpoint, spec: str, steps: Sequence[int], length: int) -> 
 
 def judged(critic: Checkpoint, rows: torch.Tensor) -> Quality:
     """The quality of (B, L) texts of the judge's own ids."""
-    found = score(critic.model, critic.family, [Text(row) for row in rows.tolist()], rows=16)
+    texts = [Text(row) for row in rows.tolist()]
+    found = score(critic.model, critic.family, texts, rows=16, device=critic.model.device)
     nats = torch.tensor([one.nats_per_token for one in found], dtype=torch.float64)
     entropy = torch.tensor([entropy_of(row) for row in rows], dtype=torch.float64)
     of = {"nll": nats, "entropy": entropy}
@@ -246,91 +197,6 @@ def likelihood(model: Checkpoint, sampler: Sampler, rows: torch.Tensor, seed: in
         return None
     texts = [Text(row) for row in rows.tolist()]
     if model.family.exact:
-        return Estimate.total(score(model.model, model.family, texts))
-    return Estimate.total(score(model.model, model.family, texts, estimator="rule", sampler=made, seed=seed))
-
-
-@dataclass
-class Found:
-    """What was measured so far, kept in frontier.json."""
-
-    path: Path
-    settings: dict[str, Any]
-    real: Quality | None
-    points: list[Point]
-    rules: dict[tuple[str, str, int], Estimate | None]
-
-    @staticmethod
-    def open(folder: Path, settings: dict[str, Any]) -> "Found":
-        """Reads what is there. RemaskError where it was measured otherwise, or is damaged."""
-        path = folder / FILE
-        if not path.exists():
-            return Found(path, settings, None, [], {})
-        try:
-            kept = json.loads(path.read_text())
-            real = Quality(**kept["real"]) if kept["real"] else None
-            points = [Point(**one) for one in kept["points"]]
-            rules = {
-                (one["model"], one["sampler"], one["steps"]): Estimate(**one["is"]) if one["is"] else None
-                for one in kept["rules"]
-            }
-            before = dict(kept["settings"])
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise RemaskError(f"{path} is damaged: {error!r}; remove it, or choose another --out") from None
-        other = [f"{k} {before.get(k)} there, {v} now" for k, v in settings.items() if before.get(k) != v]
-        if other:
-            raise RemaskError(f"{path} was measured otherwise: {'; '.join(other)}. Choose another --out")
-        return Found(path, settings, real, points, rules)
-
-    def save(self) -> None:
-        """Writes frontier.json, whole or not at all."""
-        rules = [
-            {"model": m, "sampler": s, "steps": n, "is": None if one is None else asdict(one)}
-            for (m, s, n), one in self.rules.items()
-        ]
-        real = None if self.real is None else asdict(self.real)
-        kept = {"settings": self.settings, "real": real, "points": [asdict(p) for p in self.points], "rules": rules}
-        fresh = self.path.with_suffix(".tmp")
-        fresh.write_text(json.dumps(kept, indent=1) + "\n")
-        os.replace(fresh, self.path)
-
-    def curves(self) -> list[Curve]:
-        """Each model and step count at the entropy of real text, and which are on the Pareto front."""
-        assert self.real is not None
-        groups: dict[tuple[str, str, int], list[Point]] = {}
-        for one in self.points:
-            groups.setdefault(one.key[:3], []).append(one)
-        found = []
-        for (model, sampler, steps), points in groups.items():
-            speed = float(np.median([p.tokens_per_second for p in points]))
-            matched, error = at_entropy(points, self.real.entropy)
-            about = {"model": model, "sampler": sampler, "steps": steps, "tokens_per_second": speed}
-            found.append(Curve(**about, matched=matched, matched_error=error))
-        return [replace(one, fastest=on_front(one, found)) for one in found]
-
-
-def at_entropy(points: Sequence[Point], entropy: float) -> tuple[float | None, float | None]:
-    """The NLL of a sweep where its entropy is as given, between the two temperatures around it; with its error.
-
-    The error holds those of the NLL at both, and of the entropies by the slope between them. Where entropy rises and
-    falls with temperature the hottest crossing counts, which is the one that real text's temperature is nearest to.
-    """
-    ordered = sorted(points, key=lambda p: p.temperature)
-    for cold, hot in reversed(list(pairwise(ordered))):
-        if min(cold.entropy, hot.entropy) <= entropy <= max(cold.entropy, hot.entropy) and cold.entropy != hot.entropy:
-            share = (entropy - cold.entropy) / (hot.entropy - cold.entropy)
-            slope = (hot.nll - cold.nll) / (hot.entropy - cold.entropy)
-            parts = [(1 - share) * cold.nll_error, share * hot.nll_error]
-            parts += [slope * (1 - share) * cold.entropy_error, slope * share * hot.entropy_error]
-            return (1 - share) * cold.nll + share * hot.nll, math.sqrt(sum(x**2 for x in parts))
-    return None, None
-
-
-def on_front(one: Curve, every: Sequence[Curve]) -> bool:
-    """Whether nothing is both faster and better."""
-    if one.matched is None:
-        return False
-    return not any(
-        other.matched is not None and other.tokens_per_second > one.tokens_per_second and other.matched < one.matched
-        for other in every
-    )
+        return Estimate.total(score(model.model, model.family, texts, device=model.model.device))
+    rule: dict[str, Any] = {"estimator": "rule", "sampler": made, "seed": seed, "device": model.model.device}
+    return Estimate.total(score(model.model, model.family, texts, **rule))

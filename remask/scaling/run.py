@@ -27,7 +27,7 @@ from remask.scaling.points import save
 from remask.scaling.sharing import inherit, prefix
 from remask.scaling.study import FILE, Plan, Run, optimizer
 from remask.terminal import say
-from remask.train.callbacks import stable_state
+from remask.train.states import stable_state
 
 Where = Literal["here", "local", "slurm"]
 
@@ -167,6 +167,8 @@ class Pool:
     accelerator: str
     going: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
+    seats: dict[str, list[int]] = field(default_factory=dict)
+    """The GPUs of each run."""
     stopping: bool = False
 
     def run(self) -> None:
@@ -241,13 +243,31 @@ class Pool:
         """A run as a process of its own group, which a Ctrl-C at the terminal does not reach by itself."""
         folder = self.study / "runs" / one.name
         folder.mkdir(parents=True, exist_ok=True)
-        cores = max(1, (os.cpu_count() or 1) // self.workers)
-        environment = {"OMP_NUM_THREADS": str(cores), **os.environ}
+        cores = max(1, (os.cpu_count() or 1) // (self.workers * self.devices))
+        environment = {"OMP_NUM_THREADS": str(cores), **os.environ, **self.cards(one)}
         with open(folder / "log.txt", "ab") as log:
             return subprocess.Popen(
                 command(self.study, self.plan, one, self.devices, self.accelerator),
                 stdout=log, stderr=log, env=environment, start_new_session=True,
             )  # fmt: skip
+
+    def cards(self, one: Run) -> dict[str, str]:
+        """Which GPUs a run sees, where there are any: as many as it has processes, and no other run's."""
+        import torch
+
+        count = torch.cuda.device_count() if self.accelerator != "cpu" else 0
+        if not count:
+            return {}
+        taken = {card for name in self.going for card in self.seats.get(name, ())}
+        free = [card for card in range(count) if card not in taken][: self.devices]
+        if len(free) < self.devices:
+            raise RemaskError(
+                f"{self.workers} workers x {self.devices} devices are more than the {count} GPUs here; take fewer"
+            )
+        self.seats[one.name] = free
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+        names = [name for name in seen.split(",") if name] or [str(card) for card in range(count)]
+        return {"CUDA_VISIBLE_DEVICES": ",".join(names[card] for card in free)}
 
     def told(self, one: Run) -> str:
         """The loss of a finished run."""
@@ -310,11 +330,17 @@ def submit(
     except ImportError:
         raise RemaskError("SLURM needs submitit: pip install remask[cluster]") from None
     try:
-        executor = submitit.SlurmExecutor(folder=study / "slurm")
+        executor = submitit.SlurmExecutor(folder=study / "slurm", max_num_timeout=1000)
     except RuntimeError as error:
         raise RemaskError(f"this machine has no SLURM: {error}") from None
     executor.update_parameters(
-        time=60 * hours, ntasks_per_node=devices, partition=partition, job_name="remask", signal_delay_s=120
+        time=60 * hours,
+        ntasks_per_node=devices,
+        gpus_per_node=None if accelerator == "cpu" else devices,
+        cpus_per_task=8,
+        partition=partition,
+        job_name="remask",
+        signal_delay_s=120,
     )
     jobs: dict[str, str] = {}
     for one in sorted(todo, key=lambda r: r.steps):

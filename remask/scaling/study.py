@@ -105,4 +105,4 @@ class Plan:
 
 def optimizer(one: Run) -> Optimizer:
     """How a run is optimised."""
-    return Optimizer(lr=one.lr, schedule=one.schedule, warmup=one.warmup)
+    return Optimizer(lr=one.lr, schedule=one.schedule, warmup=one.warmup, branch=one.schedule == "wsd")

@@ -18,6 +18,7 @@ from remask.likelihood import Estimate, validate
 from remask.terminal import say
 from remask.train.log import Log
 from remask.train.module import Module
+from remask.train.states import stable_state, states, step_of
 
 KEPT = 2
 """Training states kept: the last, and the one before in case the last is damaged."""
@@ -113,8 +114,8 @@ class Keeper(lightning.Callback):
             self.best = min(self.best, self.estimate.bits_per_byte)
         self.logbook.write(trainer, module, self.estimate)  # before saving: a state holds what is logged so far
         saving = over or step % self.every == 0 or self.asked_to_stop
-        if step == module.optimizer.stable(module.steps):
-            trainer.save_checkpoint(stable_state(self.out, step))  # for longer runs to begin with
+        if module.optimizer.branch and step == module.optimizer.stable(module.steps):
+            trainer.save_checkpoint(stable_state(self.out, step))
         if trainer.is_global_zero:
             if better:
                 self.publish(module, "best", step)
@@ -175,21 +176,6 @@ class Keeper(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._last = trainer.global_step
-
-
-def states(out: Path) -> list[Path]:
-    """The training states of a run, newest first."""
-    return sorted((out / "checkpoints").glob("step-*.ckpt"), reverse=True)
-
-
-def stable_state(out: Path, step: int) -> Path:
-    """The state of a wsd run before its decay; kept for longer runs."""
-    return out / "checkpoints" / f"stable-{step:08}.ckpt"
-
-
-def step_of(state: Path) -> int:
-    """The step a training state was saved at, by its name."""
-    return int(state.stem.removeprefix("step-"))
 
 
 def newest_whole(out: Path, module: Module) -> Path | None:

@@ -66,6 +66,8 @@ class Optimizer:
     """Warm-up steps; None is SMDM's max(100, steps/100), but at most a tenth of the run."""
     decay: float = 0.2
     """Share of the steps over which wsd decays."""
+    branch: bool = False
+    """Keep the training state before the decay of wsd, as checkpoints/stable-*.ckpt, for longer runs to begin with."""
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = 0.1
     decay_all: bool = False

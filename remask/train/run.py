@@ -161,9 +161,10 @@ def _fit(
     for name in ("lightning.pytorch", "lightning.fabric"):  # which set their own level when imported
         logging.getLogger(name).setLevel(logging.ERROR)
 
-    from remask.train.callbacks import AtomicIO, Average, Keeper, newest_whole, step_of
+    from remask.train.callbacks import AtomicIO, Average, Keeper, newest_whole
     from remask.train.log import Log
     from remask.train.module import Module
+    from remask.train.states import step_of
 
     steps = plan["steps"]
     part = max(1, steps // 20)

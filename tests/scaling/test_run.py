@@ -132,9 +132,50 @@ def test_a_job_of_a_cluster(corpus: Path, tmp_path: Path) -> None:
     assert finished(tmp_path / "study", made, made.runs[0])
     again = job.checkpoint()
     assert isinstance(again, submitit.helpers.DelayedSubmission) and again.function is job
+
+
+def test_what_a_cluster_is_asked_for(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs as sbatch gets them, by a stand-in for it that keeps the script and answers with a number."""
+    shared(tmp_path / "study", corpus)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    monkeypatch.setenv("PATH", f"{tools}:/usr/bin:/bin")
     if shutil.which("srun") is None:
         with pytest.raises(RemaskError, match="this machine has no SLURM"):
             run(tmp_path / "study", where="slurm")
+    kept = tmp_path / "scripts"
+    kept.mkdir()
+    for name in ("sbatch", "srun"):
+        (tools / name).write_text(
+            f'#!/bin/sh\nn=$(ls {kept} | wc -l)\ncp "$1" {kept}/$n.sh\necho Submitted batch job 70$n\n'
+        )
+        (tools / name).chmod(0o755)
+    run(tmp_path / "study", where="slurm", devices=2, accelerator="gpu", partition="long", hours=3)
+    first, second = (path.read_text() for path in sorted(kept.iterdir()))
+    for line in ("--gpus-per-node=2", "--ntasks-per-node=2", "--partition=long", "--time=180", "--signal=USR2@120"):
+        assert f"#SBATCH {line}" in first
+    assert "dependency" not in first and "#SBATCH --dependency=afterany:700" in second
+    plan = Plan.load(tmp_path / "study")
+    jobs = [submitit.core.utils.DelayedSubmission.load(path) for path in (tmp_path / "study" / "slurm").glob("*.pkl")]
+    assert sorted(job.function.name for job in jobs) == sorted(one.name for one in plan.runs)
+
+
+def test_runs_on_gpus_each_have_their_own(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = study(tmp_path / "study", corpus)
+    pool = Pool(tmp_path / "study", made, list(made.runs), 2, 1, 2, "auto")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    seen = []
+    for one in made.runs[:2]:
+        seen.append(pool.cards(one))
+        pool.going[one.name] = subprocess.Popen(["true"])
+    assert seen == [{"CUDA_VISIBLE_DEVICES": "4,5"}, {"CUDA_VISIBLE_DEVICES": "6,7"}]
+    with pytest.raises(RemaskError, match="2 workers x 2 devices are more than the 4 GPUs here"):
+        pool.cards(made.runs[2])
+    del pool.going[made.runs[0].name]
+    assert pool.cards(made.runs[2]) == {"CUDA_VISIBLE_DEVICES": "4,5"}
+    pool.accelerator = "cpu"
+    assert pool.cards(made.runs[3]) == {}
 
 
 def test_runs_that_share_their_first_steps_come_to_the_same(corpus: Path, tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ from remask.families import Batch, Vocabulary
 from remask.families.latent import gamma_of
 from remask.families.uniform import Uniform
 from remask.model.transformer import Transformer
-from remask.train.callbacks import states
 from remask.train.distill import Consistency, Distillation, distill, divergence
 from remask.train.optim import Budget, Optimizer
 from remask.train.run import launched
+from remask.train.states import states
 
 K = 9
 EPS = 0.004

@@ -37,8 +37,8 @@ from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform
 from remask.model.sizes import Overrides
-from remask.train.callbacks import states
 from remask.train.optim import Budget, Optimizer
+from remask.train.states import states
 
 ROOT = Path(__file__).parents[2]
 Fit = Callable[..., Path]
