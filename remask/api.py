@@ -19,14 +19,13 @@ from remask.likelihood import score as score_texts
 from remask.sampling import Canvas, Dice, Pen, Sampler, Step, samplers
 from remask.sampling.blockwise import Blockwise
 from remask.sampling.guidance import guided
+from remask.spelling import MOST, spelled
 
 HOLE = re.compile(r"\[MASK:(\d{1,9})\]")
 
 
 Prompt = str | Sequence[int]
 """Text, or the ids themselves."""
-MOST = 2**16
-"""Most steps that may be asked for."""
 
 
 @dataclass(frozen=True)
@@ -296,7 +295,7 @@ def sampler_from(
     kind = known.get(name)
     if kind is None or kind is Blockwise:
         raise unknown("sampler", name, known.keys() - {"Blockwise"})
-    made = kind(pen=pen, **spelled(kind, given))
+    made = kind(pen=pen, **spelled(kind, given, ("pen", "inner")))
     if block is not None and block < 1:
         raise RemaskError(f"block is {block}; it must be at least 1")
     block = None if block is None else min(block, length)
@@ -314,29 +313,3 @@ def sampler_from(
         else:
             raise RemaskError(f"{kind.__name__} writes one token a step and takes no number of steps")
     return Blockwise(inner=made, size=block) if block else made
-
-
-def spelled(kind: type[Sampler], text: str) -> dict[str, Any]:
-    """The options of a sampler written as KEY=VALUE,...; RemaskError for an unknown key or a value of another type."""
-    types = {f.name: f.type for f in fields(kind) if f.name not in ("pen", "inner")}
-    found: dict[str, Any] = {}
-    for part in filter(None, text.split(",")):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if key not in types or not equals:
-            raise unknown(f"option of {kind.__name__}", key, types)
-        if types[key] is bool:
-            if value not in ("true", "false"):
-                raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be true or false")
-            found[key] = value == "true"
-        elif types[key] is float:
-            try:
-                found[key] = float(value)
-            except ValueError:
-                raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be a number") from None
-        elif types[key] in (int, int | None):
-            if not value.isdecimal() or int(value[:9]) > MOST:
-                raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be a whole number, at most {MOST}")
-            found[key] = int(value)
-        else:
-            found[key] = value
-    return found

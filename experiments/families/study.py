@@ -46,6 +46,7 @@ class Model:
     samplers: dict[str, tuple[str, dict[str, Any]]]
     """How it is sampled, by a name for the table."""
     steps: int = STEPS
+    calls: tuple[int, ...] = CALLS
 
 
 ANCESTRAL: dict[str, tuple[str, dict[str, Any]]] = {"ancestral": ("Ancestral", {})}
@@ -69,7 +70,8 @@ MODELS = {
         {"in order, cached": ("InOrder", {})},
         steps=round(STEPS / 1.5),
     ),
-    "uniform, curriculum, distilled": Model("distilled", [], REVISING, steps=0),
+    "uniform, curriculum, distilled to dt 1/32": Model("distilled", [], REVISING, steps=0, calls=CALLS[:2]),
+    "uniform, curriculum, distilled to dt 1/4": Model("distilled_far", [], REVISING, steps=0, calls=CALLS[:2]),
 }
 
 
@@ -81,10 +83,13 @@ def train(data: Path, runs: Path, only: list[str]) -> None:
         print(f"== {name}", flush=True)
         command = [sys.executable, "-m", "remask", "train", "--data", str(data), "--out", str(runs / model.folder)]
         subprocess.run([*command, *RECIPE, "--budget.steps", str(model.steps), *model.options], check=True)
-    print("== distillation", flush=True)
-    command = [sys.executable, "-m", "remask", "distill", str(runs / "curriculum"), "--data", str(data)]
-    command += ["--out", str(runs / "distilled"), "--budget.steps", "600", "--batch", "8", "--optimizer.lr", "3e-4"]
-    subprocess.run([*command, "--distillation.first", "0.015625", "--ema", "0.99"], check=True)
+    for folder, first in (("distilled", 1 / 512), ("distilled_far", 1 / 64)):
+        if not only or folder in only:
+            print(f"== {folder}", flush=True)
+            command = [sys.executable, "-m", "remask", "distill", str(runs / "curriculum"), "--data", str(data)]
+            command += ["--out", str(runs / folder), "--budget.steps", "600", "--batch", "8", "--ema", "0.99"]
+            command += ["--optimizer.lr", "3e-4", "--distillation.first", str(first), "--validate_every", "120"]
+            subprocess.run(command, check=True)
 
 
 def judge(data: Path, runs: Path, only: list[str]) -> None:
@@ -113,7 +118,7 @@ def judge(data: Path, runs: Path, only: list[str]) -> None:
             value = {"bits_per_byte": one.bits_per_byte, "error": one.bits_per_byte_stderr, "kind": one.kind}
             keep(name, "likelihood", value)
         for label, (kind, options) in model.samplers.items():
-            for calls in CALLS if "steps" in samplers()[kind].__dataclass_fields__ else (LENGTH,):
+            for calls in model.calls if "steps" in samplers()[kind].__dataclass_fields__ else (LENGTH,):
                 if f"{label} {calls}" not in found.get(name, {}):
                     given = {**options, "steps": calls} if kind != "LeftToRight" else options
                     keep(name, f"{label} {calls}", sampled(m, samplers()[kind](pen=Pen(), **given), critic))

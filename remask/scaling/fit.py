@@ -49,16 +49,6 @@ class Surface:
         d = c / 6 / n
         return n, d, float(self(n, d))
 
-    def compute(self, loss: float) -> float:
-        """FLOPs at which the best loss is `loss`; inf where the law never reaches it."""
-        if loss <= self.e:
-            return math.inf
-        low, high = 0.0, 60.0  # log10; the best loss falls with compute
-        for _ in range(200):
-            middle = (low + high) / 2
-            low, high = (middle, high) if self.best(10**middle)[2] > loss else (low, middle)
-        return 10**high
-
 
 @dataclass(frozen=True)
 class Fit:
@@ -115,11 +105,10 @@ def project(points: Points, alpha: Array, beta: Array, weights: Array, loss: Arr
         ],
         -1,
     )  # (R or 1, G, n, 3)
-    y = points.loss
     y, outer = loss, columns[..., :, None] * columns[..., None, :]
     if len(columns) == 1:  # one grid for all resamples: two matrix products
-        gram = np.tensordot(weights, outer[0], ([1], [1])).astype(np.float64)
-        right = np.tensordot(weights * y, columns[0], ([1], [1])).astype(np.float64)
+        gram = np.asarray(np.tensordot(weights, outer[0], ([1], [1])), float)
+        right = np.asarray(np.tensordot(weights * y, columns[0], ([1], [1])), float)
     else:
         gram = np.einsum("rn,rgnij->rgij", weights, outer)
         right = np.einsum("rn,rgni->rgi", weights * y, columns)
@@ -234,17 +223,15 @@ def weights_of(points: Points, scatter: float) -> Array:
     return np.ones(len(points)) if not variance.any() else variance.min() / np.maximum(variance, 1e-300)
 
 
-def surface(points: Points, draws: int = 200, seed: int = 0, scatter: float | None = None) -> Fit:
+def surface(points: Points, draws: int = 200, seed: int = 0) -> Fit:
     """Fits the surface by variable projection, and again to `draws` resamples for its error.
 
     A resample gives each run its own residual back, as large as it would be had the run had no part in the fit, with a
-    random sign (wild bootstrap): so runs may scatter by different amounts. Errors of the losses enter the weights;
-    `scatter` is what runs vary by beyond those (from the residuals where None). RemaskError for fewer than six runs,
-    or fewer than three sizes.
+    random sign (wild bootstrap): so runs may scatter by different amounts. Errors of the losses enter the
+    weights. RemaskError for fewer than six runs, or fewer than three sizes.
     """
     enough(points)
-    scatter = spread_of(points) if scatter is None else scatter
-    weights = weights_of(points, scatter)
+    weights = weights_of(points, spread_of(points))
     law = polished(points, search(points, weights[None], points.loss[None])[0], weights)
     resampled: list[Surface] = []
     rng, fitted, noise = np.random.default_rng(seed), law(points.n, points.d), standing(points, law, weights)

@@ -1,7 +1,6 @@
 """Networks of any size: what a study of scaling varies."""
 
 import math
-from dataclasses import replace
 from functools import cache
 
 from remask.errors import RemaskError
@@ -16,8 +15,14 @@ LEAST = 3
 
 @cache
 def ladder() -> tuple[Architecture, ...]:
-    """Shapes from some 35,000 to 65 billion parameters without embeddings, rising; above 100,000 a few % apart."""
-    widths = [*range(32, 256, 16), *range(256, 512, 32), *range(512, 1024, 64), *range(1024, 6145, 128)]
+    """Shapes from some 10,000 to 65 billion parameters without embeddings, rising; above 100,000 a few % apart."""
+    widths = [
+        *range(16, 64, 8),
+        *range(64, 256, 16),
+        *range(256, 512, 32),
+        *range(512, 1024, 64),
+        *range(1024, 6145, 128),
+    ]
     shapes = []
     for width in widths:
         usual = width / ASPECT
@@ -28,19 +33,16 @@ def ladder() -> tuple[Architecture, ...]:
 
 
 def shaped(width: int, layers: int) -> Architecture:
-    """Heads of 16 to 128, four of them or more (of 32: two), and a SwiGLU of about 8/3 of the width."""
-    head = next(h for h in (128, 64, 32, 16) if width % h == 0 and (width // h >= (2 if h <= 32 else 4) or h == 16))
+    """Heads of 8 to 128, four of them or more (of 32 and less: two), and a SwiGLU of about 8/3 of the width."""
+    head = next(h for h in (128, 64, 32, 16, 8) if width % h == 0 and width // h >= (2 if h <= 32 else 4))
     heads = width // head
     return Architecture(
         layers=layers, width=width, heads=heads, kv_heads=heads, head_width=head, ffn=16 * round(width / 6)
     )
 
 
-def sized(n: float, timed: bool = False) -> Architecture:
-    """The shape whose parameters without embeddings are nearest to `n`; among near ones the most usual proportions.
-
-    `timed` adds the time embedding, which is not counted here: it runs once a row.
-    """
+def sized(n: float) -> Architecture:
+    """The shape whose parameters without embeddings are nearest to `n`; among near ones the most usual proportions."""
     rungs = ladder()
     if not rungs[0].non_embedding / 2 < n < 2 * rungs[-1].non_embedding:
         raise RemaskError(
@@ -49,5 +51,4 @@ def sized(n: float, timed: bool = False) -> Architecture:
         )
     away = [abs(math.log(a.non_embedding / n)) for a in rungs]
     near = [a for a, d in zip(rungs, away, strict=True) if d < min(away) + 0.03]
-    best = min(near, key=lambda a: abs(math.log(a.width / a.layers / ASPECT)))
-    return replace(best, time=timed)
+    return min(near, key=lambda a: abs(math.log(a.width / a.layers / ASPECT)))

@@ -10,9 +10,9 @@ moves it to where the finished ones have it. Runs that are there already stay as
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from remask.data.tokens import Prepared, open_tokens
 from remask.errors import RemaskError, unknown
@@ -27,6 +27,7 @@ from remask.scaling.points import Points, fresh
 from remask.scaling.published import SURFACES
 from remask.scaling.study import FILE, Convention, Plan, Run
 from remask.scaling.timing import Speeds
+from remask.spelling import spelled
 from remask.terminal import duration
 
 Rule = Literal["kaplan", "constant"]
@@ -56,7 +57,8 @@ def plan(
 
     Args:
         data: Folder made by `remask prepare`.
-        out: Folder of the study. A plan that is there is added to.
+        out: Folder of the study. A plan that is there is added to; a budget whose finished runs do not bracket their
+            minimum gets two sizes more.
         families: Families, with options as Masked:objective=low_variance.
         budgets: Training FLOPs of each IsoFLOP curve.
         epochs: In place of budgets, for a study of repeated data: how often the corpus is read.
@@ -105,12 +107,15 @@ def plan(
     for spec, family in wanted.items():
         known, own = guide(law, family), [run for run in kept if run.label == spec]
         for c in sorted(budgets) if not epochs else ():
-            if any(run.budget == c for run in own):
-                continue
-            middle = centre(out, before, spec, known, c)
-            wide = [middle * spread ** (i - (sizes - 1) / 2) for i in range(sizes)]
-            wide = sharing.common(wide, [run.n for run in own], spread) if share else wide
+            there = [run for run in own if run.budget == c]
+            if there:
+                wide = beyond(out, before, there, spread)
+            else:
+                middle = centre(out, before, spec, known, c)
+                wide = [middle * spread ** (i - (sizes - 1) / 2) for i in range(sizes)]
+                wide = sharing.common(wide, [run.n for run in own], spread) if share else wide
             more = settings.curve(spec, family, c, wide, known)
+            more = [run for run in more if run.name not in {one.name for one in there}]
             own += sharing.chained(own, more) if share else more
         for n in parameters if epochs else ():
             more = settings.repeats(spec, family, epochs, n, known)
@@ -140,17 +145,7 @@ def family_of(spec: str) -> Family:
     name, _, given = spec.partition(":")
     if name not in (known := families()):
         raise unknown("family", name, known)
-    options: dict[str, Any] = {}
-    types = {f.name: f.type for f in fields(known[name])}
-    for part in filter(None, given.split(",")):
-        key, equals, value = (piece.strip() for piece in part.partition("="))
-        if key not in types or not equals:
-            raise unknown(f"option of {name}", key, types)
-        try:
-            options[key] = {float: float, int: int}.get(types[key], str)(value)  # type: ignore[call-overload]
-        except ValueError:
-            raise RemaskError(f"{spec}: {key} is {value!r}; it must be a number") from None
-    return known[name](**options)
+    return known[name](**spelled(known[name], given))
 
 
 def guide(law: str | None, family: Family) -> Surface:
@@ -181,6 +176,18 @@ def centre(out: Path, plan: Plan | None, label: str, law: Surface, c: float) -> 
     if found.size is not None and 0 < found.size.p < 1:
         return float(found.size(c))
     return minima[-1].n * (c / minima[-1].c) ** law.size_exponent
+
+
+def beyond(out: Path, plan: Plan | None, runs: Sequence[Run], spread: float) -> list[float]:
+    """Two sizes more for a budget whose runs are finished and fall to one side, so that its minimum is bracketed."""
+    rows = [plan.row(out, run) for run in runs] if plan is not None else [None]
+    done = sorted((float(row["n"]), float(row["loss"])) for row in rows if row is not None)
+    if len(done) < len(rows) or len(done) < 3:
+        return []
+    lowest = min(range(len(done)), key=lambda i: done[i][1])
+    if lowest == 0:
+        return [done[0][0] / spread**2, done[0][0] / spread]
+    return [done[-1][0] * spread, done[-1][0] * spread**2] if lowest == len(done) - 1 else []
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ class Plan:
     """Fingerprint of the data."""
     convention: Convention
     length: int
-    validation_rows: int = 256
+    validation_rows: int
     """Rows of the validation split that every run is scored on at its end, with the same noise."""
     runs: tuple[Run, ...]
 

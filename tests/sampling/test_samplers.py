@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from tables import UNHURRIED, CausalTable, Counting, Table, random_joint, rng, tiny
 from torch import Tensor
 
-from remask.api import spelled
 from remask.errors import RemaskError
 from remask.families import Denoiser, Family, Vocabulary
 from remask.families.autoregressive import Autoregressive
@@ -30,6 +29,7 @@ from remask.sampling.first_hitting import FirstHitting
 from remask.sampling.guidance import Guided, guided
 from remask.sampling.llada import LLaDA
 from remask.sampling.smdm import SMDM, probability
+from remask.spelling import spelled
 
 Row = Sequence[int | None]
 

@@ -29,7 +29,7 @@ def test_the_ladder_rises_and_finds_sizes() -> None:
     for n in np.geomspace(1e5, 1e10, 30):
         shape = sized(float(n))
         assert abs(np.log(shape.non_embedding / n)) < 0.16
-        assert 0.4 < shape.width / shape.layers / 64 < 1.5 and shape.width == shape.heads * shape.head_width
+        assert 0.25 < shape.width / shape.layers / 64 < 1.5 and shape.width == shape.heads * shape.head_width
     with pytest.raises(RemaskError, match="10 parameters is not on the ladder, which goes from"):
         sized(10)
 
@@ -144,6 +144,20 @@ def test_what_was_measured_moves_the_next_budget(corpus: Path, tmp_path: Path) -
     middle = [run for run in second.runs if run.budget == 1e15][2]
     assert middle.n == pytest.approx(moved, rel=0.3)
     assert [run.name for run in second.runs][:5] == [run.name for run in first.runs], "what is planned stays"
+
+
+def test_a_budget_that_falls_to_one_side_gets_more_sizes(corpus: Path, tmp_path: Path) -> None:
+    out, small = tmp_path / "study", {**SMALL, "budgets": [1e14]}
+    first = plan(corpus, out, ["Masked"], **small)  # type: ignore[arg-type]
+    assert plan(corpus, out, ["Masked"], **small).runs == first.runs, "nothing is known yet"  # type: ignore[arg-type]
+    sizes = [run.n for run in first.runs]
+    best = sizes[-1] * 2.0  # where N and D of least loss are
+    d = 1e14 / 6 / best
+    finished(out, first.runs, Surface(1.0, 10.0 * best**0.3, 10.0 * d**0.3, 0.3, 0.3))
+    more = plan(corpus, out, ["Masked"], **small).runs[5:]  # type: ignore[arg-type]
+    assert [run.n / sizes[-1] for run in more] == pytest.approx([2, 4], rel=0.2)
+    finished(out, more, Surface(1.0, 10.0 * best**0.3, 10.0 * d**0.3, 0.3, 0.3))
+    assert len(plan(corpus, out, ["Masked"], **small).runs) == 7, "bracketed now"  # type: ignore[arg-type]
 
 
 def test_hours_are_predicted_from_a_short_timing(corpus: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import submitit
@@ -37,9 +38,14 @@ def study(folder: Path, corpus: Path, budget: float = 3e8) -> Plan:
     for spec, family in (("Masked:objective=low_variance", Masked(objective="low_variance")), ("AR", Autoregressive())):
         settings = Settings(prepared, "6ND", 32, 4, lambda n: 1e-3)
         runs += settings.curve(spec, family, budget, [2.5e4, 6e4], QUOKKA)
-    made = Plan(
-        data=str(corpus), corpus=prepared.manifest["fingerprint"], convention="6ND", length=32, runs=tuple(runs)
-    )
+    return saved(folder, corpus, runs)
+
+
+def saved(folder: Path, corpus: Path, runs: list[Run]) -> Plan:
+    """The plan of some runs, in its folder."""
+    settings: dict[str, Any] = {"convention": "6ND", "length": 32, "validation_rows": 256}
+    settings["corpus"] = open_tokens(corpus).manifest["fingerprint"]
+    made = Plan(data=str(corpus), runs=tuple(runs), **settings)
     made.save(folder)
     return made
 
@@ -211,9 +217,7 @@ def shared(folder: Path, corpus: Path) -> list[Run]:
     settings = Settings(prepared, "6ND", 32, 4, lambda n: 1e-3)
     for budget in (3e8, 6e8):
         runs += chained(runs, settings.curve("Masked", Masked(), budget, [2.5e4], QUOKKA))
-    fingerprint = prepared.manifest["fingerprint"]
-    Plan(data=str(corpus), corpus=fingerprint, convention="6ND", length=32, runs=tuple(runs)).save(folder)
-    return runs
+    return list(saved(folder, corpus, runs).runs)
 
 
 def test_a_plan_that_is_edited_meanwhile(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,39 @@
+"""Options in one word, as in "LLaDA:late_end=true,remasking=random"."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+from remask.errors import RemaskError, unknown
+
+MOST = 2**16
+"""The largest whole number that an option takes."""
+
+
+def spelled(kind: Any, text: str, never: Sequence[str] = ()) -> dict[str, Any]:
+    """The options of a dataclass written as KEY=VALUE,...; RemaskError for an unknown key or a value of another type.
+
+    Fields named in `never`, and those that take more than one value, cannot be given.
+    """
+    types = {f.name: f.type for f in fields(kind) if f.name not in never and "tuple" not in str(f.type)}
+    found: dict[str, Any] = {}
+    for part in filter(None, text.split(",")):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if key not in types or not equals:
+            raise unknown(f"option of {kind.__name__}", key, types)
+        if types[key] is bool:
+            if value not in ("true", "false"):
+                raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be true or false")
+            found[key] = value == "true"
+        elif types[key] is float:
+            try:
+                found[key] = float(value)
+            except ValueError:
+                raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be a number") from None
+        elif types[key] in (int, int | None):
+            if not value.isdecimal() or int(value[:9]) > MOST:
+                raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be a whole number, at most {MOST}")
+            found[key] = int(value)
+        else:
+            found[key] = value
+    return found
