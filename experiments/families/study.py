@@ -194,7 +194,7 @@ def picture(found: dict[str, Any]) -> None:
     axes.set_xlim(min(shown) - 0.05, max(shown) + 0.05)
     if len(shown) < len(seen):
         axes.set_title(
-            f"{len(seen) - len(shown)} of {len(seen)} points have an entropy below 4: few tokens, repeated (greedy tails)",
+            f"{len(seen) - len(shown)} of {len(seen)} points have an entropy below 4: few tokens, repeated",
             fontsize=9,
         )
     axes.grid(alpha=0.3)
