@@ -24,7 +24,8 @@ from remask.scaling.fit import Surface
 from remask.scaling.isoflop import isoflop
 from remask.scaling.ladder import sized
 from remask.scaling.points import Points, fresh
-from remask.scaling.published import SURFACES
+from remask.scaling.published import REPEATS_AUTOREGRESSIVE, REPEATS_MASKED, SURFACES
+from remask.scaling.repeated import FORMS, Repeated
 from remask.scaling.study import FILE, Convention, Plan, Run
 from remask.scaling.timing import Speeds
 from remask.spelling import spelled
@@ -91,8 +92,10 @@ def plan(
     before = Plan.load(out) if (out / FILE).exists() else None
     common = {"corpus": prepared.manifest["fingerprint"], "convention": flops, "length": length}
     common["validation_rows"] = validation_rows
+    common["rule"] = f"constant, {lr:g}" if rule == "constant" else f"kaplan, times {lr / 1e-3:g}"
     if before is not None:
-        other = [f"{k} {getattr(before, k)} there, {v} now" for k, v in common.items() if getattr(before, k) != v]
+        there = {k: getattr(before, k) for k in common}
+        other = [f"{k} {there[k]} there, {v} now" for k, v in common.items() if there[k] != v and there[k] != ""]
         if other:
             raise RemaskError(f"{out} is another study: {'; '.join(other)}. Choose another --out")
     kept = list(before.runs) if before is not None else []
@@ -249,6 +252,7 @@ class Settings:
     ) -> Run:
         """One run, named by its family, `tag` and N."""
         full, tokens, costs = self.whole(family, shape), steps * self.batch * self.length, self.costs(family, shape)
+        worth = Repeated(law, FORMS["saturating"], (REPEATS_AUTOREGRESSIVE if family.exact else REPEATS_MASKED,))
         seconds = 0.0
         if self.speeds is not None:
             seconds = self.speeds.seconds(family.over(self.prepared.tokenizer.vocabulary), full)
@@ -270,7 +274,7 @@ class Settings:
             lr=self.rate(shape.non_embedding),
             flops_6n=costs["6ND"] * tokens,
             flops_exact=costs["exact"] * tokens,
-            loss=float(law(shape.non_embedding, tokens)),
+            loss=float(worth(shape.non_embedding, min(tokens, self.corpus), max(1.0, tokens / self.corpus))),
             hours=None if self.speeds is None else seconds * steps / 3600,
         )
 
@@ -296,7 +300,8 @@ def table(made: Plan) -> str:
         ]
         rows.append([*row, "" if r.hours is None else duration(3600 * r.hours)])
     wide = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [f"{len(made.runs)} runs on {made.data}; budgets are FLOPs counted as {made.convention}", ""]
+    lines = [f"{len(made.runs)} runs on {made.data}; budgets are FLOPs counted as {made.convention}"]
+    lines += [f"learning rates: {made.rule}" if made.rule else "", ""]
     for first, *others in rows:
         lines.append("  ".join([first.ljust(wide[0]), *map(str.rjust, others, wide[1:])]).rstrip())
     hours = [r.hours for r in made.runs if r.hours is not None]
@@ -306,7 +311,10 @@ def table(made: Plan) -> str:
         lines.append("times are of steps that are not compiled; long runs are, and take about half as long")
     if any(r.after for r in made.runs):
         lines.append(f"{sharing.saved(made.runs):.2e} of them are not spent: runs of one size share their first steps")
-    lines.append("losses are those of the law that guided the plan, in the nats of its own tokenizer and text")
+    lines.append(
+        "losses are those of the law that guided the plan, repeats of the corpus counted as published, in the nats"
+    )
+    lines.append("of its own tokenizer and text")
     if over := [r for r in made.runs if r.epochs > 4]:
         lines.append(f"{len(over)} runs see the corpus more than 4 times: what they show is repeated data too")
     return "\n".join(lines)

@@ -65,6 +65,8 @@ class Plan:
     length: int
     validation_rows: int
     """Rows of the validation split that every run is scored on at its end, with the same noise."""
+    rule: str = ""
+    """Where the learning rates come from; empty where it was not said."""
     runs: tuple[Run, ...]
 
     def __post_init__(self) -> None:

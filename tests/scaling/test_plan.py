@@ -90,6 +90,8 @@ def test_a_study_of_repeated_data(corpus: Path, tmp_path: Path) -> None:
     for run, epochs in zip(made.runs, [1, 4, 16] * 2, strict=True):
         assert run.epochs == pytest.approx(epochs, rel=0.01) and f"-{epochs}x-{run.n}" in run.name
         assert run.flops_6n == run.budget == 6 * run.n * run.tokens
+        fresh = float(CHINCHILLA_CORRECTED(run.n, run.tokens))
+        assert run.loss == pytest.approx(fresh, rel=1e-3) if epochs == 1 else run.loss > fresh
     assert [run.after is not None for run in made.runs] == [False, True, True] * 2
     again = plan(corpus, tmp_path / "study", ["Autoregressive"], **options | {"epochs": [2, 4]})  # type: ignore[arg-type]
     assert again.runs[:6] == made.runs and [round(run.epochs) for run in again.runs[6:]] == [2, 2]

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import submitit
 from rich.console import Console
+from submitit.core.utils import DelayedSubmission
 
 from remask.cli import main
 from remask.data.batches import Rows
@@ -162,7 +163,7 @@ def test_what_a_cluster_is_asked_for(corpus: Path, tmp_path: Path, monkeypatch: 
         assert f"#SBATCH {line}" in first
     assert "dependency" not in first and "#SBATCH --dependency=afterany:700" in second
     plan = Plan.load(tmp_path / "study")
-    jobs = [submitit.core.utils.DelayedSubmission.load(path) for path in (tmp_path / "study" / "slurm").glob("*.pkl")]
+    jobs = [DelayedSubmission.load(path) for path in (tmp_path / "study" / "slurm").glob("*.pkl")]
     assert sorted(job.function.name for job in jobs) == sorted(one.name for one in plan.runs)
 
 
