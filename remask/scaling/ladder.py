@@ -33,9 +33,14 @@ def ladder() -> tuple[Architecture, ...]:
 
 
 def shaped(width: int, layers: int) -> Architecture:
-    """Heads of 8 to 128, four of them or more (of 32 and less: two), and a SwiGLU of about 8/3 of the width."""
-    head = next(h for h in (128, 64, 32, 16, 8) if width % h == 0 and width // h >= (2 if h <= 32 else 4))
-    heads = width // head
+    """Heads about 16 wide below width 256, then 32, 64, 128 wide; a SwiGLU of about 8/3 of the width.
+
+    What a network learns jumps with the number of heads where there are few, so their number rises with the width.
+    """
+    usual = next(head for head, wide in ((128, 1024), (64, 512), (32, 256), (16, 0)) if width >= wide)
+    possible = [n for n in range(width // 2, 0, -1) if width % n == 0 and width // n % 2 == 0]
+    heads = min(possible, key=lambda n: abs(n - width / usual))
+    head = width // heads
     return Architecture(
         layers=layers, width=width, heads=heads, kv_heads=heads, head_width=head, ffn=16 * round(width / 6)
     )

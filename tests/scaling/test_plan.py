@@ -1,6 +1,7 @@
 """Plans: sizes around the best one, FLOPs by both conventions, and what was measured moving the next budget."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,14 @@ from remask.data.tokens import open_tokens
 from remask.errors import RemaskError
 from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
-from remask.model.sizes import size
+from remask.model.sizes import Architecture, size
 from remask.scaling.fit import Surface
 from remask.scaling.ladder import ladder, sized
 from remask.scaling.plan import Plan, centre, family_of, plan
 from remask.scaling.published import CHINCHILLA_CORRECTED, QUOKKA
 from remask.scaling.sharing import saved
-from remask.scaling.study import optimizer
+from remask.scaling.study import Run, optimizer
+from remask.scaling.timing import timed
 from remask.train.optim import Budget
 
 SMALL = {"budgets": [3e13, 1e14], "length": 32, "batch": 4, "time": False}
@@ -26,6 +28,9 @@ SMALL = {"budgets": [3e13, 1e14], "length": 32, "batch": 4, "time": False}
 def test_the_ladder_rises_and_finds_sizes() -> None:
     counts = [a.non_embedding for a in ladder()]
     assert counts == sorted(counts)
+    few = {a.width: a.heads for a in ladder() if a.width <= 128}
+    assert list(few.values()) == sorted(few.values()) and set(few) >= {16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128}
+    assert all(a.head_width % 2 == 0 and a.heads * a.head_width == a.width for a in ladder())
     for n in np.geomspace(1e5, 1e10, 30):
         shape = sized(float(n))
         assert abs(np.log(shape.non_embedding / n)) < 0.16
@@ -164,7 +169,16 @@ def test_a_budget_that_falls_to_one_side_gets_more_sizes(corpus: Path, tmp_path:
 
 def test_hours_are_predicted_from_a_short_timing(corpus: Path, tmp_path: Path) -> None:
     made = plan(corpus, tmp_path / "s", ["Masked"], **{**SMALL, "time": True, "budgets": [1e14]})  # type: ignore[arg-type]
-    assert all(run.hours is not None and 0 < run.hours < 10 for run in made.runs)
+    hours = [run.hours / run.steps for run in made.runs if run.hours is not None]
+    assert len(hours) == len(made.runs) and min(hours) > 0
+    again = timed(Masked().over(open_tokens(corpus).tokenizer.vocabulary), shape_of(made.runs[0], corpus), 4) / 3600
+    assert 0.05 < hours[0] / again < 20, "a step's time, however busy the machine"
+
+
+def shape_of(run: Run, corpus: Path) -> Architecture:
+    """The network of a run."""
+    vocabulary, shape = open_tokens(corpus).tokenizer.vocabulary, sized(run.n)
+    return replace(shape, rows=vocabulary.size, predicted=vocabulary.predicted, context=32)
 
 
 def test_families_are_spelled_with_options() -> None:
