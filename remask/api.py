@@ -295,7 +295,7 @@ def sampler_from(
     kind = known.get(name)
     if kind is None or kind is Blockwise:
         raise unknown("sampler", name, known.keys() - {"Blockwise"})
-    made = kind(pen=pen, **spelled(kind, given, ("pen", "inner")))
+    made = kind(pen=pen, **spelled(kind, given))
     if block is not None and block < 1:
         raise RemaskError(f"block is {block}; it must be at least 1")
     block = None if block is None else min(block, length)

@@ -1,6 +1,5 @@
 """Options in one word, as in "LLaDA:late_end=true,remasking=random"."""
 
-from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -10,12 +9,12 @@ MOST = 2**16
 """The largest whole number that an option takes."""
 
 
-def spelled(kind: Any, text: str, never: Sequence[str] = ()) -> dict[str, Any]:
+def spelled(kind: Any, text: str) -> dict[str, Any]:
     """The options of a dataclass written as KEY=VALUE,...; RemaskError for an unknown key or a value of another type.
 
-    Fields named in `never`, and those that take more than one value, cannot be given.
+    Fields that take more than one value, or an object, cannot be given.
     """
-    types = {f.name: f.type for f in fields(kind) if f.name not in never and "tuple" not in str(f.type)}
+    types = {f.name: f.type for f in fields(kind) if plain(f.type)}
     found: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         key, equals, value = (piece.strip() for piece in part.partition("="))
@@ -37,3 +36,8 @@ def spelled(kind: Any, text: str, never: Sequence[str] = ()) -> dict[str, Any]:
         else:
             found[key] = value
     return found
+
+
+def plain(kind: Any) -> bool:
+    """Whether a type is a number, a truth value, a word, or a choice of words."""
+    return kind in (bool, int, float, str) if isinstance(kind, type) else "tuple" not in str(kind)

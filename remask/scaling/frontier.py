@@ -7,6 +7,7 @@ temperature is swept, and models are compared by the judge's NLL where their tex
 (generative frontiers, arXiv 2604.02718). Token entropy is that of the ids within one text, a stand-in for the model's.
 """
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -67,10 +68,12 @@ def frontier(
     check(steps, temperatures, texts, length, rule_texts)
     source, folder = Path(source), out or Path(source) / "frontier"
     known = checkpoints(source)
+    prepared = open_tokens(data)
     critic = load(known.get(judge, Path(judge)), device=device)
+    if not prepared.tokenizer.agrees(critic.tokenizer):
+        raise RemaskError(f"{judge} has another tokenizer than {data}: it cannot judge texts by their ids")
     if not critic.family.exact:
         raise RemaskError(f"{judge} is no autoregressive model: a judge's likelihood must be exact and that of a text")
-    prepared = open_tokens(data)
     rows = Rows(prepared.valid, length)
     if len(rows) < texts:
         raise RemaskError(f"the validation split of {data} has {len(rows)} texts of {length} tokens; {texts} are asked")
@@ -79,6 +82,15 @@ def frontier(
         raise RemaskError(f"no model in {source} has {only!r} in its name; it holds {', '.join(known)}")
     settings = {"judge": judge, "corpus": prepared.manifest["fingerprint"], "texts": texts, "length": length}
     settings |= {"seed": seed, "rule_texts": rule_texts, "device": device, "threads": torch.get_num_threads()}
+    for name, path in {judge: known.get(judge, Path(judge)), **models}.items():
+        model = load(path)  # maps the file
+        if not prepared.tokenizer.agrees(model.tokenizer):
+            raise RemaskError(f"{name} has another tokenizer than {data}; leave it out with --only")
+        if (context := model.model.architecture.context) < length:
+            raise RemaskError(f"length is {length}, and the context of {name} {context}")
+        settings[f"weights of {name}"] = fingerprint(path)
+    if not any(written(load(path), spec, steps, length) for path in models.values() for spec in samplers or [""]):
+        raise RemaskError(f"none of the samplers {samplers} fits any of {', '.join(models)}")
     with locked(folder, "judging"):
         found = Found.open(folder, settings)
         real = torch.stack([rows.stack([i * len(rows) // texts])[0] for i in range(texts)])
@@ -87,8 +99,6 @@ def frontier(
             found.save()
         for name, path in models.items():
             model = load(path, device=device)
-            if not prepared.tokenizer.agrees(model.tokenizer):
-                raise RemaskError(f"{path} has another tokenizer than {data}: its texts cannot be judged by their ids")
             ways = [(spec, n, made) for spec in samplers or [""] for n, made in written(model, spec, steps, length)]
             with progress(name, len(ways) * (len(temperatures) + 1), "measurements") as tick:
                 for spec, n, made in ways:
@@ -145,6 +155,13 @@ def checkpoints(source: Path) -> dict[str, Path]:
     if not found:
         raise RemaskError(f"{source} holds no model: a folder NAME/latest/ or NAME/ with a config.json")
     return dict(sorted(found.items()))
+
+
+def fingerprint(path: Path) -> str:
+    """Of a model's weights, so that a measurement is known to be theirs."""
+    folder = next(p for p in (path / "latest", path) if (p / "model.safetensors").exists())
+    with open(folder / "model.safetensors", "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def written(model: Checkpoint, spec: str, steps: Sequence[int], length: int) -> list[tuple[int, Sampler]]:

@@ -90,10 +90,10 @@ class Found:
             before = dict(kept["settings"])
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RemaskError(f"{path} is damaged: {error!r}; remove it, or choose another --out") from None
-        other = [f"{k} {before.get(k)} there, {v} now" for k, v in settings.items() if before.get(k) != v]
+        other = [f"{k} {before[k]} there, {v} now" for k, v in settings.items() if before.get(k, v) != v]
         if other:
             raise RemaskError(f"{path} was measured otherwise: {'; '.join(other)}. Choose another --out")
-        return Found(path, settings, real, points, rules)
+        return Found(path, {**before, **settings}, real, points, rules)
 
     def save(self) -> None:
         """Writes frontier.json, whole or not at all."""

@@ -1,7 +1,7 @@
 """What to run for a scaling law: families x budgets x sizes, as a table that is kept beside its runs.
 
-    remask scale plan --data data/novels --families Autoregressive Masked:objective=low_variance \\
-      --budgets 1e13 3e13 1e14 --out studies/novels
+    remask scale plan --data data/novels --families '["Autoregressive","Masked:objective=low_variance"]' \\
+      --budgets '[1e13,3e13,1e14]' --out studies/novels
 
 Sizes of a budget stand around the best one, which is a published law's at first; planning again with more budgets
 moves it to where the finished ones have it. Runs that are there already stay as they are.
@@ -10,6 +10,7 @@ moves it to where the finished ones have it. Runs that are there already stay as
 import json
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -22,7 +23,7 @@ from remask.model.sizes import Architecture
 from remask.scaling import sharing
 from remask.scaling.fit import Surface
 from remask.scaling.isoflop import isoflop
-from remask.scaling.ladder import sized
+from remask.scaling.ladder import ladder, sized
 from remask.scaling.points import Points, fresh
 from remask.scaling.published import REPEATS_AUTOREGRESSIVE, REPEATS_MASKED, SURFACES
 from remask.scaling.repeated import FORMS, Repeated
@@ -60,10 +61,10 @@ def plan(
         data: Folder made by `remask prepare`.
         out: Folder of the study. A plan that is there is added to; a budget whose finished runs do not bracket their
             minimum gets two sizes more.
-        families: Families, with options as Masked:objective=low_variance.
-        budgets: Training FLOPs of each IsoFLOP curve.
-        epochs: In place of budgets, for a study of repeated data: how often the corpus is read.
-        parameters: Then the sizes that do, without embeddings; each at all numbers of epochs.
+        families: Families with their options, as '["Autoregressive","Masked:objective=low_variance"]'.
+        budgets: Training FLOPs of each IsoFLOP curve, as '[1e13,3e13]'.
+        epochs: For a study of repeated data, in place of budgets: how often the corpus is read, as '[1,4,16]'.
+        parameters: For a study of repeated data: the sizes of its networks, without embeddings, as '[1e5,4e5]'.
         sizes: Networks on each curve.
         spread: Each is so many times as large as the one before.
         law: Where the best size is looked for: chinchilla, chinchilla-corrected or quokka; by default the second for
@@ -74,7 +75,7 @@ def plan(
         validation_rows: Rows that every run is scored on at its end, with the same noise; many, since differences
             between sizes are small.
         rule: Learning rates: kaplan, 0.003239 - 0.0001395 ln N (Kaplan et al. 2020); or constant.
-        lr: The constant one; kaplan's are multiplied by lr/1e-3.
+        lr: The learning rate of rule constant; rule kaplan is multiplied by lr/1e-3.
         share: Let runs of one size share their steps before the decay: schedule wsd, and the same sizes at all budgets.
         time: Time a few steps to predict hours.
         json: Print one JSON document on standard output, and nothing else.
@@ -85,48 +86,55 @@ def plan(
         if value < low:
             raise RemaskError(f"{name} is {value}; it must be at least {low}")
     prepared = open_tokens(data)
+    for name, split in (("training", prepared.train), ("validation", prepared.valid)):
+        if len(split) < length:
+            raise RemaskError(
+                f"the {name} split of {data} has {len(split):,} tokens, which is less than a row of {length}"
+            )
+    if not families:
+        raise RemaskError("families is empty; give one at least")
     wanted = {spec: family_of(spec) for spec in families}
     if share:
         for spec, family in wanted.items():
             sharing.check(spec, family)
-    before = Plan.load(out) if (out / FILE).exists() else None
-    common = {"corpus": prepared.manifest["fingerprint"], "convention": flops, "length": length}
-    common["validation_rows"] = validation_rows
-    common["rule"] = f"constant, {lr:g}" if rule == "constant" else f"kaplan, times {lr / 1e-3:g}"
-    if before is not None:
-        there = {k: getattr(before, k) for k in common}
-        other = [f"{k} {there[k]} there, {v} now" for k, v in common.items() if there[k] != v and there[k] != ""]
-        if other:
-            raise RemaskError(f"{out} is another study: {'; '.join(other)}. Choose another --out")
-    kept = list(before.runs) if before is not None else []
+    with locked(out, "running or planning the study") if out.is_dir() else nullcontext():
+        before = Plan.load(out) if (out / FILE).exists() else None
+        common = {"corpus": prepared.manifest["fingerprint"], "convention": flops, "length": length}
+        common["validation_rows"] = validation_rows
+        common["rule"] = f"constant, {lr:g}" if rule == "constant" else f"kaplan, times {lr / 1e-3:g}"
+        if before is not None:
+            there = {k: getattr(before, k) for k in common}
+            other = [f"{k} {there[k]} there, {v} now" for k, v in common.items() if there[k] != v and there[k] != ""]
+            if other:
+                raise RemaskError(f"{out} is another study: {'; '.join(other)}. Choose another --out")
+        kept = list(before.runs) if before is not None else []
 
-    def rates(n: int) -> float:
-        kaplan = 0.003239 - 0.0001395 * math.log(n)
-        if rule == "kaplan" and kaplan < 1e-5:
-            raise RemaskError(f"rule kaplan has no learning rate for {n:,} parameters; take --rule constant")
-        return lr if rule == "constant" else lr / 1e-3 * kaplan
+        def rates(n: int) -> float:
+            kaplan = 0.003239 - 0.0001395 * math.log(n)
+            if rule == "kaplan" and kaplan < 1e-5:
+                raise RemaskError(f"rule kaplan has no learning rate for {n:,} parameters; take --rule constant")
+            return lr if rule == "constant" else lr / 1e-3 * kaplan
 
-    settings = Settings(prepared, flops, length, batch, rates, Speeds(length, batch) if time else None)
-    for spec, family in wanted.items():
-        known, own = guide(law, family), [run for run in kept if run.label == spec]
-        for c in sorted(budgets) if not epochs else ():
-            there = [run for run in own if run.budget == c]
-            if there:
-                wide = beyond(out, before, there, spread)
-            else:
-                middle = centre(out, before, spec, known, c)
-                wide = [middle * spread ** (i - (sizes - 1) / 2) for i in range(sizes)]
-                wide = sharing.common(wide, [run.n for run in own], spread) if share else wide
-            more = settings.curve(spec, family, c, wide, known)
-            more = [run for run in more if run.name not in {one.name for one in there}]
-            own += sharing.chained(own, more) if share else more
-        for n in parameters if epochs else ():
-            more = settings.repeats(spec, family, epochs, n, known)
-            more = [run for run in more if run.name not in {one.name for one in own}]
-            own += sharing.chained(own, more) if share else more
-        kept += own[sum(run.label == spec for run in kept) :]
-    made = Plan(data=str(data), runs=tuple(kept), **common)
-    with locked(out, "running or planning the study"):
+        settings = Settings(prepared, flops, length, batch, rates, Speeds(length, batch) if time else None)
+        for spec, family in wanted.items():
+            known, own = guide(law, family), [run for run in kept if run.label == spec]
+            for c in sorted(budgets) if not epochs else ():
+                there = [run for run in own if run.budget == c]
+                if there:
+                    wide = beyond(out, before, there, spread)
+                else:
+                    middle = centre(out, before, spec, known, c)
+                    wide = [middle * spread ** (i - (sizes - 1) / 2) for i in range(sizes)]
+                    wide = sharing.common(wide, [run.n for run in own], spread) if share else wide
+                more = settings.curve(spec, family, c, wide, known)
+                more = [run for run in more if run.name not in {one.name for one in there}]
+                own += sharing.chained(own, more) if share else more
+            for n in parameters if epochs else ():
+                more = settings.repeats(spec, family, epochs, n, known)
+                more = [run for run in more if run.name not in {one.name for one in own}]
+                own += sharing.chained(own, more) if share else more
+            kept += own[sum(run.label == spec for run in kept) :]
+        made = Plan(data=str(Path(data).resolve()), runs=tuple(kept), **common)
         made.save(out)
     print(document(made) if json else table(made))
     return made
@@ -188,9 +196,12 @@ def beyond(out: Path, plan: Plan | None, runs: Sequence[Run], spread: float) -> 
     if len(done) < len(rows) or len(done) < 3:
         return []
     lowest = min(range(len(done)), key=lambda i: done[i][1])
+    more = []
     if lowest == 0:
-        return [done[0][0] / spread**2, done[0][0] / spread]
-    return [done[-1][0] * spread, done[-1][0] * spread**2] if lowest == len(done) - 1 else []
+        more = [done[0][0] / spread**2, done[0][0] / spread]
+    elif lowest == len(done) - 1:
+        more = [done[-1][0] * spread, done[-1][0] * spread**2]
+    return [n for n in more if ladder()[0].non_embedding <= n <= ladder()[-1].non_embedding]
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,9 @@ def of_run(config: Path) -> dict[str, float | str] | None:
             "stderr": valid["stderr"] / valid["tokens"],
         }
     except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-        raise RemaskError(f"{config} is no run's description, or one of an older version: {error!r}") from None
+        raise RemaskError(
+            f"{config} is damaged, or of an older version: {error!r}. Remove the run's folder; it is then done again"
+        ) from None
 
 
 COLUMNS = ("family", "name", "n", "d", "c", "planned", "exact", "unique", "loss", "stderr", "seconds")

@@ -7,6 +7,7 @@ a row for each finished one.
 """
 
 import csv
+import ctypes
 import os
 import signal
 import subprocess
@@ -107,11 +108,24 @@ def tabulate(study: Path, plan: Plan) -> None:
         row = plan.row(study, one)
         if row is None:
             continue
-        with open(study / "runs" / one.name / "metrics.csv", newline="") as file:
-            seconds = float(list(csv.DictReader(file))[-1]["seconds"])
-        rows.append({**row, "exact": one.flops_exact, "seconds": seconds})
+        rows.append({**row, "exact": one.flops_exact, "seconds": spent(study / "runs" / one.name / "metrics.csv")})
     if rows:
         save(study / "runs.csv", rows)
+
+
+def spent(metrics: Path) -> float | str:
+    """Seconds of training, or nothing where the file does not say."""
+    try:
+        with open(metrics, newline="") as file:
+            return float(list(csv.DictReader(file))[-1]["seconds"])
+    except (OSError, ValueError, IndexError, KeyError, TypeError):
+        return ""
+
+
+def die_with_parent() -> None:
+    """Asks Linux to interrupt this process, which then saves, when the one that started it dies, even of kill -9."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG
 
 
 def options(study: Path, plan: Plan, one: Run, devices: int = 1, accelerator: str = "auto") -> dict[str, Any]:
@@ -248,7 +262,7 @@ class Pool:
         with open(folder / "log.txt", "ab") as log:
             return subprocess.Popen(
                 command(self.study, self.plan, one, self.devices, self.accelerator),
-                stdout=log, stderr=log, env=environment, start_new_session=True,
+                stdout=log, stderr=log, env=environment, start_new_session=True, preexec_fn=die_with_parent,
             )  # fmt: skip
 
     def cards(self, one: Run) -> dict[str, str]:

@@ -2,9 +2,10 @@
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, Literal, get_args
 
 from remask.errors import RemaskError
 from remask.scaling.points import of_run
@@ -99,10 +100,29 @@ class Plan:
             raise RemaskError(f"{folder} holds no {FILE}: make one with `remask scale plan --out {folder}`")
         try:
             found = json.loads(path.read_text())
+            for number, run in enumerate(found["runs"]):
+                checked(run, f"runs[{number}]", Run)
             found["runs"] = tuple(Run(**run) for run in found["runs"])
+            checked({k: v for k, v in found.items() if k != "runs"}, "the plan", Plan)
             return Plan(**found)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise RemaskError(f"{path} is damaged: {error!r}") from None
+
+
+PLAIN = {str: str, int: int, float: (int, float), int | None: (int, NoneType), str | None: (str, NoneType)}
+
+
+def checked(given: dict[str, Any], where: str, kind: Any) -> None:
+    """Raises ValueError for a value of another type than the field's, and for a name that is a path."""
+    for field in fields(kind):
+        wanted, value = PLAIN.get(field.type), given.get(field.name)
+        if field.name in given and wanted is not None and (not isinstance(value, wanted) or isinstance(value, bool)):
+            raise ValueError(f"{where}.{field.name} is {value!r}")
+    if given.get("convention", "6ND") not in get_args(Convention):
+        raise ValueError(f"convention is {given['convention']!r}")
+    name = given.get("name", "run")
+    if name != Path(name).name:
+        raise ValueError(f"{where}.name is {name!r}")
 
 
 def optimizer(one: Run) -> Optimizer:

@@ -141,7 +141,7 @@ def of_family(s: Summary, target: float | None) -> dict[str, Any]:
             "on_the_edge": list(s.surface.bounded),
             "residual": float(np.sqrt(np.mean(s.surface.residuals**2))),
             "largest_residual": float(np.abs(s.surface.residuals).max()),
-            "best_at": None if {"A", "B"} & set(s.surface.bounded) else best(s.surface, c),
+            "best_at": None if s.surface.bounded else best(s.surface, c),
         }  # fmt: skip
     if s.huber is not None:
         found["huber"] = {name: getattr(s.huber, key) for key, name in zip(CONSTANTS[:5], NAMES[:5], strict=True)}

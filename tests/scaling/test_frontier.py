@@ -80,6 +80,10 @@ def test_it_goes_on_where_it_was_cut_off(
     }
     with pytest.raises(RemaskError, match=r"measured otherwise: texts 6 there, 5 now\. Choose another --out"):
         frontier(runs, "ar", corpus, tmp_path / "frontier", **cast(Any, SMALL | {"texts": 5}))
+    kept["settings"]["weights of masked"] = "0" * 16
+    (tmp_path / "frontier" / "frontier.json").write_text(json.dumps(kept))
+    with pytest.raises(RemaskError, match=r"measured otherwise: weights of masked 0000000000000000 there"):
+        frontier(runs, "ar", corpus, tmp_path / "frontier", **SMALL)
     (tmp_path / "frontier" / "frontier.json").write_text("{")
     with pytest.raises(RemaskError, match=r"frontier.json is damaged"):
         frontier(runs, "ar", corpus, tmp_path / "frontier", **SMALL)
@@ -132,6 +136,8 @@ def test_entropy_within_a_text() -> None:
         ({"texts": 1}, "texts is 1; it must be at least 2"),
         ({"texts": 10**6}, r"has \d+ texts of 16 tokens; 1000000 are asked"),
         ({"samplers": ["Best"]}, "sampler 'Best'"),
+        ({"samplers": ["LeftToRight"], "only": "masked"}, "none of the samplers .* fits any of masked"),
+        ({"length": 65, "texts": 2}, r"length is 65, and the context of ar 64"),
     ],
 )
 def test_what_cannot_be_measured(change: dict[str, Any], says: str, runs: Path, corpus: Path, tmp_path: Path) -> None:

@@ -197,6 +197,7 @@ def test_families_are_spelled_with_options() -> None:
     [({"batch": 10**9}, "FLOPs is less than one step of 1000000000 rows"),
      ({"budgets": []}, r"budgets are \[\]"),
      ({"budgets": [1e13, 1e13]}, "each another"), ({"budgets": [1e5]}, "is not on the ladder"),
+     ({"families": []}, "families is empty"), ({"length": 10**6}, r"split of .* less than a row of 1000000"),
      ({"sizes": 2}, "sizes is 2; it must be at least 3"),
      ({"spread": 1.0}, "spread is 1.0"), ({"law": "mine"}, "unknown law 'mine'. Known: chinchilla")],
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """Studies that are run: several at once, cut off, failed, and gone on with."""
 
 import io
+import json
 import os
 import re
 import shutil
@@ -279,6 +280,9 @@ def test_what_cannot_be_run(corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(RemaskError, match="holds another corpus than"):
         run(tmp_path / "study")
     one: Run = made.runs[0]
-    replace(made, runs=(one, one)).save(tmp_path / "study")
+    with pytest.raises(RemaskError, match="names two runs"):
+        replace(made, runs=(one, one))
+    kept = json.loads((tmp_path / "study" / "plan.json").read_text())
+    (tmp_path / "study" / "plan.json").write_text(json.dumps(kept | {"runs": kept["runs"][:1] * 2}))
     with pytest.raises(RemaskError, match="names two runs"):
         run(tmp_path / "study")
