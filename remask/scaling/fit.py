@@ -220,7 +220,10 @@ def polished(points: Points, start: Surface, weights: Array) -> Surface:
 def weights_of(points: Points, scatter: float) -> Array:
     """(n,) one over the variance of each loss: its Monte Carlo error, and a scatter that all runs share."""
     variance = points.stderr**2 + scatter**2
-    return np.ones(len(points)) if not variance.any() else variance.min() / np.maximum(variance, 1e-300)
+    if not variance.any():
+        return np.ones(len(points))
+    floor = 1e-3 * float(np.median(variance[variance > 0]))  # an exact loss among inexact ones does not decide alone
+    return floor / np.maximum(variance, floor)
 
 
 def surface(points: Points, draws: int = 200, seed: int = 0) -> Fit:
@@ -239,8 +242,14 @@ def surface(points: Points, draws: int = 200, seed: int = 0) -> Fit:
         many = noise * rng.choice((-1.0, 1.0), (min(AT_ONCE, draws - start), len(points)))
         resampled += descended(points, law, weights, fitted + many)
     edge = [name for name in ("alpha", "beta") if not EXPONENTS[0] * 1.02 < getattr(law, name) < EXPONENTS[-1] / 1.02]
-    edge += [name for name, value in (("E", law.e), ("A", law.a), ("B", law.b)) if value <= 0]
+    edge += vanished(points.n, points.d, points.loss, law)
     return Fit(law, tuple(resampled), points.loss - law(points.n, points.d), tuple(edge))
+
+
+def vanished(n: Array, d: Array, loss: Array, law: Surface) -> list[str]:
+    """Which of E, A and B have no share in the losses: they are at 0, where a search never quite arrives."""
+    shares = {"E": law.e, "A": np.mean(law.a * n**-law.alpha), "B": np.mean(law.b * d**-law.beta)}
+    return [name for name, share in shares.items() if share < 1e-6 * loss.mean()]
 
 
 def standing(points: Points, law: Surface, weights: Array) -> Array:
@@ -248,9 +257,15 @@ def standing(points: Points, law: Surface, weights: Array) -> Array:
     f, g = points.n**-law.alpha, points.d**-law.beta
     slopes = [np.ones_like(f), f, g, law.a * f * np.log(points.n), law.b * g * np.log(points.d)]
     jacobian = np.stack(slopes, -1) * np.sqrt(weights)[:, None]
-    q, _ = np.linalg.qr(jacobian / np.linalg.norm(jacobian, axis=0))
-    leverage = np.minimum((q**2).sum(1), 0.95)
-    return (points.loss - law(points.n, points.d)) / (1 - leverage)
+    return (points.loss - law(points.n, points.d)) / (1 - leverage_of(jacobian))
+
+
+def leverage_of(jacobian: Array) -> Array:
+    """(n,) how far each run draws the fit to itself, from (n, k) slopes; those that are 0 or alike count once."""
+    size = np.linalg.norm(jacobian, axis=0)
+    there = size > 1e-12 * size.max()
+    u, spread, _ = np.linalg.svd(jacobian[:, there] / size[there], full_matrices=False)
+    return np.minimum((u[:, spread > 1e-9 * spread[0]] ** 2).sum(1), 0.95)
 
 
 def enough(points: Points) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from remask.errors import RemaskError
-from remask.scaling.fit import EXPONENTS, Surface, search
+from remask.scaling.fit import EXPONENTS, Surface, leverage_of, search, vanished, weights_of
 from remask.scaling.points import Points
 
 Array = NDArray[np.float64]
@@ -33,7 +33,7 @@ def turning(constants: Array, unique: Array, epochs: Array, n: Array) -> Array:
     """D' of constants (k, q, P, x, y)."""
     k, q, p, x, y = constants
     peak = p * unique**x / n**y
-    return unique * epochs**k * np.exp(-(((epochs - 1) / peak) ** q))
+    return unique * epochs**k * np.exp(-((np.maximum(0.0, epochs - 1) / peak) ** q))
 
 
 @dataclass(frozen=True)
@@ -47,22 +47,30 @@ class Form:
     high: tuple[float, ...]
     starts: tuple[tuple[float, ...], ...]
     """Where their search begins, for U and N divided by their geometric means."""
-    corpora: int
-    """Sizes of corpora without which its constants cannot be told apart."""
+    one_corpus: dict[str, float]
+    """Constants that runs on one size of corpus cannot tell, and what they are then held at."""
+
+    def bounds(self, points: Points) -> tuple[list[float], list[float]]:
+        """Lowest and highest constants that are searched for these runs."""
+        held = self.one_corpus if len(np.unique(points.unique)) == 1 else {}
+        low, high = dict(zip(self.constants, self.low, strict=True)), dict(zip(self.constants, self.high, strict=True))
+        low |= {name: value * (1 - 1e-6) for name, value in held.items()}
+        high |= {name: value * (1 + 1e-6) for name, value in held.items()}
+        return list(low.values()), list(high.values())
 
 
 FORMS = {
     form.name: form
     for form in (
-        Form("saturating", ("R",), saturating, (0.05,), (1e5,), ((0.5,), (3.0,), (20.0,), (150.0,), (2000.0,)), 1),
+        Form("saturating", ("R",), saturating, (0.05,), (1e5,), ((0.5,), (3.0,), (20.0,), (150.0,), (2000.0,)), {}),
         Form(
             "turning",
             ("k", "q", "P", "x", "y"),
             turning,
             (0.05, 0.05, 1e-3, 1e-3, 1e-3),
             (5.0, 5.0, 1e9, 3.0, 3.0),
-            tuple(product((0.8, 1.5), (0.4, 1.0), (5.0, 50.0, 500.0), (0.4,), (0.5,))),
-            2,
+            tuple(product((0.8, 1.5), (0.4, 1.0), (5.0, 50.0, 500.0), (0.39,), (0.5,))),
+            {"x": 0.39},
         ),
     )
 }
@@ -88,11 +96,12 @@ class Repeated:
         return self.law(n, self.effective(n, unique, epochs))
 
     def best(self, c: float, unique: float) -> tuple[float, float, float]:
-        """(N, epochs, loss) of least loss at C = 6 N U epochs, with one epoch at least; by search, N to 1 %."""
-        n = np.geomspace(1e2, max(1e3, c / 6 / unique), 2000)
-        loss = self(n, unique, c / 6 / n / unique)
+        """(N, epochs, loss) of least loss at C = 6 N D; below one epoch a part of the corpus is read. N to 1 %."""
+        n = np.geomspace(1e2, max(1e4, 1e3 * c / 6 / unique), 3000)
+        d = c / 6 / n
+        loss = self(n, np.minimum(unique, d), np.maximum(1.0, d / unique))
         at = int(loss.argmin())
-        return float(n[at]), float(c / 6 / n[at] / unique), float(loss[at])
+        return float(n[at]), float(d[at] / unique), float(loss[at])
 
 
 @dataclass(frozen=True)
@@ -133,8 +142,7 @@ def repeated(points: Points, form: Form, draws: int = 200, seed: int = 0) -> Rep
     left = points.loss - first(points.n, points.seen, points.epochs)
     spare = max(1, len(points) - 5 - len(form.constants))
     scatter = max(0.0, (left**2).sum() / spare - (points.stderr**2).mean())
-    variance = points.stderr**2 + scatter
-    weights = variance.min() / np.maximum(variance, 1e-300) if variance.any() else np.ones(len(points))
+    weights = weights_of(points, math.sqrt(scatter))
     law, leverage = descended(points, form, weights, [first])
     fitted = law(points.n, points.seen, points.epochs)
     rng, noise = np.random.default_rng(seed), (points.loss - fitted) / (1 - leverage)
@@ -143,9 +151,12 @@ def repeated(points: Points, form: Form, draws: int = 200, seed: int = 0) -> Rep
         loss = fitted + noise * rng.choice((-1.0, 1.0), len(points))
         resampled.append(descended(replace(points, loss=loss), form, weights, [law], coarse=True)[0])
     edges = zip(("alpha", "beta"), (EXPONENTS[0],) * 2, (EXPONENTS[-1],) * 2, values(law)[3:5], strict=True)
-    ends = [*edges, *zip(form.constants, form.low, form.high, law.constants, strict=True)]
+    inner = dict(zip(form.constants, law.constants, strict=True))
+    inner |= {"P": inner["P"] / scale(points, inner)} if "P" in inner else {}
+    ends = [*edges, *zip(form.constants, *form.bounds(points), inner.values(), strict=True)]
     bounded = [name for name, low, high, value in ends if not low * 1.02 < value < high / 1.02]
-    bounded += [name for name, value in zip("EAB", values(law), strict=False) if value <= 0]
+    effective = law.effective(points.n, points.seen, points.epochs)
+    bounded += vanished(points.n, effective, points.loss, law.law)
     return RepeatedFit(law, tuple(resampled), points.loss - fitted, tuple(bounded))
 
 
@@ -160,8 +171,6 @@ def enough(points: Points, form: Form) -> None:
         raise RemaskError("all runs have one or two numbers of epochs; a law of repeated data needs 3")
     if len(np.unique(points.n)) < 2:
         raise RemaskError("all runs have one N; a law of repeated data needs 2")
-    if (sizes := len(np.unique(points.unique))) < form.corpora:
-        raise RemaskError(f"runs on {sizes} size of corpus; the {form.name} law of repeated data needs {form.corpora}")
 
 
 def beginnings(points: Points, form: Form) -> list[Repeated]:
@@ -199,8 +208,9 @@ def descended(
     u0 = math.exp(np.log(points.seen).mean())
     root = np.sqrt(weights)
     inside = points.seen / u0, points.epochs, points.n / n0
-    low = np.array([0.0, 0.0, 0.0, *np.log([EXPONENTS[0], EXPONENTS[0], *form.low])])
-    high = np.array([np.inf, np.inf, np.inf, *np.log([EXPONENTS[-1], EXPONENTS[-1], *form.high])])
+    least, most = form.bounds(points)
+    low = np.array([0.0, 0.0, 0.0, *np.log([EXPONENTS[0], EXPONENTS[0], *least])])
+    high = np.array([np.inf, np.inf, np.inf, *np.log([EXPONENTS[-1], EXPONENTS[-1], *most])])
 
     def left(x: Array) -> Array:
         alpha, beta, *rest = np.exp(x[3:])
@@ -224,13 +234,11 @@ def descended(
     alpha, beta, *rest = np.exp(best.x[3:]).tolist()
     e, a, b = best.x[:3].tolist()
     law = Surface(e, a * n0**alpha, b * d0**beta, alpha, beta)
-    columns = best.jac / np.maximum(np.linalg.norm(best.jac, axis=0), 1e-300)
-    q, _ = np.linalg.qr(columns)
-    return Repeated(law, form, outwards(points, form, tuple(rest))), np.minimum((q**2).sum(1), 0.95)
+    return Repeated(law, form, outwards(points, form, tuple(rest))), leverage_of(best.jac)
 
 
-def crossing(early: Repeated, late: Repeated, unique: float, low: float = 1e9, high: float = 1e26) -> float | None:
-    """FLOPs from which on `late` has the lower best loss on `unique` tokens; None where it never has, or always.
+def crossing(early: Repeated, late: Repeated, unique: float, low: float = 1e9, high: float = 1e26) -> float:
+    """FLOPs from which on `late` has the lower best loss on `unique` tokens; 0 where always, inf where never.
 
     Both at their best size and number of epochs for that compute (Prabhudesai et al. 2025).
     """
@@ -243,7 +251,7 @@ def crossing(early: Repeated, late: Repeated, unique: float, low: float = 1e9, h
     ahead = np.array([lead(x) for x in grid]) > 0
     last = np.flatnonzero(~ahead)
     if ahead.all() or not ahead[-1]:
-        return None
+        return 0.0 if ahead.all() else math.inf
     return math.exp(bisect(lead, float(grid[last[-1]]), float(grid[last[-1] + 1])))
 
 

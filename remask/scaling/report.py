@@ -136,7 +136,7 @@ def pictures(found: dict[str, Summary], folder: Path, overlay: bool) -> None:
 
 
 def epochs(found: dict[str, Summary], path: Path) -> None:
-    """repeated.png: loss against epochs, a picture for each size, with the saturating law where it was fitted."""
+    """repeated.png: loss against epochs, a picture for each size, with the laws fitted (dashed: saturating)."""
     from matplotlib.figure import Figure
 
     sizes = sorted({n for s in found.values() for n in s.points.n})
@@ -149,9 +149,10 @@ def epochs(found: dict[str, Summary], path: Path) -> None:
             axes.errorbar(
                 own.epochs, own.loss, yerr=own.stderr, fmt="o", markersize=4, capsize=2, color=colour, label=name
             )
-            for unique in sorted(set(own.unique)) if "saturating" in s.repeated else ():
-                times = np.geomspace(1, own.epochs.max(), 60)
-                axes.plot(times, s.repeated["saturating"].law(n, unique, times), color=colour, linewidth=1)
+            for form, style in (("saturating", "--"), ("turning", "-")):
+                for unique in sorted(set(own.unique)) if form in s.repeated else ():
+                    times = np.geomspace(1, max(1.0, own.epochs.max()), 60)
+                    axes.plot(times, s.repeated[form].law(n, unique, times), style, color=colour, linewidth=1)
         axes.set(xscale="log", xlabel="epochs", title=f"N = {n:.3g}")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)

@@ -44,12 +44,18 @@ def chained(runs: Sequence[Run], fresh: Sequence[Run]) -> list[Run]:
     found: list[Run] = []
     usual = [replace(one, schedule="wsd", warmup=usual_warmup(one.steps)) for one in fresh]
     for one in sorted(usual, key=lambda r: r.steps):
-        shorter = [r for r in (*runs, *found) if r.schedule == "wsd" and (r.label, r.n) == (one.label, one.n)]
+        shorter = [r for r in (*runs, *found) if r.schedule == "wsd" and alike(r, one)]
         before = max((r for r in shorter if prefix(r) and r.steps < one.steps), key=lambda r: r.steps, default=None)
         warmup = one.warmup if before is None else before.warmup
         found.append(replace(one, after=before.name if before else None, warmup=warmup))
     order = [one.name for one in fresh]
     return sorted(found, key=lambda r: order.index(r.name))
+
+
+def alike(one: Run, other: Run) -> bool:
+    """Whether two runs train the same network in the same way, but for how long."""
+    same = ("label", "layers", "width", "heads", "ffn", "batch", "lr")
+    return all(getattr(one, name) == getattr(other, name) for name in same)
 
 
 def prefix(one: Run) -> int:
@@ -64,6 +70,12 @@ def saved(runs: Sequence[Run]) -> float:
     return sum(one.flops_exact * prefix(before) / one.steps for one, before in pairs)
 
 
+def before_step(line: str, step: int) -> bool:
+    """Whether a line of metrics.csv is of that step or before."""
+    number = line.partition(",")[0]
+    return number.isdigit() and int(number) <= step
+
+
 def inherit(study: Path, plan: Plan, one: Run) -> int:
     """Gives a run that has not begun the state of the one it comes after; the step it begins at, 0 without one."""
     folder = study / "runs" / one.name
@@ -76,7 +88,9 @@ def inherit(study: Path, plan: Plan, one: Run) -> int:
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     metrics = kept.parents[1] / "metrics.csv"
     if metrics.exists():
-        shutil.copyfile(metrics, folder / "metrics.csv")  # the rows of its decay are dropped when the run goes on
+        lines = metrics.read_text().splitlines(keepends=True)
+        shared = [line for line in lines[1:] if before_step(line, prefix(before))]
+        (folder / "metrics.csv").write_text("".join(lines[:1] + shared))
     target = folder / "checkpoints" / f"step-{prefix(before):08}.ckpt"
     fresh = target.with_suffix(".tmp")
     shutil.copyfile(kept, fresh)

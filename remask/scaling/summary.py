@@ -141,7 +141,7 @@ def of_family(s: Summary, target: float | None) -> dict[str, Any]:
             "on_the_edge": list(s.surface.bounded),
             "residual": float(np.sqrt(np.mean(s.surface.residuals**2))),
             "largest_residual": float(np.abs(s.surface.residuals).max()),
-            "best_at": None if s.surface.bounded else best(s.surface, c),
+            "best_at": None if set(s.surface.bounded) - {"E"} else best(s.surface, c),
         }  # fmt: skip
     if s.huber is not None:
         found["huber"] = {name: getattr(s.huber, key) for key, name in zip(CONSTANTS[:5], NAMES[:5], strict=True)}
@@ -208,11 +208,10 @@ def crossings(families: dict[str, Summary]) -> list[dict[str, Any]]:
         for u in sorted(set(laws[early].points.unique) & set(laws[late].points.unique)):
             pair = [laws[name].repeated["saturating"] for name in (early, late)]
             c = crossing(pair[0].law, pair[1].law, u)
-            if c is None:
+            if not 0 < c < math.inf:
                 continue
             many = [crossing(a, b, u) for a, b in zip(*(one.draws[:DRAWN] for one in pair), strict=False)]
-            ends = [math.inf if x is None else x for x in many] or [math.nan]
-            ends = np.quantile(ends, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
+            ends = np.quantile(many or [math.nan], [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
             interval = [float(x) for x in ends] if many else None
             found.append({"early": early, "late": late, "U": float(u), "C": c, "interval": interval})
     return found

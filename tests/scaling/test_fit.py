@@ -93,6 +93,12 @@ def test_monte_carlo_errors_enter_the_weights() -> None:
     assert spread_of(runs(noise=0.02, seed=2)) == pytest.approx(0.02, rel=0.3)
 
 
+def test_some_losses_that_are_exact_among_others_that_are_not() -> None:
+    points = runs(noise=0.005)
+    found = surface(replace(points, stderr=np.where(np.arange(len(points)) % 3 == 0, 0.05, 0.0)), draws=5)
+    assert found.law.alpha == pytest.approx(TRUTH.alpha, abs=0.05) and len({one.alpha for one in found.draws}) == 5
+
+
 def test_the_best_of_a_surface_is_its_minimum() -> None:
     c = 3e20
     n, d, loss = TRUTH.best(c)
@@ -121,14 +127,14 @@ def test_parabolas_give_the_exponent() -> None:
 
 def test_a_loss_that_is_not_well_known_weighs_little() -> None:
     """One run of 0.2 nats too little, which says of itself that it may be: the minima stay where they are."""
-    points, wrong = runs(wide=4.0), 24
+    points, wrong = runs(wide=4.0), 22
     loss, stderr = points.loss.copy(), np.full(len(points), 1e-4)
     loss[wrong] -= 0.2
-    least = [isoflop(replace(points, loss=loss, stderr=e), draws=0).parabolas[3].n for e in (stderr, stderr + 0)]
+    least = isoflop(replace(points, loss=loss, stderr=stderr), draws=0).parabolas[3].n
     stderr[wrong] = 0.5
     known = isoflop(replace(points, loss=loss, stderr=stderr), draws=0).parabolas[3].n
     true = isoflop(points, draws=0).parabolas[3].n
-    assert abs(math.log(known / true)) < 0.02 < abs(math.log(least[0] / true)) or known == pytest.approx(true, rel=0.02)
+    assert abs(math.log(known / true)) < 0.02 < abs(math.log(least / true))
 
 
 def test_nothing_that_scatters_gives_no_interval() -> None:
