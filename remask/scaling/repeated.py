@@ -227,7 +227,8 @@ def descended(
             named["P"] /= scale(points, named)
         first = [law.e, law.a * n0**-law.alpha, law.b * d0**-law.beta]
         first += list(np.log([law.alpha, law.beta, *named.values()]))
-        found = least_squares(left, np.clip(first, low, high), **how)
+        with np.errstate(over="ignore"):  # of far guesses, which are not taken
+            found = least_squares(left, np.clip(first, low, high), **how)
         if best is None or found.cost < best.cost:
             best = found
     assert best is not None

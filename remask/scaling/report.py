@@ -4,6 +4,7 @@ remask scale report studies/novels --out studies/novels/report
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,15 @@ import numpy as np
 from remask.errors import RemaskError
 from remask.scaling import published
 from remask.scaling.isoflop import power
-from remask.scaling.points import fresh
+from remask.scaling.points import Points, fresh
 from remask.scaling.summary import Summary, document, repeats, studied, text
 
+TITLES = {
+    "isoflop": "IsoFLOP curves",
+    "optimum": "Best size and loss",
+    "repeated": "Repeated data",
+    "residuals": "Residuals",
+}
 COLOURS = ("#0969da", "#1a7f37", "#bf3989", "#9a6700", "#57606a", "#cf222e")
 
 
@@ -43,19 +50,17 @@ def report(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RemaskError(f"{folder} cannot be made: {error}") from None
-    pictures(found, folder, overlay)
-    (folder / "report.md").write_text(page(found, document(found, target), source.name))
+    drawn = pictures(found, folder, overlay)
+    (folder / "report.md").write_text(page(found, document(found, target), drawn, source.name))
     return folder / "report.md"
 
 
-def page(found: dict[str, Summary], numbers: dict[str, Any], name: str) -> str:
+def page(found: dict[str, Summary], numbers: dict[str, Any], drawn: list[str], name: str) -> str:
     """The Markdown."""
-    lines = [f"# Scaling laws: {name}", ""]
-    lines += [*said(found, numbers), "", "![IsoFLOP curves](isoflop.png)", "", "![Best size and loss](optimum.png)", ""]
-    if any(repeats(s.points) for s in found.values()):
-        lines += ["![Repeated data](repeated.png)", ""]
-    lines += ["![Residuals](residuals.png)", "", "```", text(numbers), "```", ""]
-    return "\n".join(lines)
+    pictures = [line for title in drawn for line in (f"![{TITLES[title]}]({title}.png)", "")]
+    return "\n".join(
+        [f"# Scaling laws: {name}", "", *said(found, numbers), "", *pictures, "```", text(numbers), "```", ""]
+    )
 
 
 def said(found: dict[str, Summary], numbers: dict[str, Any]) -> list[str]:
@@ -81,9 +86,7 @@ def said(found: dict[str, Summary], numbers: dict[str, Any]) -> list[str]:
             part.append(f"The smaller budgets predict the largest within {left:.3f} nats.")
         if of["left_out_runs"]:
             part.append(f"Diverged, and left out: {', '.join(of['left_out_runs'])}.")
-        if law := of.get("repeated", {}).get("saturating"):
-            worth = f"Of its repeats {law['R']:.3g}{between((law['intervals'] or {}).get('R'))} count in the end"
-            part.append(f"{worth}{', which these runs do not determine' if 'R' in law['on_the_edge'] else ''}.")
+        part += worth(found[name].points, of.get("repeated", {}))
         part += [f"{reason[:1].upper()}{reason[1:]}." for reason in of["missing"]]
         lines += ["", " ".join(part)]
     for g in numbers["gaps"]:
@@ -96,22 +99,75 @@ def said(found: dict[str, Summary], numbers: dict[str, Any]) -> list[str]:
     return lines
 
 
+def worth(points: Points, laws: dict[str, Any]) -> list[str]:
+    """What repeats did, seen and by the law that says so, in a sentence."""
+    if not laws:
+        return []
+    harmed = [(n, best, most) for n, best, most, worse in turns(points) if worse]
+    if harmed:
+        n, best, most = harmed[-1]
+        said = f"With {n:,.0f} parameters {best:.3g} epochs are best, and {most:.3g} do harm"
+    else:
+        said = f"Up to {points.epochs.max():.3g} epochs no repeats do harm"
+    law = laws.get("turning" if harmed else "saturating")
+    if law is None:
+        return [said + "."]
+    if not harmed:
+        said += f"; {law['R']:.3g}{between((law['intervals'] or {}).get('R'))} of them count in the end"
+    left = ", ".join(f"{name} {one['residual']:.3f}" for name, one in laws.items())
+    edges = f", and its {', '.join(law['on_the_edge'])} are not determined" if law["on_the_edge"] else ""
+    return [f"{said}. Nats that the laws leave: {left}{edges}."]
+
+
+def turns(points: Points) -> list[tuple[float, float, float, bool]]:
+    """Of each size on one corpus: N, the epochs that are best, the most there are, and whether those are worse."""
+    found = []
+    for n, unique in sorted({*zip(points.n.tolist(), points.unique.tolist(), strict=True)}):
+        own = points.take((points.n == n) & (points.unique == unique))
+        best, last = int(own.loss.argmin()), int(own.epochs.argmax())
+        error = math.hypot(own.stderr[best], own.stderr[last])
+        worse = bool(own.loss[last] - own.loss[best] > 2 * error)
+        found.append((n, float(own.epochs[best]), float(own.epochs[last]), worse))
+    return found
+
+
 def between(interval: list[float] | None) -> str:
     """An interval in a sentence."""
     return f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
 
 
-def pictures(found: dict[str, Summary], folder: Path, overlay: bool) -> None:
-    """isoflop.png, optimum.png, residuals.png; repeated.png where data are."""
+def pictures(found: dict[str, Summary], folder: Path, overlay: bool) -> list[str]:
+    """Draws what there is to be drawn, NAME.png in the folder, and gives the names."""
+    parabolas = {name: s for name, s in found.items() if s.parabolas is not None}
+    surfaces = {name: s for name, s in found.items() if s.surface is not None}
+    again = any(repeats(s.points) for s in found.values())
+    drawn = {"isoflop": parabolas, "optimum": parabolas, "repeated": again, "residuals": surfaces}
+    if parabolas:
+        side_by_side(folder / "isoflop.png", parabolas, curves, 4.2)
+        optima(folder / "optimum.png", parabolas, overlay)
+    if again:
+        epochs(found, folder / "repeated.png")
+    if surfaces:
+        side_by_side(folder / "residuals.png", surfaces, residuals, 3.4)
+    return [name for name, there in drawn.items() if there]
+
+
+def side_by_side(
+    path: Path, found: dict[str, Summary], draw: Callable[[Any, str, Summary], None], height: float
+) -> None:
+    """A picture for each family."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.6 * len(found), 4.2), layout="constrained")
+    figure = Figure(figsize=(4.6 * len(found), height), layout="constrained")
     for axes, (name, s) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
-        curves(axes, name, s)
-    figure.savefig(folder / "isoflop.png", dpi=120)
+        draw(axes, name, s)
+    figure.savefig(path, dpi=120)
 
-    if any(repeats(s.points) for s in found.values()):
-        epochs(found, folder / "repeated.png")
+
+def optima(path: Path, found: dict[str, Summary], overlay: bool) -> None:
+    """Best size and least loss against compute."""
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     for (name, s), colour in zip(found.items(), COLOURS * len(found), strict=False):
@@ -122,17 +178,17 @@ def pictures(found: dict[str, Summary], folder: Path, overlay: bool) -> None:
     right.set(xscale="log", yscale="log", xlabel="FLOPs", ylabel="loss at the best N, nats a token")
     for axes in (left, right):
         named(axes)
-    figure.savefig(folder / "optimum.png", dpi=120)
+    figure.savefig(path, dpi=120)
 
-    figure = Figure(figsize=(4.6 * len(found), 3.4), layout="constrained")
-    for axes, (name, s) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
-        axes.axhline(0, color="#57606a", linewidth=0.8)
-        if s.surface is not None:
-            own = fresh(s.points)
-            axes.errorbar(own.n, s.surface.residuals, yerr=own.stderr, fmt="o", markersize=3, capsize=2)
-        axes.set(xscale="log", xlabel="N", ylabel="loss - surface, nats", title=name)
-        axes.grid(alpha=0.3)
-    figure.savefig(folder / "residuals.png", dpi=120)
+
+def residuals(axes: Any, name: str, s: Summary) -> None:
+    """What the surface leaves of each run's loss."""
+    own = fresh(s.points)
+    axes.axhline(0, color="#57606a", linewidth=0.8)
+    if s.surface is not None:
+        axes.errorbar(own.n, s.surface.residuals, yerr=own.stderr, fmt="o", markersize=3, capsize=2)
+    axes.set(xscale="log", xlabel="N", ylabel="loss - surface, nats", title=name)
+    named(axes)
 
 
 def epochs(found: dict[str, Summary], path: Path) -> None:

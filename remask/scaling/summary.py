@@ -131,7 +131,7 @@ def of_family(s: Summary, target: float | None) -> dict[str, Any]:
                 found[f"{name}_of_C"] = {"k": law.k, "exponent": law.p, "interval": interval and list(interval)}
     if s.surface is not None:
         law = s.surface.law
-        c = 10 * float(s.points.c.max()) if target is None else target
+        c = (10 * float(s.points.c.max()) if target is None else target) * plain_share(s.points)
         found["surface"] = {
             "E": law.e, "A": law.a, "B": law.b, "alpha": law.alpha, "beta": law.beta,
             "size_exponent": law.size_exponent,
@@ -150,6 +150,11 @@ def of_family(s: Summary, target: float | None) -> dict[str, Any]:
     if s.repeated:
         found["repeated"] = {name: of_repeated(fitted) for name, fitted in s.repeated.items()}
     return found
+
+
+def plain_share(points: Points) -> float:
+    """6 N D of a unit of compute as the runs count it: below 1 where attention, head or second readings count too."""
+    return float(np.exp(np.log(6 * points.n * points.d / points.c).mean()))
 
 
 def of_repeated(fitted: RepeatedFit) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from remask.train.optim import Budget
 
 WORTH_COMPILING = 90.0
 """Seconds that a run must be expected to take before compiling (8 to 30 s) pays."""
+LIKELY = 0.3
+"""The share of the machine's peak that a network of common size reaches in training."""
 
 
 def process_rank(devices: int) -> int:
@@ -96,7 +98,7 @@ def resolve(
     bf16 = options["precision"] == "bf16" or (options["precision"] == "auto" and machine.fast_bf16(device))
     per_step = batches.batch * batches.rows.length
     flops = family.flops(denoiser.architecture, batches.rows.length)
-    speed = 0.3 * machine.peak(device, bf16, seconds=0.2)
+    peak = machine.peak(device, bf16, seconds=0.2)
     budget: Budget = options["budget"]
 
     def compiled(seconds: float) -> bool:
@@ -107,17 +109,24 @@ def resolve(
             return False
         return True
 
+    def timed() -> float:
+        return _seconds_a_step(denoiser.to(device), family, batches, options["accumulate"], bf16)
+
     def seconds() -> float:
         if world > 1:
             raise RemaskError("budget.minutes is for one process; give flops, tokens or steps to several")
         if compiled(60 * (budget.minutes or 0)):
             denoiser.compile()
         say("timing a few steps")
-        return _seconds_a_step(denoiser.to(device), family, batches, options["accumulate"], bf16)
+        return timed()
 
     read = family.reads * denoiser.architecture.non_embedding
     steps = budget.resolve(read, batches.batch, batches.rows.length, seconds)
-    expected = 60 * budget.minutes if budget.minutes else steps * per_step * flops / speed
+    expected = 60 * budget.minutes if budget.minutes else steps * per_step * flops / (LIKELY * peak)
+    if not budget.minutes and options["compile"] == "auto" and world == 1:
+        least, most = LIKELY * expected, 10 * expected
+        if least < WORTH_COMPILING < most:  # small networks reach a tenth of what large ones do
+            expected = steps * timed()
     plan = {
         "corpus": corpus,
         "steps": steps,

@@ -7,7 +7,6 @@ Rerunning the command resumes; on the CPU the weights come out as if it had neve
 
 import itertools
 import os
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -26,6 +25,7 @@ from remask.families.masked import Masked
 from remask.locking import locked
 from remask.model.sizes import Overrides
 from remask.model.transformer import Initialisation, Transformer
+from remask.signals import handled
 from remask.terminal import progress, say
 from remask.train.optim import Budget, Optimizer
 from remask.train.plan import check, plain, process_rank, resolve
@@ -225,7 +225,7 @@ def _fit(
         )
         if trainer.world_size != options["devices"] * options["nodes"]:
             raise RemaskError(f"{trainer.world_size} processes were started, not devices x nodes")
-        with _signals(keeper), deterministic(device):
+        with handled(_stopping(keeper)), deterministic(device):
             trainer.fit(module, Counting(done * options["accumulate"]), ckpt_path=resume, weights_only=True)
     if keeper.asked_to_stop and trainer.global_step < steps:
         raise Interrupted(f"stopped at step {trainer.global_step:,} of {steps:,}, saved; the same command goes on")
@@ -261,22 +261,13 @@ def deterministic(device: torch.device) -> Iterator[None]:
         settings.fill_uninitialized_memory = before[1]  # type: ignore[attr-defined]
 
 
-@contextmanager
-def _signals(keeper: Any) -> Iterator[None]:
+def _stopping(keeper: Any) -> Callable[[], None]:
     """Ctrl-C and SIGTERM end the run after the step, saved. A second one ends it at once."""
 
-    def stop(number: int, _: Any) -> None:
+    def stop() -> None:
         if keeper.asked_to_stop:
             raise KeyboardInterrupt
         keeper.asked_to_stop = True
         say("\nstopping after this step; once more to stop at once, without saving")
 
-    try:
-        before = {n: signal.signal(n, stop) for n in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread
-        before = {}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return stop

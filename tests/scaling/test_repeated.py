@@ -12,6 +12,7 @@ from remask.scaling import published
 from remask.scaling.fit import Surface
 from remask.scaling.points import Points
 from remask.scaling.repeated import FORMS, Repeated, crossing, repeated, values
+from remask.scaling.report import turns, worth
 
 SURFACE = Surface(1.9, 60.0, 250.0, 0.35, 0.36)
 SATURATING = Repeated(SURFACE, FORMS["saturating"], (12.0,))
@@ -115,6 +116,20 @@ def test_fit_says_what_repeats_are_worth(tmp_path: Path, capsys: pytest.CaptureF
     assert "repeated data, saturating: R = 12" in told and "late passes early" in told
     main(["scale", "report", str(table), "--out", str(tmp_path / "page"), "--draws", "20"])
     page = (tmp_path / "page" / "report.md").read_text()
-    assert "![Repeated data](repeated.png)" in page and "Of its repeats 12 (" in page
+    assert "![Repeated data](repeated.png)" in page and "no repeats do harm; 12 (" in page
     assert "On 1e+06 distinct tokens late passes early at" in page
     assert (tmp_path / "page" / "repeated.png").stat().st_size > 10_000
+
+
+def test_harm_is_said_where_it_is_seen() -> None:
+    """By the runs themselves: the turning law fits runs without a turn as well."""
+    rows = [
+        {"n": n, "d": 1e6 * e, "u": 1e6, "loss": loss, "stderr": 0.01}
+        for n, losses in ((1e5, (3.0, 2.5, 2.51)), (4e5, (3.0, 2.4, 2.9)))
+        for e, loss in zip((1, 8, 64), losses, strict=True)
+    ]
+    points = Points.of_rows(rows)
+    assert turns(points) == [(1e5, 8.0, 64.0, False), (4e5, 8.0, 64.0, True)]
+    laws = {name: {"R": 30.0, "intervals": None, "residual": 0.1, "on_the_edge": []} for name in FORMS}
+    assert worth(points, laws)[0].startswith("With 400,000 parameters 8 epochs are best, and 64 do harm.")
+    assert worth(points.take(points.n == 1e5), laws)[0].startswith("Up to 64 epochs no repeats do harm; 30 of them")
