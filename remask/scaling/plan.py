@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from remask.data.tokens import Prepared, open_tokens
 from remask.errors import RemaskError, unknown
 from remask.families import Family, describe, families
@@ -170,23 +172,26 @@ def guide(law: str | None, family: Family) -> Surface:
 def centre(out: Path, plan: Plan | None, label: str, law: Surface, c: float) -> float:
     """The best N at C: from the minima of the study's own finished budgets, or the law's.
 
-    Two or more minima extrapolate by their own power law, one by the law's exponent. Runs that have diverged do not
-    count, and an exponent that cannot be is not followed.
+    Two or more minima extrapolate by their own power law, one by the law's exponent; where none is bracketed, the best
+    size tried does. Runs that have diverged do not count, and an exponent that cannot be is not followed.
     """
     runs = [run for run in plan.runs if run.label == label] if plan is not None else []
     rows = [row for run in runs if plan is not None and (row := plan.row(out, run)) is not None]
     if len(rows) < 3:
         return law.best(c)[0]
+    points = fresh(Points.of_rows(rows))
     try:
-        found = isoflop(fresh(Points.of_rows(rows)), draws=0)
+        found = isoflop(points, draws=0)
     except RemaskError:
         return law.best(c)[0]
     minima = [p for p in found.parabolas if p.bracketed]
-    if not minima:
-        return law.best(c)[0]
     if found.size is not None and 0 < found.size.p < 1:
         return float(found.size(c))
-    return minima[-1].n * (c / minima[-1].c) ** law.size_exponent
+    if minima:
+        return minima[-1].n * (c / minima[-1].c) ** law.size_exponent
+    tried = points.take(points.planned == points.planned.max())
+    best = tried.take(tried.loss == np.nanmin(tried.loss))
+    return float(best.n[0] * (c / best.c[0]) ** law.size_exponent)
 
 
 def beyond(out: Path, plan: Plan | None, runs: Sequence[Run], spread: float) -> list[float]:

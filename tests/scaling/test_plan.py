@@ -161,6 +161,8 @@ def test_a_budget_that_falls_to_one_side_gets_more_sizes(corpus: Path, tmp_path:
     best = sizes[-1] * 2.0  # where N and D of least loss are
     d = 1e14 / 6 / best
     finished(out, first.runs, Surface(1.0, 10.0 * best**0.3, 10.0 * d**0.3, 0.3, 0.3))
+    moved = centre(out, first, "Masked", QUOKKA, 1e15)
+    assert moved == pytest.approx(sizes[-1] * 10**QUOKKA.size_exponent, rel=0.01), "the best tried is the best known"
     more = plan(corpus, out, ["Masked"], **small).runs[5:]  # type: ignore[arg-type]
     assert [run.n / sizes[-1] for run in more] == pytest.approx([2, 4], rel=0.2)
     finished(out, more, Surface(1.0, 10.0 * best**0.3, 10.0 * d**0.3, 0.3, 0.3))
