@@ -332,12 +332,15 @@ def huber(points: Points, delta: float = 1e-3) -> Surface:
     return Surface(math.exp(e), math.exp(a), math.exp(b), float(alpha), float(beta))
 
 
-def left_out(points: Points) -> float:
-    """Root mean square error, nats, of the largest budget predicted by the surface of the others."""
+def left_out(points: Points) -> dict[float, float]:
+    """Of each budget, in FLOPs: root mean square error, nats, of its losses predicted by the surface of the others."""
     groups = budgets(points)
     if len(groups) < 3:
         raise RemaskError(f"{len(groups)} budgets: leaving one out needs 3")
-    last = groups[-1]
-    rest = np.setdiff1d(np.arange(len(points)), last)
-    law = surface(points.take(rest), draws=0).law
-    return float(np.sqrt(np.mean((points.loss[last] - law(points.n[last], points.d[last])) ** 2)))
+    found = {}
+    for group in groups:
+        rest = np.setdiff1d(np.arange(len(points)), group)
+        law = surface(points.take(rest), draws=0).law
+        left = points.loss[group] - law(points.n[group], points.d[group])
+        found[math.exp(np.log(points.c[group]).mean())] = float(np.sqrt(np.mean(left**2)))
+    return found

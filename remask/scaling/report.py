@@ -82,8 +82,8 @@ def said(found: dict[str, Summary], numbers: dict[str, Any]) -> list[str]:
             part.append(
                 "Not bracketed by the sizes tried, and left out: " + ", ".join(f"{b['C']:.1e}" for b in outside) + "."
             )
-        if (left := of.get("largest_budget_predicted_within")) is not None:
-            part.append(f"The smaller budgets predict the largest within {left:.3f} nats.")
+        if apart := of.get("predicted_by_the_others"):
+            part.append(f"The smaller budgets predict the largest within {apart[-1]['error']:.3f} nats.")
         if of["left_out_runs"]:
             part.append(f"Diverged, and left out: {', '.join(of['left_out_runs'])}.")
         part += worth(found[name].points, of.get("repeated", {}))
@@ -92,7 +92,8 @@ def said(found: dict[str, Summary], numbers: dict[str, Any]) -> list[str]:
     for g in numbers["gaps"]:
         ends = " ({:.3g} to {:.3g})".format(*g["interval"]) if g["interval"] else ""
         lines += ["", f"{g['slow']} needs {g['times']:.3g} times{ends} the compute of {g['fast']} "
-                      f"for the loss that has at {g['at']:.1e} FLOPs."]  # fmt: skip
+                      f"for the loss that has at {g['at']:.1e} FLOPs"
+                      f"{': beyond its largest budget, by its law' if g['extrapolated'] else ''}."]  # fmt: skip
     for x in numbers["crossings"]:
         ends = f" ({x['interval'][0]:.2g} to {x['interval'][1]:.2g})" if x["interval"] else ""
         lines += ["", f"On {x['U']:.3g} distinct tokens {x['late']} passes {x['early']} at {x['C']:.2g}{ends} FLOPs."]
@@ -257,7 +258,10 @@ def optimum(left: Any, right: Any, name: str, s: Summary, colour: str) -> None:
 
 
 def shifted(left: Any, right: Any, found: dict[str, Summary]) -> None:
-    """SMDM's laws as dashed lines through the middle of the study: their slopes, not their heights."""
+    """Published laws as grey lines through the middle of the study: their slopes, not their heights.
+
+    Heights belong to the authors' texts and tokenizers. LLaDA published scores, and no losses.
+    """
     laws = [s.parabolas for s in found.values() if s.parabolas is not None and s.parabolas.loss is not None]
     if not laws or laws[0].size is None or laws[0].loss is None:
         return
@@ -272,3 +276,9 @@ def shifted(left: Any, right: Any, found: dict[str, Summary]) -> None:
         for axes, law, key in ((left, laws[0].size, "n"), (right, laws[0].loss, "loss")):
             slope = power(at, np.array([getattr(m, key) for m in minima]), draws=0).p
             axes.plot(c, float(law(middle)) * (c / middle) ** slope, style, color="#8c959f", linewidth=1, label=label)
+    for label, name, style in (
+        ("slope of Chinchilla, corrected", "chinchilla-corrected", "-."),
+        ("slope of Quokka, masked", "quokka", (0, (8, 3))),
+    ):
+        best = float(laws[0].size(middle)) * (c / middle) ** published.SURFACES[name].size_exponent
+        left.plot(c, best, linestyle=style, color="#8c959f", linewidth=1, label=label)

@@ -29,8 +29,8 @@ class Summary:
     surface: Fit | None
     huber: Surface | None
     """The surface by the published recipe."""
-    left_out: float | None
-    """Root mean square error of the largest budget, predicted by the others, nats."""
+    left_out: dict[float, float] | None
+    """Of each budget, in FLOPs: root mean square error of its losses, predicted by the others, nats."""
     repeated: dict[str, RepeatedFit]
     """Laws of repeated data, by the name of their form; none where no run repeats its corpus."""
     missing: tuple[str, ...]
@@ -146,7 +146,7 @@ def of_family(s: Summary, target: float | None) -> dict[str, Any]:
     if s.huber is not None:
         found["huber"] = {name: getattr(s.huber, key) for key, name in zip(CONSTANTS[:5], NAMES[:5], strict=True)}
     if s.left_out is not None:
-        found["largest_budget_predicted_within"] = s.left_out
+        found["predicted_by_the_others"] = [{"C": c, "error": error} for c, error in s.left_out.items()]
     if s.repeated:
         found["repeated"] = {name: of_repeated(fitted) for name, fitted in s.repeated.items()}
     return found
@@ -200,8 +200,8 @@ def gaps(families: dict[str, Summary]) -> list[dict[str, Any]]:
             c = math.sqrt(shared[0] * shared[1])
             times, interval = gap(b.parabolas.loss, a.parabolas.loss, c)
             if times >= 1:
-                about = {"slow": slow, "fast": fast, "at": c, "times": times}
-                found.append({**about, "interval": interval and list(interval)})
+                about = {"slow": slow, "fast": fast, "at": c, "times": times, "interval": interval and list(interval)}
+                found.append({**about, "extrapolated": times * c > 1.01 * float(b.points.c.max())})
     return found
 
 
@@ -258,13 +258,15 @@ def text(found: dict[str, Any]) -> str:
             lines.append(f"  by the Huber recipe: {', '.join(f'{k} {v:.4g}' for k, v in law.items())}")
         for name, law in of.get("repeated", {}).items():
             lines += repeats_text(name, law)
-        if (left := of.get("largest_budget_predicted_within")) is not None:
-            lines.append(f"  the largest budget is predicted by the others within {left:.4f}")
+        if apart := of.get("predicted_by_the_others"):
+            each = ", ".join(f"{one['C']:.1e} within {one['error']:.4f}" for one in apart)
+            lines.append(f"  budgets predicted by the others: {each}")
         lines += [f"  {reason}" for reason in of["missing"]]
     for g in found["gaps"]:
         lines.append(
             f"\n{g['slow']} needs {g['times']:.3g} times {span(g['interval'])} the compute of {g['fast']} "
             f"for the loss that has at {g['at']:.2e}"
+            + (", beyond its largest budget: extrapolated" if g["extrapolated"] else "")
         )
     for x in found["crossings"]:
         where = f"{x['C']:.3g} {span(x['interval'])} FLOPs"

@@ -204,9 +204,14 @@ def test_the_published_points_of_smdm() -> None:
         assert 15 < times < 17 and interval is not None and interval[0] < times < interval[1]
 
 
-def test_the_largest_budget_is_predicted_by_the_others() -> None:
-    assert left_out(runs()) < 1e-9
-    assert 0.002 < left_out(runs(noise=0.01, seed=4)) < 0.05
+def test_each_budget_is_predicted_by_the_others() -> None:
+    exact, noisy = left_out(runs()), left_out(runs(noise=0.01, seed=4))
+    assert list(exact) == pytest.approx(list(np.geomspace(1e18, 1e21, 7))) and max(exact.values()) < 1e-9
+    assert all(0.002 < error < 0.05 for error in noisy.values())
+    apart = runs()
+    apart.loss[:7] += 0.5
+    errors = list(left_out(apart).values())
+    assert errors[0] > 0.3 and max(errors[4:]) < errors[0], "each is predicted without itself"
     with pytest.raises(RemaskError, match="2 budgets: leaving one out needs 3"):
         left_out(runs().take(np.arange(14)))
 
@@ -240,12 +245,14 @@ def test_a_csv_is_fitted_by_the_command(tmp_path: Path, capsys: pytest.CaptureFi
     ar = found["families"]["ar"]
     assert ar["surface"]["alpha"] == pytest.approx(TRUTH.alpha, rel=1e-4)
     assert ar["surface"]["best_at"]["N"] == pytest.approx(TRUTH.best(1e22)[0], rel=1e-3)
-    assert ar["largest_budget_predicted_within"] < 1e-6
+    assert all(one["error"] < 1e-6 for one in ar["predicted_by_the_others"])
     (between,) = found["gaps"]
     assert (between["slow"], between["fast"]) == ("masked", "ar") and between["times"] > 5
+    assert between["extrapolated"] == (between["times"] * between["at"] > 1.01e21)
     main(["scale", "fit", str(path), "--draws", "20"])
     text = capsys.readouterr().out
     assert "FLOPs are 6ND" in text and "masked needs" in text and "alpha" in text
+    assert ("extrapolated" in text) == between["extrapolated"]
 
 
 def test_diverged_runs_are_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -124,7 +124,7 @@ def test_fit_says_what_repeats_are_worth(tmp_path: Path, capsys: pytest.CaptureF
 def test_harm_is_said_where_it_is_seen() -> None:
     """By the runs themselves: the turning law fits runs without a turn as well."""
     rows = [
-        {"n": n, "d": 1e6 * e, "u": 1e6, "loss": loss, "stderr": 0.01}
+        {"n": n, "d": 1e6 * e, "unique": 1e6, "loss": loss, "stderr": 0.01}
         for n, losses in ((1e5, (3.0, 2.5, 2.51)), (4e5, (3.0, 2.4, 2.9)))
         for e, loss in zip((1, 8, 64), losses, strict=True)
     ]
