@@ -81,7 +81,7 @@ class Fit:
     def correlation(self, one: str, two: str) -> float:
         """Of two constants over the resamples."""
         values = np.array([[getattr(draw, name) for draw in self.draws] for name in (one, two)])
-        return float(np.corrcoef(values)[0, 1]) if values.std(1).all() else math.nan
+        return float(np.corrcoef(values)[0, 1]) if np.ptp(values, axis=1).all() else math.nan
 
 
 EXPONENTS = np.geomspace(0.02, 2.5, 25)

@@ -140,10 +140,9 @@ def at_entropy(points: Sequence[Point], entropy: float) -> tuple[float | None, f
 
 
 def on_front(one: Curve, every: Sequence[Curve]) -> bool:
-    """Whether nothing is both faster and better."""
+    """Whether nothing is at least as fast and as good, and better in one of the two."""
     if one.matched is None:
         return False
-    return not any(
-        other.matched is not None and other.tokens_per_second > one.tokens_per_second and other.matched < one.matched
-        for other in every
-    )
+    own = (one.tokens_per_second, -one.matched)
+    others = [(x.tokens_per_second, -x.matched) for x in every if x.matched is not None]
+    return not any(x[0] >= own[0] and x[1] >= own[1] and x != own for x in others)

@@ -68,8 +68,8 @@ def said(found: dict[str, Summary], numbers: dict[str, Any]) -> list[str]:
     runs = sum(len(s.points) for s in found.values())
     spent = sum(float(s.points.c.sum()) for s in found.values())
     lines = [
-        f"{runs} runs of {len(found)} families, {spent:.3g} FLOPs in all (counted as {numbers['flops']}). "
-        "Losses are nats a token on held-out text; those of diffusion families are bounds."
+        f"{runs} runs of {len(found)} families, {spent:.3g} FLOPs in all (counted as {numbers['flops']}, each run "
+        "whole). Losses are nats a token on held-out text; those of diffusion families are bounds."
     ]
     for name, of in numbers["families"].items():
         part = [f"**{name or 'runs'}**:"]

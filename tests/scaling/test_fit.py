@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made import TRUTH, runs
 
 from remask.cli import main
 from remask.errors import RemaskError
@@ -18,21 +19,7 @@ from remask.scaling.isoflop import gap, isoflop, power
 from remask.scaling.points import Points, budgets, diverged, read
 from remask.scaling.summary import summarised
 
-TRUTH = published.CHINCHILLA_CORRECTED
 MARIN = Path(__file__).resolve().parents[3] / "shared" / "data" / "isoflops" / "marin_202603.csv"
-
-
-def runs(law: Surface = TRUTH, noise: float = 0.0, seed: int = 0, relative: bool = False, wide: float = 8.0) -> Points:
-    """Seven budgets of seven sizes around the best one."""
-    rng, rows = np.random.default_rng(seed), []
-    for c in np.geomspace(1e18, 1e21, 7):
-        for ratio in np.geomspace(1 / wide, wide, 7):
-            n = law.best(c)[0] * ratio
-            loss = float(law(n, c / 6 / n))
-            rows.append({"n": n, "d": c / 6 / n, "loss": loss + noise * rng.normal() * (loss if relative else 1.0)})
-    return Points.of_rows(rows)
-
-
 LAWS = [TRUTH, published.CHINCHILLA, published.QUOKKA, Surface(0.5, 3e4, 90.0, 0.7, 0.25)]
 
 

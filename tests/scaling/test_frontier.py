@@ -109,6 +109,8 @@ def test_models_are_compared_at_equal_entropy() -> None:
     value, error = at_entropy(sweep, 2.25)
     assert value == 4.5
     assert error == pytest.approx(math.hypot(0.75 * 0.1, 0.25 * 0.1, 2 * 0.75 * 0.02, 2 * 0.25 * 0.02))
+    falling = [*sweep, replace(POINT, temperature=1.2, entropy=2.0, nll=9.0)]
+    assert at_entropy(falling, 2.5)[0] == 7.5, "the hottest crossing counts"
     assert at_entropy(sweep, 3.5) == (None, None) and at_entropy(sweep[:1], 2.0) == (None, None)
 
 
@@ -118,6 +120,8 @@ def test_the_pareto_front() -> None:
 
     every = [curve(10, 5.0), curve(20, 6.0), curve(15, 6.5), curve(5, 5.5), curve(99, None)]
     assert [on_front(one, every) for one in every] == [True, True, False, False, False]
+    ties = [curve(10, 5.0), curve(10, 5.0), curve(10, 5.5), curve(8, 5.0)]
+    assert [on_front(one, ties) for one in ties] == [True, True, False, False]
 
 
 def test_entropy_within_a_text() -> None:

@@ -17,7 +17,7 @@ from remask.scaling.fit import Surface
 from remask.scaling.ladder import ladder, sized
 from remask.scaling.plan import Plan, centre, family_of, plan
 from remask.scaling.published import CHINCHILLA_CORRECTED, QUOKKA
-from remask.scaling.sharing import saved
+from remask.scaling.sharing import prefix, saved
 from remask.scaling.study import Run, optimizer
 from remask.scaling.timing import timed
 from remask.train.optim import Budget
@@ -85,6 +85,8 @@ def test_budgets_that_share_have_sizes_in_common(
         assert 0 < optimizer(before).stable(before.steps) < 0.8 * before.steps
     spent = sum(run.flops_exact for run in more.runs)
     assert 0.05 * spent < saved(more.runs) < spent
+    shared = sum(prefix(run) * run.flops_exact / run.steps for run in (by_name[str(one.after)] for one in sharing))
+    assert saved(more.runs) == pytest.approx(shared)
     assert f"{saved(more.runs):.2e} of them are not spent" in capsys.readouterr().out
 
 

@@ -54,6 +54,9 @@ def test_repeats_count_less_and_less() -> None:
     epochs = np.arange(1.0, 1000.0)
     best = epochs[published.QUOKKA_REPEATED(41e6, 10e6, epochs).argmin()]
     assert 150 < best < 350, "247 epochs at 10 M tokens, as published"
+    times = np.arange(500.0, 2000.0)
+    assert times[published.QUOKKA_REPEATED(1e10, 1e12, times).argmin()] == pytest.approx(1030, rel=0.02)
+    assert published.QUOKKA_REPEATED(1e9, 1e9, 1.0) == pytest.approx(3.9198, abs=2e-3)
 
 
 def test_a_corpus_that_is_not_read_to_its_end() -> None:
