@@ -1,5 +1,7 @@
 """The runs of a study as jobs of a SLURM cluster, through submitit."""
 
+import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +36,7 @@ class Job:
 def submit(
     study: Path, plan: Plan, todo: list[Run], devices: int, accelerator: str, partition: str | None, hours: int
 ) -> None:
-    """One SLURM job for each run, through submitit."""
+    """One SLURM job for each run that has none waiting or running, through submitit. slurm/jobs.json names them."""
     try:
         import submitit
     except ImportError:
@@ -52,9 +54,26 @@ def submit(
         job_name="remask",
         signal_delay_s=120,
     )
-    jobs: dict[str, str] = {}
+    listed, alive = study / "slurm" / "jobs.json", queued()
+    jobs: dict[str, str] = json.loads(listed.read_text()) if listed.exists() else {}
+    jobs = {name: number for name, number in jobs.items() if number in alive}
     for one in sorted(todo, key=lambda r: r.steps):
+        if one.name in jobs:
+            say(f"{one.name}: job {jobs[one.name]} is waiting or running")
+            continue
         executor.update_parameters(dependency=f"afterany:{jobs[one.after]}" if one.after in jobs else None)
         job = executor.submit(Job(study.resolve(), one.name, devices, accelerator))
         jobs[one.name] = job.job_id
+        listed.write_text(json.dumps(jobs, indent=1) + "\n")
         say(f"{one.name}: job {job.job_id}")
+
+
+def queued() -> set[str]:
+    """Numbers of this user's jobs that wait or run."""
+    try:
+        found = subprocess.run(["squeue", "--me", "--noheader", "--format=%A"], capture_output=True, text=True)
+    except OSError as error:
+        raise RemaskError(f"SLURM does not say which jobs wait or run: {error}") from None
+    if found.returncode:
+        raise RemaskError(f"SLURM does not say which jobs wait or run: {found.stderr.strip()}")
+    return set(found.stdout.split())

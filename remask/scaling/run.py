@@ -41,7 +41,7 @@ def run(
             requeued when its time is over; needs `pip install remask[cluster]`).
         workers: Runs at once, which share this machine's cores.
         only: Runs whose name contains this.
-        attempts: How often a run that fails is tried.
+        attempts: How often a run that fails is tried, where local.
         devices: Processes of each run.
         accelerator: cpu, gpu, or whichever is there.
         partition: Of SLURM.

@@ -1,6 +1,7 @@
 """One run of a study: how it is trained, whether it is finished, and its row in runs.csv."""
 
 import csv
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,37 @@ def finished(study: Path, plan: Plan, one: Run) -> bool:
     row = plan.row(study, one)
     if row is None:
         return False
+    folder = study / "runs" / one.name
     found, wanted = {"N": row["n"], "D": row["d"]}, {"N": float(one.n), "D": float(one.tokens)}
-    if found != wanted:
+    found, wanted = found | options_of(folder), wanted | flat(options(study, plan, one))
+    other = [f"{k} {found[k]}, where the plan says {wanted[k]}" for k in wanted if found.get(k, wanted[k]) != wanted[k]]
+    if other:
         raise RemaskError(
-            f"{study / 'runs' / one.name} holds a finished run of N {found['N']:,.0f}, D {found['D']:,.0f}; the plan "
-            f"says N {one.n:,}, D {one.tokens:,}. Remove the folder, or plan the run under another name"
+            f"{folder} holds a finished run of {'; '.join(other)}. Remove the folder, or plan the run under another "
+            "name"
         )
     return True
+
+
+def options_of(folder: Path) -> dict[str, Any]:
+    """What a finished run was trained with, as far as it says."""
+    about = json.loads((folder / "latest" / "config.json").read_text()).get("about", {})
+    return flat(about.get("options", {}))
+
+
+def flat(options: dict[str, Any]) -> dict[str, Any]:
+    """Options that decide what is trained, by dotted names: `architecture.heads`."""
+    from remask.train.plan import plain
+
+    kept = ("family", "architecture", "optimizer", "length", "batch", "validation_rows")
+    found, left = {}, [(name, plain(options[name])) for name in kept if name in options]
+    while left:
+        name, value = left.pop()
+        if isinstance(value, dict):
+            left += [(f"{name}.{key}", one) for key, one in value.items()]
+        else:
+            found[name] = value
+    return found
 
 
 def tabulate(study: Path, plan: Plan) -> None:
@@ -63,9 +88,21 @@ def options(study: Path, plan: Plan, one: Run, devices: int = 1, accelerator: st
         "batch": one.batch,
         "validation_rows": plan.validation_rows,
         "validate_every": one.steps,
+        "compile": compiling(study, one),
         "devices": devices,
         "accelerator": accelerator,
     }
+
+
+def compiling(study: Path, one: Run) -> str:
+    """Whether to compile: as the run whose first steps it shares was, so that it would have come to the same by itself.
+
+    Otherwise, and where that one has not begun, as training finds best.
+    """
+    before = study / "runs" / (one.after or "") / "run.json"
+    if one.after is None or not before.is_file():
+        return "auto"
+    return "on" if json.loads(before.read_text())["plan"]["compile"] else "off"
 
 
 def command(study: Path, plan: Plan, one: Run, devices: int, accelerator: str) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from dataclasses import replace
 
 import torch
 
@@ -10,6 +11,10 @@ from remask import machine
 from remask.families import Batch, Family, describe
 from remask.model.sizes import Architecture
 from remask.model.transformer import Transformer, initialise
+from remask.scaling.ladder import sized
+
+LARGEST = 3e7
+"""Parameters without embeddings of the largest network that is timed; larger ones are as fast for each FLOP."""
 
 
 class Speeds:
@@ -21,6 +26,11 @@ class Speeds:
 
     def seconds(self, family: Family, shape: Architecture) -> float:
         """Of one step of a network."""
+        near = sized(LARGEST)
+        if shape.non_embedding > near.non_embedding:
+            sizes = {k: getattr(near, k) for k in ("layers", "width", "heads", "kv_heads", "head_width", "ffn")}
+            small = replace(shape, **sizes)
+            return self.seconds(family, small) * family.flops(shape, self.length) / family.flops(small, self.length)
         name = json.dumps(describe(family))
         flops = family.flops(shape, self.length) * self.length * self.batch
         known = self._known.setdefault(name, [])

@@ -19,7 +19,7 @@ from remask.scaling.plan import Plan, centre, family_of, plan
 from remask.scaling.published import CHINCHILLA_CORRECTED, QUOKKA
 from remask.scaling.sharing import prefix, saved
 from remask.scaling.study import Run, optimizer
-from remask.scaling.timing import timed
+from remask.scaling.timing import LARGEST, Speeds, timed
 from remask.train.optim import Budget
 
 SMALL = {"budgets": [3e13, 1e14], "length": 32, "batch": 4, "time": False}
@@ -177,6 +177,17 @@ def test_hours_are_predicted_from_a_short_timing(corpus: Path, tmp_path: Path) -
     assert len(hours) == len(made.runs) and min(hours) > 0
     again = timed(Masked().over(open_tokens(corpus).tokenizer.vocabulary), shape_of(made.runs[0], corpus), 4) / 3600
     assert 0.05 < hours[0] / again < 20, "a step's time, however busy the machine"
+
+
+def test_networks_too_large_to_be_timed_are_as_fast_for_each_flop(corpus: Path) -> None:
+    family, vocabulary = (
+        Masked().over(open_tokens(corpus).tokenizer.vocabulary),
+        open_tokens(corpus).tokenizer.vocabulary,
+    )
+    sizes = {"rows": vocabulary.size, "predicted": vocabulary.predicted, "context": 8}
+    speeds, largest, beyond = Speeds(8, 1), replace(sized(LARGEST), **sizes), replace(sized(5e10), **sizes)
+    ratio = family.flops(beyond, 8) / family.flops(largest, 8)
+    assert speeds.seconds(family, beyond) == pytest.approx(ratio * speeds.seconds(family, largest), rel=1e-6)
 
 
 def shape_of(run: Run, corpus: Path) -> Architecture:

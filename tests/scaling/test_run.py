@@ -33,7 +33,7 @@ from remask.scaling.pool import Pool
 from remask.scaling.published import QUOKKA
 from remask.scaling.run import run
 from remask.scaling.sharing import chained, prefix
-from remask.scaling.single import command, finished
+from remask.scaling.single import command, compiling, finished
 from remask.scaling.study import Plan, Run
 
 
@@ -161,6 +161,11 @@ def test_what_a_cluster_is_asked_for(corpus: Path, tmp_path: Path, monkeypatch: 
             f'#!/bin/sh\nn=$(ls {kept} | wc -l)\ncp "$1" {kept}/$n.sh\necho Submitted batch job 70$n\n'
         )
         (tools / name).chmod(0o755)
+    with pytest.raises(RemaskError, match="does not say which jobs wait or run"):
+        run(tmp_path / "study", where="slurm")
+    queue = tools / "squeue"
+    queue.write_text("#!/bin/sh\n")
+    queue.chmod(0o755)
     run(tmp_path / "study", where="slurm", devices=2, accelerator="gpu", partition="long", hours=3)
     first, second = (path.read_text() for path in sorted(kept.iterdir()))
     for line in ("--gpus-per-node=2", "--ntasks-per-node=2", "--partition=long", "--time=180", "--signal=USR2@120"):
@@ -169,6 +174,10 @@ def test_what_a_cluster_is_asked_for(corpus: Path, tmp_path: Path, monkeypatch: 
     plan = Plan.load(tmp_path / "study")
     jobs = [DelayedSubmission.load(path) for path in (tmp_path / "study" / "slurm").glob("*.pkl")]
     assert sorted(job.function.name for job in jobs) == sorted(one.name for one in plan.runs)
+    queue.write_text("#!/bin/sh\necho 701\n")  # the first has ended without a result
+    run(tmp_path / "study", where="slurm")
+    assert len(list(kept.iterdir())) == 3, "what waits or runs is not submitted again"
+    assert set(json.loads((tmp_path / "study" / "slurm" / "jobs.json").read_text()).values()) == {"701", "702"}
 
 
 def test_runs_on_gpus_each_have_their_own(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,6 +205,7 @@ def test_runs_that_share_their_first_steps_come_to_the_same(corpus: Path, tmp_pa
     assert 0 < prefix(short) < short.steps < long.steps
     run(tmp_path / "study", workers=2, accelerator="cpu")
     alone = Plan.load(tmp_path / "study")
+    assert compiling(tmp_path / "study", short) == "auto" and compiling(tmp_path / "study", long) == "off"
     replace(alone, runs=(replace(long, after=None),)).save(tmp_path / "alone")
     run(tmp_path / "alone", accelerator="cpu")
     weights = [tmp_path / name / "runs" / long.name / "latest" / "model.safetensors" for name in ("study", "alone")]
@@ -245,8 +255,15 @@ def test_a_plan_that_is_edited_meanwhile(corpus: Path, tmp_path: Path, capsys: p
             corpus, tmp_path / "study", families=["Masked"], budgets=[1e14], length=32, validation_rows=256, time=False
         )
     edited = replace(made.runs[0], steps=made.runs[0].steps + 1, tokens=made.runs[0].tokens + 128)
-    with pytest.raises(RemaskError, match=r"holds a finished run of N .*; the plan says N"):
+    with pytest.raises(RemaskError, match=r"holds a finished run of D 2304.0, where the plan says 2432.0"):
         finished(tmp_path / "study", made, edited)
+    for change, says in (
+        ({"heads": 1}, "architecture.heads 2, where the plan says 1"),
+        ({"lr": 0.5}, "optimizer.lr .* where the plan says 0.5"),
+        ({"family": {"name": "Masked", "objective": "bound"}}, "objective low_variance, where the plan says bound"),
+    ):
+        with pytest.raises(RemaskError, match=says):
+            finished(tmp_path / "study", made, replace(made.runs[0], **change))  # type: ignore[arg-type]
 
 
 def test_the_board(corpus: Path, tmp_path: Path) -> None:
