@@ -187,7 +187,9 @@ def test_networks_too_large_to_be_timed_are_as_fast_for_each_flop(corpus: Path) 
     sizes = {"rows": vocabulary.size, "predicted": vocabulary.predicted, "context": 8}
     speeds, largest, beyond = Speeds(8, 1), replace(sized(LARGEST), **sizes), replace(sized(5e10), **sizes)
     ratio = family.flops(beyond, 8) / family.flops(largest, 8)
-    assert speeds.seconds(family, beyond) == pytest.approx(ratio * speeds.seconds(family, largest), rel=1e-6)
+    for _ in range(2):
+        speeds.seconds(family, largest)
+    assert speeds.seconds(family, beyond) == pytest.approx(ratio * speeds.seconds(family, largest))
 
 
 def shape_of(run: Run, corpus: Path) -> Architecture:
