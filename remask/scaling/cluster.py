@@ -1,6 +1,7 @@
 """The runs of a study as jobs of a SLURM cluster, through submitit."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,10 @@ def submit(
         signal_delay_s=120,
     )
     listed, alive = study / "slurm" / "jobs.json", queued()
-    jobs: dict[str, str] = json.loads(listed.read_text()) if listed.exists() else {}
+    try:
+        jobs: dict[str, str] = json.loads(listed.read_text()) if listed.exists() else {}
+    except ValueError as error:
+        raise RemaskError(f"{listed} is damaged: {error}; remove it, and see squeue for what waits or runs") from None
     jobs = {name: number for name, number in jobs.items() if number in alive}
     for one in sorted(todo, key=lambda r: r.steps):
         if one.name in jobs:
@@ -64,7 +68,9 @@ def submit(
         executor.update_parameters(dependency=f"afterany:{jobs[one.after]}" if one.after in jobs else None)
         job = executor.submit(Job(study.resolve(), one.name, devices, accelerator))
         jobs[one.name] = job.job_id
-        listed.write_text(json.dumps(jobs, indent=1) + "\n")
+        fresh = listed.with_suffix(".tmp")
+        fresh.write_text(json.dumps(jobs, indent=1) + "\n")
+        os.replace(fresh, listed)
         say(f"{one.name}: job {job.job_id}")
 
 

@@ -60,7 +60,7 @@ class Curve:
     """The judge's NLL at the entropy of real text; None where no temperature comes to it."""
     matched_error: float | None
     fastest: bool = False
-    """Whether no other curve is as fast and better: on the Pareto front."""
+    """Whether it is on the Pareto front."""
 
 
 @dataclass

@@ -15,8 +15,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from remask.data.tokens import Prepared, open_tokens
 from remask.errors import RemaskError, unknown
 from remask.families import Family, describe, families
@@ -189,9 +187,9 @@ def centre(out: Path, plan: Plan | None, label: str, law: Surface, c: float) -> 
         return float(found.size(c))
     if minima:
         return minima[-1].n * (c / minima[-1].c) ** law.size_exponent
-    tried = points.take(points.planned == points.planned.max())
-    best = tried.take(tried.loss == np.nanmin(tried.loss))
-    return float(best.n[0] * (c / best.c[0]) ** law.size_exponent)
+    last = found.parabolas[-1].index
+    best = last[points.loss[last].argmin()]
+    return float(points.n[best] * (c / points.c[best]) ** law.size_exponent)
 
 
 def beyond(out: Path, plan: Plan | None, runs: Sequence[Run], spread: float) -> list[float]:

@@ -71,13 +71,15 @@ class Pool:
 
     def fill(self, waiting: list[Run], board: Board) -> None:
         """Starts waiting runs while there are workers for them."""
-        while len(self.going) < self.workers:
+        while len(self.going) < self.workers and not self.stopping:
             one = next((r for r in waiting if self.ready(r, waiting)), None)
             if one is None:
                 return
             waiting.remove(one)
             inherit(self.study, self.plan, one)
             self.going[one.name] = self.start(one)
+            if self.stopping:  # since the loop began: this one was not told
+                self.going[one.name].send_signal(signal.SIGINT)
             board.set(one, "running")
 
     def ended(self, board: Board) -> list[Run]:

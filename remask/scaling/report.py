@@ -1,4 +1,4 @@
-"""A study on one page: the fits in words and numbers, and four pictures of them.
+"""A study on one page: the fits in words and numbers, and pictures of them.
 
 remask scale report studies/novels --out studies/novels/report
 """
@@ -22,6 +22,8 @@ TITLES = {
     "repeated": "Repeated data",
     "residuals": "Residuals",
 }
+SCATTER = 0.01
+"""Nats by which two trainings of one network may differ."""
 COLOURS = ("#0969da", "#1a7f37", "#bf3989", "#9a6700", "#57606a", "#cf222e")
 
 
@@ -38,7 +40,7 @@ def report(
     Args:
         source: A study, a folder of run directories, or a CSV (see `remask scale fit`).
         out: Folder of the report; SOURCE/report by default, or beside a CSV.
-        overlay: Draw SMDM's published minima beside the study's own, shifted to meet them: only slopes compare.
+        overlay: Draw the slopes of SMDM, Chinchilla (corrected) and Quokka through the middle of the study.
         target: FLOPs to predict the best size and loss at; ten times the largest budget by default.
         draws: Resamples behind the intervals.
         seed: Of the resamples.
@@ -83,7 +85,8 @@ def said(found: dict[str, Summary], numbers: dict[str, Any]) -> list[str]:
                 "Not bracketed by the sizes tried, and left out: " + ", ".join(f"{b['C']:.1e}" for b in outside) + "."
             )
         if apart := of.get("predicted_by_the_others"):
-            part.append(f"The smaller budgets predict the largest within {apart[-1]['error']:.3f} nats.")
+            last = apart[-1]
+            part.append(f"The other budgets predict that of {last['C']:.1e} within {last['error']:.3f} nats.")
         if of["left_out_runs"]:
             part.append(f"Diverged, and left out: {', '.join(of['left_out_runs'])}.")
         part += worth(found[name].points, of.get("repeated", {}))
@@ -93,7 +96,7 @@ def said(found: dict[str, Summary], numbers: dict[str, Any]) -> list[str]:
         ends = " ({:.3g} to {:.3g})".format(*g["interval"]) if g["interval"] else ""
         lines += ["", f"{g['slow']} needs {g['times']:.3g} times{ends} the compute of {g['fast']} "
                       f"for the loss that has at {g['at']:.1e} FLOPs"
-                      f"{': beyond its largest budget, by its law' if g['extrapolated'] else ''}."]  # fmt: skip
+                      f"{': beyond the budgets tried, by its law' if g['extrapolated'] else ''}."]  # fmt: skip
     for x in numbers["crossings"]:
         ends = f" ({x['interval'][0]:.2g} to {x['interval'][1]:.2g})" if x["interval"] else ""
         lines += ["", f"On {x['U']:.3g} distinct tokens {x['late']} passes {x['early']} at {x['C']:.2g}{ends} FLOPs."]
@@ -104,29 +107,37 @@ def worth(points: Points, laws: dict[str, Any]) -> list[str]:
     """What repeats did, seen and by the law that says so, in a sentence."""
     if not laws:
         return []
-    harmed = [(n, best, most) for n, best, most, worse in turns(points) if worse]
+    seen, said = turns(points), []
+    harmed = [one for one in seen if one[3]]
     if harmed:
-        n, best, most = harmed[-1]
-        said = f"With {n:,.0f} parameters {best:.3g} epochs are best, and {most:.3g} do harm"
-    else:
-        said = f"Up to {points.epochs.max():.3g} epochs no repeats do harm"
-    law = laws.get("turning" if harmed else "saturating")
-    if law is None:
-        return [said + "."]
-    if not harmed:
-        said += f"; {law['R']:.3g}{between((law['intervals'] or {}).get('R'))} of them count in the end"
-    left = ", ".join(f"{name} {one['residual']:.3f}" for name, one in laws.items())
-    edges = f", and its {', '.join(law['on_the_edge'])} are not determined" if law["on_the_edge"] else ""
-    return [f"{said}. Nats that the laws leave: {left}{edges}."]
+        n, best, most, _ = harmed[-1]
+        said.append(f"With {n:,.0f} parameters {best:.3g} epochs are best, and {most:.3g} do harm.")
+    elif seen:
+        said.append(f"Up to {min(most for _, _, most, _ in seen):.3g} epochs no repeats do harm.")
+    law = laws.get("saturating")
+    if law is not None and not harmed and "R" not in law["on_the_edge"]:
+        said.append(f"{law['R']:.3g}{between((law['intervals'] or {}).get('R'))} repeats count in the end.")
+    each = [f"{name} {one['residual']:.3f}{undetermined(one['on_the_edge'])}" for name, one in laws.items()]
+    return [*said, f"Nats that the laws of repeated data leave: {', '.join(each)}."]
+
+
+def undetermined(names: list[str]) -> str:
+    """Constants that a law leaves open, in brackets."""
+    return f" (not determined: {', '.join(names)})" if names else ""
 
 
 def turns(points: Points) -> list[tuple[float, float, float, bool]]:
-    """Of each size on one corpus: N, the epochs that are best, the most there are, and whether those are worse."""
+    """Of each size on one corpus: N, the epochs that are best, the most there are, and whether those are worse.
+
+    Worse is by more than twice the errors and `SCATTER`.
+    """
     found = []
     for n, unique in sorted({*zip(points.n.tolist(), points.unique.tolist(), strict=True)}):
         own = points.take((points.n == n) & (points.unique == unique))
+        if len(np.unique(own.epochs)) < 2:
+            continue
         best, last = int(own.loss.argmin()), int(own.epochs.argmax())
-        error = math.hypot(own.stderr[best], own.stderr[last])
+        error = math.sqrt(own.stderr[best] ** 2 + own.stderr[last] ** 2 + SCATTER**2)
         worse = bool(own.loss[last] - own.loss[best] > 2 * error)
         found.append((n, float(own.epochs[best]), float(own.epochs[last]), worse))
     return found
@@ -150,6 +161,8 @@ def pictures(found: dict[str, Summary], folder: Path, overlay: bool) -> list[str
         epochs(found, folder / "repeated.png")
     if surfaces:
         side_by_side(folder / "residuals.png", surfaces, residuals, 3.4)
+    for name in [name for name, there in drawn.items() if not there]:
+        (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier report
     return [name for name, there in drawn.items() if there]
 
 

@@ -95,14 +95,20 @@ def options(study: Path, plan: Plan, one: Run, devices: int = 1, accelerator: st
 
 
 def compiling(study: Path, one: Run) -> str:
-    """Whether to compile: as the run whose first steps it shares was, so that it would have come to the same by itself.
+    """Whether to compile: as a run that has begun was told, or as the one whose first steps it shares was compiled.
 
-    Otherwise, and where that one has not begun, as training finds best.
+    So both are the same to the bit. Otherwise, and where that one has not begun, as training finds best.
     """
-    before = study / "runs" / (one.after or "") / "run.json"
-    if one.after is None or not before.is_file():
-        return "auto"
-    return "on" if json.loads(before.read_text())["plan"]["compile"] else "off"
+    try:
+        own = study / "runs" / one.name / "run.json"
+        if own.exists():
+            return str(json.loads(own.read_text())["options"]["compile"])
+        before = study / "runs" / (one.after or one.name) / "run.json"
+        if before.exists():
+            return "on" if json.loads(before.read_text())["plan"]["compile"] else "off"
+    except (ValueError, KeyError, TypeError):
+        pass  # training says what is wrong with it
+    return "auto"
 
 
 def command(study: Path, plan: Plan, one: Run, devices: int, accelerator: str) -> list[str]:

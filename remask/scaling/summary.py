@@ -131,7 +131,7 @@ def of_family(s: Summary, target: float | None) -> dict[str, Any]:
                 found[f"{name}_of_C"] = {"k": law.k, "exponent": law.p, "interval": interval and list(interval)}
     if s.surface is not None:
         law = s.surface.law
-        c = (10 * float(s.points.c.max()) if target is None else target) * plain_share(s.points)
+        wanted = 10 * float(s.points.c.max()) if target is None else target
         found["surface"] = {
             "E": law.e, "A": law.a, "B": law.b, "alpha": law.alpha, "beta": law.beta,
             "size_exponent": law.size_exponent,
@@ -141,7 +141,9 @@ def of_family(s: Summary, target: float | None) -> dict[str, Any]:
             "on_the_edge": list(s.surface.bounded),
             "residual": float(np.sqrt(np.mean(s.surface.residuals**2))),
             "largest_residual": float(np.abs(s.surface.residuals).max()),
-            "best_at": None if set(s.surface.bounded) - {"E"} else best(s.surface, c),
+            "best_at": None
+            if set(s.surface.bounded) - {"E"}
+            else {"target": wanted, **best(s.surface, plain(s.points, law, wanted))},
         }  # fmt: skip
     if s.huber is not None:
         found["huber"] = {name: getattr(s.huber, key) for key, name in zip(CONSTANTS[:5], NAMES[:5], strict=True)}
@@ -152,9 +154,19 @@ def of_family(s: Summary, target: float | None) -> dict[str, Any]:
     return found
 
 
-def plain_share(points: Points) -> float:
-    """6 N D of a unit of compute as the runs count it: below 1 where attention, head or second readings count too."""
-    return float(np.exp(np.log(6 * points.n * points.d / points.c).mean()))
+def plain(points: Points, law: Surface, c: float) -> float:
+    """6 N D of the best network at `c` FLOPs as the runs count them: attention, head and second readings taken off.
+
+    What these are for each of 6 N D falls with a power of N, which the runs tell.
+    """
+    more = points.c / (6 * points.n * points.d) - 1
+    if (more < 0.02).any():
+        return c
+    power, height = np.polyfit(np.log(points.n), np.log(more), 1)
+    found = c
+    for _ in range(50):
+        found = c / (1 + math.exp(height) * law.best(found)[0] ** power)
+    return found
 
 
 def of_repeated(fitted: RepeatedFit) -> dict[str, Any]:
@@ -196,13 +208,20 @@ def gaps(families: dict[str, Summary]) -> list[dict[str, Any]]:
             assert a.parabolas is not None and b.parabolas is not None
             if fast == slow or a.parabolas.loss is None or b.parabolas.loss is None:
                 continue
-            shared = [min(x.points.c.max() for x in (a, b)), max(x.points.c.min() for x in (a, b))]
-            c = math.sqrt(shared[0] * shared[1])
+            ends = [known(x) for x in (a.parabolas, b.parabolas)]
+            c = math.sqrt(max(low for low, _ in ends) * min(high for _, high in ends))
             times, interval = gap(b.parabolas.loss, a.parabolas.loss, c)
             if times >= 1:
                 about = {"slow": slow, "fast": fast, "at": c, "times": times, "interval": interval and list(interval)}
-                found.append({**about, "extrapolated": times * c > 1.01 * float(b.points.c.max())})
+                inside = ends[0][0] <= 1.01 * c and c <= 1.01 * ends[0][1] and times * c <= 1.01 * ends[1][1]
+                found.append({**about, "extrapolated": not inside})
     return found
+
+
+def known(found: IsoFLOP) -> tuple[float, float]:
+    """The least and the largest budget that laws go through."""
+    kept = [p.c for p in found.parabolas if p.bracketed]
+    return min(kept), max(kept)
 
 
 def crossings(families: dict[str, Summary]) -> list[dict[str, Any]]:
@@ -252,7 +271,8 @@ def text(found: dict[str, Any]) -> str:
                 lines.append(f"    not determined by these runs: {', '.join(law['on_the_edge'])}")
             if at := law["best_at"]:
                 more = f"   loss {span(at['intervals']['loss'])}" if "intervals" in at else ""
-                where = f"    at C = 6 N D = {at['C']:.2e}: N {at['N']:.3g}, D {at['D']:.3g}"
+                counted = f" (of {at['target']:.2e} as counted)" if at["target"] > 1.02 * at["C"] else ""
+                where = f"    at C = 6 N D = {at['C']:.2e}{counted}: N {at['N']:.3g}, D {at['D']:.3g}"
                 lines.append(f"{where}, loss {at['loss']:.4f}{more}")
         if law := of.get("huber"):
             lines.append(f"  by the Huber recipe: {', '.join(f'{k} {v:.4g}' for k, v in law.items())}")
@@ -266,7 +286,7 @@ def text(found: dict[str, Any]) -> str:
         lines.append(
             f"\n{g['slow']} needs {g['times']:.3g} times {span(g['interval'])} the compute of {g['fast']} "
             f"for the loss that has at {g['at']:.2e}"
-            + (", beyond its largest budget: extrapolated" if g["extrapolated"] else "")
+            + (", beyond the budgets that the laws go through: extrapolated" if g["extrapolated"] else "")
         )
     for x in found["crossings"]:
         where = f"{x['C']:.3g} {span(x['interval'])} FLOPs"

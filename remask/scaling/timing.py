@@ -27,7 +27,7 @@ class Speeds:
     def seconds(self, family: Family, shape: Architecture) -> float:
         """Of one step of a network."""
         near = sized(LARGEST)
-        if shape.non_embedding > near.non_embedding:
+        if replace(shape, time=False).non_embedding > near.non_embedding:
             sizes = {k: getattr(near, k) for k in ("layers", "width", "heads", "kv_heads", "head_width", "ffn")}
             small = replace(shape, **sizes)
             return self.seconds(family, small) * family.flops(shape, self.length) / family.flops(small, self.length)

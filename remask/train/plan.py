@@ -123,7 +123,7 @@ def resolve(
     read = family.reads * denoiser.architecture.non_embedding
     steps = budget.resolve(read, batches.batch, batches.rows.length, seconds)
     expected = 60 * budget.minutes if budget.minutes else steps * per_step * flops / (LIKELY * peak)
-    if not budget.minutes and options["compile"] == "auto" and world == 1:
+    if not budget.minutes and options["compile"] == "auto" and world == 1 and steps > 100:
         least, most = LIKELY * expected, 10 * expected
         if least < WORTH_COMPILING < most:  # small networks reach a tenth of what large ones do
             expected = steps * timed()

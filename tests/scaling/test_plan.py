@@ -10,8 +10,10 @@ import pytest
 from remask.cli import main
 from remask.data.tokens import open_tokens
 from remask.errors import RemaskError
+from remask.families import Family
 from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
+from remask.families.uniform import Uniform
 from remask.model.sizes import Architecture, size
 from remask.scaling.fit import Surface
 from remask.scaling.ladder import ladder, sized
@@ -165,6 +167,10 @@ def test_a_budget_that_falls_to_one_side_gets_more_sizes(corpus: Path, tmp_path:
     finished(out, first.runs, Surface(1.0, 10.0 * best**0.3, 10.0 * d**0.3, 0.3, 0.3))
     moved = centre(out, first, "Masked", QUOKKA, 1e15)
     assert moved == pytest.approx(sizes[-1] * 10**QUOKKA.size_exponent, rel=0.01), "the best tried is the best known"
+    begun = replace(first.runs[0], name="begun", budget=1e15, steps=first.runs[0].steps * 10)
+    finished(out, [begun], Surface(1.0, 10.0 * best**0.3, 10.0 * d**0.3, 0.3, 0.3))
+    both = replace(first, runs=(*first.runs, begun))
+    assert centre(out, both, "Masked", QUOKKA, 1e15) == moved, "one run of a budget says nothing"
     more = plan(corpus, out, ["Masked"], **small).runs[5:]  # type: ignore[arg-type]
     assert [run.n / sizes[-1] for run in more] == pytest.approx([2, 4], rel=0.2)
     finished(out, more, Surface(1.0, 10.0 * best**0.3, 10.0 * d**0.3, 0.3, 0.3))
@@ -179,12 +185,11 @@ def test_hours_are_predicted_from_a_short_timing(corpus: Path, tmp_path: Path) -
     assert 0.05 < hours[0] / again < 20, "a step's time, however busy the machine"
 
 
-def test_networks_too_large_to_be_timed_are_as_fast_for_each_flop(corpus: Path) -> None:
-    family, vocabulary = (
-        Masked().over(open_tokens(corpus).tokenizer.vocabulary),
-        open_tokens(corpus).tokenizer.vocabulary,
-    )
-    sizes = {"rows": vocabulary.size, "predicted": vocabulary.predicted, "context": 8}
+@pytest.mark.parametrize("made", [Masked(), Uniform()])
+def test_networks_too_large_to_be_timed_are_as_fast_for_each_flop(corpus: Path, made: Family) -> None:
+    vocabulary = open_tokens(corpus).tokenizer.vocabulary
+    family = made.over(vocabulary)
+    sizes = {"rows": vocabulary.size, "predicted": vocabulary.predicted, "context": 8, "time": made.timed}
     speeds, largest, beyond = Speeds(8, 1), replace(sized(LARGEST), **sizes), replace(sized(5e10), **sizes)
     ratio = family.flops(beyond, 8) / family.flops(largest, 8)
     for _ in range(2):

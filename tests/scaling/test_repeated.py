@@ -119,7 +119,7 @@ def test_fit_says_what_repeats_are_worth(tmp_path: Path, capsys: pytest.CaptureF
     assert "repeated data, saturating: R = 12" in told and "late passes early" in told
     main(["scale", "report", str(table), "--out", str(tmp_path / "page"), "--draws", "20"])
     page = (tmp_path / "page" / "report.md").read_text()
-    assert "![Repeated data](repeated.png)" in page and "no repeats do harm; 12 (" in page
+    assert "![Repeated data](repeated.png)" in page and "no repeats do harm. 12 (" in page
     assert "On 1e+06 distinct tokens late passes early at" in page
     assert (tmp_path / "page" / "repeated.png").stat().st_size > 10_000
 
@@ -135,4 +135,4 @@ def test_harm_is_said_where_it_is_seen() -> None:
     assert turns(points) == [(1e5, 8.0, 64.0, False), (4e5, 8.0, 64.0, True)]
     laws = {name: {"R": 30.0, "intervals": None, "residual": 0.1, "on_the_edge": []} for name in FORMS}
     assert worth(points, laws)[0].startswith("With 400,000 parameters 8 epochs are best, and 64 do harm.")
-    assert worth(points.take(points.n == 1e5), laws)[0].startswith("Up to 64 epochs no repeats do harm; 30 of them")
+    assert worth(points.take(points.n == 1e5), laws)[0].startswith("Up to 64 epochs no repeats do harm.")

@@ -18,25 +18,27 @@ from remask.train.start import built, shaped
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
-def test_small_networks_are_timed_before_it_is_decided_to_compile(corpus: Path, tmp_path: Path) -> None:
-    """A tiny one is far slower than the machine's peak suggests, and so is worth compiling for fewer steps."""
+def test_it_is_timed_whether_compiling_pays(corpus: Path, tmp_path: Path) -> None:
+    """A tiny network is far slower than its arithmetic suggests, a larger one is not."""
     data = open_tokens(corpus)
-    smaller = Overrides(layers=1, width=16, heads=1, ffn=16)
-    shape, family = shaped(None, "tiny", Masked(), data.tokenizer, smaller, 32)
-    denoiser, batches = built(None, shape, "smdm", 0), Batches(Rows(data.train, 32), 2, 0)
-    before = [p.clone() for p in denoiser.parameters()]
-    guessed = family.flops(shape, 32) * 64 / (LIKELY * machine.peak(torch.device("cpu"), False))
+    tiny, larger = Overrides(layers=1, width=16, heads=1, ffn=16), Overrides(layers=2, width=256, heads=4, ffn=512)
 
-    def decided(name: str, seconds: float, compiling: str = "auto") -> bool:
-        options: dict[str, Any] = {"budget": Budget(steps=round(seconds / guessed)), "compile": compiling}
-        options |= {"precision": "fp32", "accumulate": 1}
+    def decided(name: str, sizes: Overrides, share: float, compiling: str = "auto") -> bool:
+        """Of a run that takes `share` of what is worth compiling, by its arithmetic."""
+        shape, family = shaped(None, "tiny", Masked(), data.tokenizer, sizes, 32)
+        denoiser, batches = built(None, shape, "smdm", 0), Batches(Rows(data.train, 32), 8, 0)
+        before = [p.clone() for p in denoiser.parameters()]
+        guessed = family.flops(shape, 32) * 8 * 32 / (LIKELY * machine.peak(torch.device("cpu"), False))
+        options: dict[str, Any] = {"budget": Budget(steps=round(share * WORTH_COMPILING / guessed))}
+        options |= {"compile": compiling, "precision": "fp32", "accumulate": 1}
         (tmp_path / name).mkdir()
         found = resolve(tmp_path / name, options, "corpus", denoiser, family, batches, 1, torch.device("cpu"), rank=0)
+        assert all(torch.equal(a, b) for a, b in zip(before, denoiser.parameters(), strict=True))
+        assert all(p.grad is None or not p.grad.any() for p in denoiser.parameters())
         return found["compile"]
 
-    assert decided("long", 20 * WORTH_COMPILING)
-    assert decided("timed", 0.5 * WORTH_COMPILING), "by its arithmetic alone it would not be"
-    assert not decided("short", 0.01 * WORTH_COMPILING)
-    assert not decided("off", 0.5 * WORTH_COMPILING, "off")
-    assert all(torch.equal(a, b) for a, b in zip(before, denoiser.parameters(), strict=True))
-    assert all(p.grad is None or not p.grad.any() for p in denoiser.parameters())
+    assert decided("long", tiny, 20.0)
+    assert decided("timed", tiny, 0.5), "by its arithmetic alone it would not be"
+    assert not decided("quick", larger, 0.11), "timed, and quick enough as it is"
+    assert not decided("short", tiny, 0.01)
+    assert not decided("off", tiny, 0.5, "off")
