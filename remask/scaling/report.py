@@ -145,7 +145,7 @@ def turns(points: Points) -> list[tuple[float, float, float, bool]]:
 
 def between(interval: list[float] | None) -> str:
     """An interval in a sentence."""
-    return f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
+    return f" ({interval[0]:.3g} to {interval[1]:.3g})" if interval else ""
 
 
 def pictures(found: dict[str, Summary], folder: Path, overlay: bool) -> list[str]:
