@@ -124,6 +124,7 @@ def plan(
                     wide = beyond(out, before, there, spread)
                 else:
                     middle = centre(out, before, spec, known, c)
+                    middle = max(middle, ladder()[0].non_embedding * spread ** ((sizes - 1) / 2))  # none is smaller
                     wide = [middle * spread ** (i - (sizes - 1) / 2) for i in range(sizes)]
                     wide = sharing.common(wide, [run.n for run in own], spread) if share else wide
                 more = settings.curve(spec, family, c, wide, known)

@@ -185,6 +185,12 @@ def test_hours_are_predicted_from_a_short_timing(corpus: Path, tmp_path: Path) -
     assert 0.05 < hours[0] / again < 20, "a step's time, however busy the machine"
 
 
+def test_the_smallest_budgets_have_all_their_sizes(corpus: Path, tmp_path: Path) -> None:
+    """Around a best size that no network is as small as."""
+    made = plan(corpus, tmp_path / "s", ["Masked"], **SMALL | {"budgets": [3e8], "spread": 1.7})  # type: ignore[arg-type]
+    assert QUOKKA.best(3e8)[0] < ladder()[0].non_embedding == made.runs[0].n and len(made.runs) == 5
+
+
 @pytest.mark.parametrize("made", [Masked(), Uniform()])
 def test_networks_too_large_to_be_timed_are_as_fast_for_each_flop(corpus: Path, made: Family) -> None:
     vocabulary = open_tokens(corpus).tokenizer.vocabulary
@@ -218,7 +224,8 @@ def test_families_are_spelled_with_options() -> None:
     ("options", "says"),
     [({"batch": 10**9}, "FLOPs is less than one step of 1000000000 rows"),
      ({"budgets": []}, r"budgets are \[\]"),
-     ({"budgets": [1e13, 1e13]}, "each another"), ({"budgets": [1e5]}, "is not on the ladder"),
+     ({"budgets": [1e13, 1e13]}, "each another"), ({"budgets": [1e40]}, "is not on the ladder"),
+         ({"budgets": [1e5]}, "less than one step of 4 rows .* of a network of 10,096 parameters"),
      ({"families": []}, "families is empty"), ({"length": 10**6}, r"split of .* less than a row of 1000000"),
      ({"sizes": 2}, "sizes is 2; it must be at least 3"),
      ({"spread": 1.0}, "spread is 1.0"), ({"law": "mine"}, "unknown law 'mine'. Known: chinchilla")],
