@@ -169,12 +169,21 @@ def pictures(found: dict[str, Summary], folder: Path, overlay: bool) -> list[str
 def side_by_side(
     path: Path, found: dict[str, Summary], draw: Callable[[Any, str, Summary], None], height: float
 ) -> None:
-    """A picture for each family."""
+    """A picture for each family, three in a row, N to the right."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
-    figure = Figure(figsize=(4.6 * len(found), height), layout="constrained")
-    for axes, (name, s) in zip(figure.subplots(1, len(found), squeeze=False)[0], found.items(), strict=True):
+    wide = min(3, len(found))
+    high = math.ceil(len(found) / wide)
+    figure = Figure(figsize=(4.6 * wide, height * high), layout="constrained")
+    every = list(figure.subplots(high, wide, squeeze=False).flat)
+    for axes, (name, s) in zip(every, found.items(), strict=False):
         draw(axes, name, s)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    for axes in every[len(found) :]:
+        axes.remove()
     figure.savefig(path, dpi=120)
 
 
