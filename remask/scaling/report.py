@@ -23,7 +23,7 @@ TITLES = {
     "residuals": "Residuals",
 }
 SCATTER = 0.01
-"""Nats that are not called harm, whatever their errors: two trainings of one network differ too. Taken, not measured."""
+"""Nats that are not called harm, as two trainings of one network differ too. Taken, not measured."""
 COLOURS = ("#0969da", "#1a7f37", "#bf3989", "#9a6700", "#57606a", "#cf222e")
 
 
