@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from remask.errors import RemaskError
-from remask.scaling.fit import Fit, Surface, huber, left_out, surface
+from remask.scaling.fit import Fit, Surface, left_out, surface
+from remask.scaling.huber import huber
 from remask.scaling.isoflop import IsoFLOP, gap, isoflop
 from remask.scaling.points import FRESH, LEVEL, Points, diverged, fresh, read
 from remask.scaling.repeated import FORMS, RepeatedFit, crossing, repeated, values

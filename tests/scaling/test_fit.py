@@ -14,7 +14,8 @@ from made import TRUTH, runs
 from remask.cli import main
 from remask.errors import RemaskError
 from remask.scaling import published
-from remask.scaling.fit import Surface, huber, left_out, polished, search, spread_of, surface
+from remask.scaling.fit import Surface, left_out, polished, search, spread_of, surface
+from remask.scaling.huber import huber
 from remask.scaling.isoflop import gap, isoflop, power
 from remask.scaling.points import Points, budgets, diverged, read
 from remask.scaling.summary import plain, summarised
