@@ -9,24 +9,23 @@ moves it to where the finished ones have it. Runs that are there already stay as
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from remask.data.tokens import Prepared, open_tokens
+from remask.data.tokens import open_tokens
 from remask.errors import RemaskError, unknown
-from remask.families import Family, describe, families
+from remask.families import Family, families
 from remask.locking import locked
-from remask.model.sizes import Architecture
 from remask.scaling import sharing
 from remask.scaling.fit import Surface
 from remask.scaling.isoflop import isoflop
-from remask.scaling.ladder import ladder, sized
+from remask.scaling.ladder import ladder
 from remask.scaling.points import Points, fresh
-from remask.scaling.published import REPEATS_AUTOREGRESSIVE, REPEATS_MASKED, SURFACES
-from remask.scaling.repeated import FORMS, Repeated
+from remask.scaling.published import SURFACES
+from remask.scaling.settings import Settings
 from remask.scaling.study import FILE, Convention, Plan, Run
 from remask.scaling.timing import Speeds
 from remask.spelling import spelled
@@ -208,92 +207,6 @@ def beyond(out: Path, plan: Plan | None, runs: Sequence[Run], spread: float) -> 
     return [n for n in more if ladder()[0].non_embedding <= n <= ladder()[-1].non_embedding]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What all runs of a study have in common."""
-
-    prepared: Prepared
-    convention: Convention
-    length: int
-    batch: int
-    rate: Callable[[int], float]
-    """Learning rate of N parameters."""
-    speeds: Speeds | None = None
-
-    def curve(self, spec: str, family: Family, c: float, sizes: Sequence[float], law: Surface) -> list[Run]:
-        """The runs of one family at one budget, from small to large."""
-        found: list[Run] = []
-        for size in sizes:
-            shape = sized(size)
-            steps = int(c / self.costs(family, shape)[self.convention] / (self.batch * self.length))
-            if steps < 1:
-                raise RemaskError(
-                    f"a budget of {c:.3g} FLOPs is less than one step of {self.batch} rows of {self.length} tokens of "
-                    f"a network of {shape.non_embedding:,} parameters; give a larger budget or smaller batches"
-                )
-            if not found or shape.non_embedding > found[-1].n:  # the ladder has a rung between
-                found.append(self.run(spec, family, shape, steps, law, c, f"{c:g}"))
-        return found
-
-    def repeats(self, spec: str, family: Family, epochs: Sequence[float], n: float, law: Surface) -> list[Run]:
-        """The runs of one network that read the corpus so many times."""
-        shape, found = sized(n), []
-        for count in sorted(epochs):
-            steps = round(count * self.corpus / (self.batch * self.length))
-            if steps < 1:
-                raise RemaskError(f"{count:g} epochs of {self.corpus:,} tokens are less than one step")
-            c = self.costs(family, shape)[self.convention] * steps * self.batch * self.length
-            found.append(self.run(spec, family, shape, steps, law, c, f"{count:g}x"))
-        return found
-
-    @property
-    def corpus(self) -> int:
-        """Tokens of the training split."""
-        return int(self.prepared.manifest["train"]["tokens"])
-
-    def costs(self, family: Family, shape: Architecture) -> dict[Convention, float]:
-        """FLOPs of a token, by both conventions."""
-        exact = family.flops(self.whole(family, shape), self.length)
-        return {"6ND": 6 * shape.non_embedding * family.reads, "exact": exact}
-
-    def whole(self, family: Family, shape: Architecture) -> Architecture:
-        """The network with the vocabulary, context and time that it is trained with."""
-        vocabulary = self.prepared.tokenizer.vocabulary
-        sizes = {"rows": vocabulary.size, "predicted": vocabulary.predicted, "context": self.length}
-        return replace(shape, **sizes, time=family.timed)
-
-    def run(
-        self, spec: str, family: Family, shape: Architecture, steps: int, law: Surface, budget: float, tag: str
-    ) -> Run:
-        """One run, named by its family, `tag` and N."""
-        full, tokens, costs = self.whole(family, shape), steps * self.batch * self.length, self.costs(family, shape)
-        worth = Repeated(law, FORMS["saturating"], (REPEATS_AUTOREGRESSIVE if family.exact else REPEATS_MASKED,))
-        seconds = 0.0
-        if self.speeds is not None:
-            seconds = self.speeds.seconds(family.over(self.prepared.tokenizer.vocabulary), full)
-        return Run(
-            name=f"{spec.translate(str.maketrans(':=,', '---'))}-{tag}-{shape.non_embedding}",
-            family=describe(family),
-            label=spec,
-            budget=budget,
-            layers=shape.layers,
-            width=shape.width,
-            heads=shape.heads,
-            ffn=shape.ffn,
-            n=shape.non_embedding,
-            parameters=full.parameters,
-            tokens=tokens,
-            steps=steps,
-            epochs=tokens / self.corpus,
-            batch=self.batch,
-            lr=self.rate(shape.non_embedding),
-            flops_6n=costs["6ND"] * tokens,
-            flops_exact=costs["exact"] * tokens,
-            loss=float(worth(shape.non_embedding, min(tokens, self.corpus), max(1.0, tokens / self.corpus))),
-            hours=None if self.speeds is None else seconds * steps / 3600,
-        )
-
-
 def document(made: Plan) -> str:
     """The plan as JSON."""
     return json.dumps(asdict(made), indent=1)
@@ -323,7 +236,7 @@ def table(made: Plan) -> str:
     total = sum(r.flops_exact for r in made.runs)
     lines += ["", f"{total:.2e} FLOPs in all" + (f", {duration(3600 * sum(hours))} one after another" if hours else "")]
     if hours:
-        lines.append("times are of steps that are not compiled; long runs are, and take about half as long")
+        lines.append("times are of steps that are not compiled; long runs are, and take about 0.7 of that")
     if any(r.after for r in made.runs):
         lines.append(f"{sharing.saved(made.runs):.2e} of them are not spent: runs of one size share their first steps")
     lines.append(

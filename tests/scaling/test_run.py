@@ -27,11 +27,12 @@ from remask.families.masked import Masked
 from remask.locking import locked
 from remask.scaling.cluster import Job
 from remask.scaling.live import Board
-from remask.scaling.plan import Settings, family_of, plan
+from remask.scaling.plan import family_of, plan
 from remask.scaling.points import read
 from remask.scaling.pool import Pool
 from remask.scaling.published import QUOKKA
 from remask.scaling.run import run
+from remask.scaling.settings import Settings
 from remask.scaling.sharing import chained, prefix
 from remask.scaling.single import command, compiling, finished
 from remask.scaling.study import Plan, Run
