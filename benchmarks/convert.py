@@ -71,11 +71,11 @@ import json, sys, time
 import torch
 from remask.checkpoints.base import formats
 from remask.checkpoints.checkpoint import load
-from remask.checkpoints.hints import Hints
+from remask.checkpoints.overrides import Overrides
 formats()
-hints = Hints(heads=int(sys.argv[2])) if len(sys.argv) > 2 else Hints()
+overrides = Overrides(heads=int(sys.argv[2])) if len(sys.argv) > 2 else Overrides()
 start = time.perf_counter()
-m = load(sys.argv[1], hints=hints)
+m = load(sys.argv[1], overrides=overrides)
 seconds = time.perf_counter() - start
 lines = dict(l.split(":") for l in open("/proc/self/status") if ":" in l)
 print(json.dumps([seconds, int(lines["VmHWM"].split()[0]) / 2**20, int(lines["RssAnon"].split()[0]) / 2**20]))

@@ -20,7 +20,8 @@ from functools import partial
 import torch
 from measure import Row, alternate, options, pair, peaks, publish
 
-from remask.families import Batch, Family, Vocabulary
+from remask.batch import Batch
+from remask.families import Family
 from remask.families.autoregressive import Autoregressive
 from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
@@ -29,6 +30,7 @@ from remask.machine import keep_memory
 from remask.model.sizes import size
 from remask.model.transformer import Transformer, initialise
 from remask.sampling import Canvas, Dice, samplers
+from remask.vocabulary import Vocabulary
 
 FAMILIES: dict[str, Family] = {
     "Masked, bound": Masked(),
@@ -59,7 +61,7 @@ def trainer(
     model.compile()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     tokens = torch.randint(1, vocabulary - 1, (rows, length), generator=torch.Generator().manual_seed(0))
-    batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool), done=0.0)
+    batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool), progress=0.0)
     rng = torch.Generator().manual_seed(0)
 
     def run() -> list[float]:

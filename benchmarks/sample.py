@@ -21,7 +21,7 @@ from measure import Rounds, Row, alternate, options, pair, peaks, publish
 from torch import Tensor
 from torch.nn.functional import linear
 
-from remask.families import Family, Vocabulary
+from remask.families import Family
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.machine import keep_memory
@@ -33,6 +33,7 @@ from remask.sampling.autoregressive import LeftToRight
 from remask.sampling.blockwise import Blockwise
 from remask.sampling.confidence import Confidence
 from remask.sampling.first_hitting import FirstHitting
+from remask.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

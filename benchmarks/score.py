@@ -31,7 +31,6 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, linear
 
 import remask
-from remask.families import Vocabulary
 from remask.families.masked import Masked
 from remask.likelihood import Estimator, Text, score
 from remask.machine import keep_memory
@@ -39,6 +38,7 @@ from remask.model.sizes import size
 from remask.model.transformer import Transformer, initialise
 from remask.sampling import Canvas, Dice
 from remask.sampling.ancestral import Ancestral
+from remask.vocabulary import Vocabulary
 
 DRAWS, BATCH = 1024, 32
 """Of the published estimator."""

@@ -30,14 +30,15 @@ import torch
 from measure import Row, alternate, options, pair, peaks, publish, status
 from torch import Tensor
 
-from remask.families import Batch, Vocabulary
+from remask.batch import Batch
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.machine import ALLOCATOR
 from remask.model.sizes import Architecture, size
 from remask.model.transformer import Transformer, initialise
-from remask.sampling.base import mixed
-from remask.train.optim import Optimizer
+from remask.seeds import mix_seeds
+from remask.training.optim import Optimizer
+from remask.vocabulary import Vocabulary
 
 STEPS = 3
 """Steps of a variant in one round."""
@@ -110,7 +111,7 @@ def stepper(variant: Variant, shape: Shape) -> Callable[[int], float]:
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
 
     def step(number: int) -> float:
-        rng = torch.Generator().manual_seed(mixed(0, number))
+        rng = torch.Generator().manual_seed(mix_seeds(0, number))
         with precision:
             loss = family.loss(everywhere if variant.everywhere else model, batch, rng).value  # type: ignore[arg-type]
         loss.backward()

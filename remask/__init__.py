@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from remask.api import Sample, sample, score, stream
     from remask.checkpoints.checkpoint import Checkpoint, load
     from remask.checkpoints.convert import convert
-    from remask.checkpoints.hints import Hints
+    from remask.checkpoints.overrides import Overrides
     from remask.errors import RemaskError
     from remask.likelihood import Estimate
-    from remask.train.run import train
+    from remask.training.run import train
 
 _HOME = {
     "Checkpoint": "remask.checkpoints.checkpoint",
     "Estimate": "remask.likelihood",
-    "Hints": "remask.checkpoints.hints",
+    "Overrides": "remask.checkpoints.overrides",
     "RemaskError": "remask.errors",
     "Sample": "remask.api",
     "convert": "remask.checkpoints.convert",
@@ -31,11 +31,12 @@ _HOME = {
     "sample": "remask.api",
     "score": "remask.api",
     "stream": "remask.api",
+    "train": "remask.training.run",
 }
 __all__ = [
     "Checkpoint",
     "Estimate",
-    "Hints",
+    "Overrides",
     "RemaskError",
     "Sample",
     "convert",
@@ -48,10 +49,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "train":  # a folder that can be called
-        import remask.train as folder
-
-        return folder
     if name not in _HOME:
         raise AttributeError(f"module 'remask' has no attribute {name!r}")
     import importlib

@@ -16,10 +16,10 @@ from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError, unknown
 from remask.likelihood import Estimate, Estimator, Text
 from remask.likelihood import score as score_texts
+from remask.options import MOST, parse_options
 from remask.sampling import Canvas, Dice, Pen, Sampler, Step, samplers
 from remask.sampling.blockwise import Blockwise
 from remask.sampling.guidance import guided
-from remask.spelling import MOST, spelled
 
 HOLE = re.compile(r"\[MASK:(\d{1,9})\]")
 
@@ -118,12 +118,12 @@ def finished(
         (parts,) = _rows(checkpoint, "", infill, length)
         ids = step.tokens[row, : len(parts)].tolist()
         holes = [i for i, part in zip(ids, parts, strict=True) if part is None]
-        return Sample(decode(ids[len(checkpoint.family.opening) :]), holes, infill, ended=False, **about)
+        return Sample(decode(ids[len(checkpoint.family.bos) :]), holes, infill, ended=False, **about)
     given = _encoded(checkpoint, prompt)
     first = len(given)
     ids = step.tokens[row, first : first + length].tolist()
     vocabulary = checkpoint.family.vocabulary
-    ends = [i for i, token in enumerate(ids) if token in (vocabulary.end, vocabulary.turn)] if stop else []
+    ends = [i for i, token in enumerate(ids) if token in (vocabulary.end, vocabulary.end_of_turn)] if stop else []
     ended, ids = bool(ends), ids[: ends[0]] if ends else ids
     return Sample(decode(ids), ids, prompt if isinstance(prompt, str) else decode(given), ended=ended, **about)
 
@@ -139,7 +139,7 @@ def _encoded(checkpoint: Checkpoint, prompt: Prompt) -> list[int]:
     """What stands on the canvas before what is written. Ids stand as they are; a text gets the model's opening."""
     if isinstance(prompt, str):
         text = checkpoint.tokenizer.encode(prompt) if prompt else []
-        return [*checkpoint.family.opening, *text]
+        return [*checkpoint.family.bos, *text]
     size = checkpoint.family.vocabulary.size
     for i in prompt:
         if not 0 <= i < size:
@@ -221,7 +221,7 @@ def split(checkpoint: Checkpoint, text: str, prompt: str = "") -> list[Text]:
     tokenizer, context = checkpoint.tokenizer, checkpoint.model.architecture.context
     kept = prompt.rstrip(" ")
     text, prompt = prompt[len(kept) :] + text, kept
-    opening = checkpoint.family.opening
+    opening = checkpoint.family.bos
     given, whole = [*opening, *tokenizer.encode(prompt)], [*opening, *tokenizer.encode(prompt + text)]
     target = whole[len(given) :] if whole[: len(given)] == given else tokenizer.encode(text)
     size = len(text.encode())
@@ -249,7 +249,7 @@ def _rows(
     if infill is not None:
         if prompt:
             raise RemaskError("give a prompt or a text to infill, not both")
-        row: list[int | None] = [*checkpoint.family.opening]
+        row: list[int | None] = [*checkpoint.family.bos]
         pieces = HOLE.split(infill)  # text, size, text, size, ..., text
         if len(pieces) == 1:
             raise RemaskError('the text to infill has no hole; write one as "the [MASK:3] sat"')
@@ -295,7 +295,7 @@ def sampler_from(
     kind = known.get(name)
     if kind is None or kind is Blockwise:
         raise unknown("sampler", name, known.keys() - {"Blockwise"})
-    made = kind(pen=pen, **spelled(kind, given))
+    made = kind(pen=pen, **parse_options(kind, given))
     if block is not None and block < 1:
         raise RemaskError(f"block is {block}; it must be at least 1")
     block = None if block is None else min(block, length)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from remask.checkpoints.hints import Hints
+from remask.checkpoints.overrides import Overrides
 from remask.errors import Interrupted, RemaskError, unknown
 from remask.terminal import document
 
@@ -33,8 +33,10 @@ class Verb:
 VERBS = {
     "demo": Verb("remask.demo:demo", (), "the whole job in a few minutes, on text every machine has", heavy=True),
     "prepare": Verb("remask.data.tokens:prepare", ("source",), "text -> tokenizer and packed tokens", prints=True),
-    "train": Verb("remask.train.run:train", (), "pre-train a model; rerunning the command resumes", heavy=True),
-    "distill": Verb("remask.train.distill:distill", ("model",), "a uniform model that needs fewer steps", heavy=True),
+    "train": Verb("remask.training.run:train", (), "pre-train a model; rerunning the command resumes", heavy=True),
+    "distill": Verb(
+        "remask.training.distill:distill", ("model",), "a uniform model that needs fewer steps", heavy=True
+    ),
     "scale plan": Verb("remask.scaling.plan:plan", (), "a table of runs for a scaling law"),
     "scale run": Verb("remask.scaling.run:run", ("study",), "execute a plan; rerunning goes on"),
     "scale report": Verb("remask.scaling.report:report", ("source",), "the fits on a page, with pictures", prints=True),
@@ -103,9 +105,9 @@ def run(name: str, arguments: list[str]) -> None:
     _check_names(arguments)
     options = parser.instantiate(parser.parse_args(_flags(function, arguments)))
     given = {k: v for k, v in vars(options).items() if k != "config"}
-    if "hints" in inspect.signature(function).parameters:
+    if "overrides" in inspect.signature(function).parameters:
         given["form"] = given.pop("from")
-        given["hints"] = Hints(**{f.name: given.pop(f.name) for f in fields(Hints)})
+        given["overrides"] = Overrides(**{f.name: given.pop(f.name) for f in fields(Overrides)})
     result = function(**given)
     if verb.prints:
         print(result)
@@ -120,11 +122,11 @@ def _parser(name: str, verb: Verb, function: Callable[..., Any]) -> Any:
     parser.add_argument("--config", action="config", help="A YAML recipe; options after it overrule it.")
     for positional in verb.positional:
         parser.add_argument(positional, type=str)
-    foreign = {"form", "hints"} & set(inspect.signature(function).parameters)
+    foreign = {"form", "overrides"} & set(inspect.signature(function).parameters)
     parser.add_function_arguments(function, skip={*verb.positional, *foreign}, as_positional=False)
     if foreign:
         parser.add_argument("--from", type=str | None, help="smdm, llada, dit or llama; by default recognised.")
-        parser.add_class_arguments(Hints)
+        parser.add_class_arguments(Overrides)
     return parser
 
 
@@ -132,7 +134,7 @@ def _flags(function: Callable[..., Any], arguments: list[str]) -> list[str]:
     """`--watch` for `--watch true`, `--no-stop` for `--stop false`, and `--top-p` for `--top_p`."""
     parameters = inspect.signature(function).parameters
     flags = [n for n, p in parameters.items() if isinstance(p.default, bool)]
-    flags += ["shift", "time"] if "hints" in parameters else []
+    flags += ["shift", "time"] if "overrides" in parameters else []
     short = {f"--{n}": f"--{n}=true" for n in flags} | {f"--no_{n}": f"--{n}=false" for n in flags}
     found = []
     for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
@@ -201,7 +203,7 @@ def sample(
         chat: Put the prompt into the model's chat template, as a user's turn.
         infill: Text with holes, such as "the [MASK:3] sat".
         length: Tokens to write behind the prompt.
-        sampler: Ancestral, FirstHitting, Confidence, Psi, InOrder, LeftToRight, or as published LLaDA, SMDM; by
+        sampler: Ancestral, FirstHitting, Confidence, Psi, EsoLM, LeftToRight, or as published LLaDA, SMDM; by
             default the family's. Options follow as LLaDA:late_end=true,remasking=random.
         steps: Steps over the whole text.
         block: Fill blocks of this many tokens from left to right.
@@ -233,7 +235,7 @@ def sample(
         from remask.data.chat import turns
 
         given = turns(checkpoint.tokenizer, [("user", prompt)])
-        if not checkpoint.family.opening and given[0] == checkpoint.family.vocabulary.start:
+        if not checkpoint.family.bos and given[0] == checkpoint.family.vocabulary.start:
             given = given[1:]  # an autoregressive row begins with it by itself
     prompts = [given] * count if infill is None else ""
     if watch:
@@ -358,7 +360,7 @@ def convert(
     tokenizer: Path | None = None,
     force: bool = False,
     form: str | None = None,
-    hints: Hints = Hints(),  # noqa: B008
+    overrides: Overrides = Overrides(),  # noqa: B008
 ) -> None:
     """Converts a checkpoint, one tensor at a time.
 
@@ -371,7 +373,9 @@ def convert(
     """
     from remask.checkpoints.convert import convert as function
 
-    folder = function(source, destination, form=form, to=to, tokenizer=tokenizer, hints=hints, force=force, show=True)
+    folder = function(
+        source, destination, form=form, to=to, tokenizer=tokenizer, overrides=overrides, force=force, show=True
+    )
     print(f"written to {folder}" + ("" if to else f"; next: remask sample {folder} --prompt ..."))
 
 
@@ -380,7 +384,7 @@ def info(
     json: bool = False,
     tokenizer: Path | None = None,
     form: str | None = None,
-    hints: Hints = Hints(),  # noqa: B008
+    overrides: Overrides = Overrides(),  # noqa: B008
 ) -> None:
     """Says what a checkpoint holds.
 
@@ -391,7 +395,7 @@ def info(
     """
     from remask.checkpoints.checkpoint import contents
 
-    found = contents(source, form, tokenizer, hints)
+    found = contents(source, form, tokenizer, overrides)
     if json:
         print(document(found))
         return

@@ -23,8 +23,8 @@ from remask.likelihood import Estimate, validate
 from remask.plots import denoising_strip, loss_curves
 from remask.sampling.base import Step
 from remask.terminal import duration, say
-from remask.train.optim import Budget, Optimizer
-from remask.train.run import train
+from remask.training.optim import Budget, Optimizer
+from remask.training.run import train
 from remask.watch import watch
 
 LENGTH = 256

@@ -24,16 +24,18 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from remask.batch import Batch
 from remask.errors import RemaskError, unknown
 from remask.estimators import Estimator, Work, plain, plan, shares, stratified
 from remask.families.autoregressive import Autoregressive
-from remask.families.base import Batch, Denoiser, Family, cross_entropy, per_row
+from remask.families.base import Denoiser, Family, cross_entropy, per_row
 from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
 from remask.model.attention import FULL, Padded
-from remask.sampling.base import Canvas, Dice, Dictation, Sampler, mixed
+from remask.sampling.base import Canvas, Dice, Dictation, Sampler
 from remask.sampling.confidence import Confidence
 from remask.sampling.guidance import guided
+from remask.seeds import mix_seeds
 from remask.terminal import progress
 
 MOST = 2**17
@@ -137,15 +139,15 @@ def score(
     elif isinstance(family, Masked):  # the estimators of any-order prediction
         if estimator == "rule":
             rule = sampler or Confidence()
-            seeds = [mixed(seed, i) for i in range(len(texts))]
+            seeds = [mix_seeds(seed, i) for i in range(len(texts))]
             return [
                 _rule(denoiser, family, text, rule, guidance, draws, s, device)
                 for text, s in zip(texts, seeds, strict=True)
             ]
-        works = [plan(len(t.target), estimator, draws, mixed(seed, i), strata) for i, t in enumerate(texts)]
+        works = [plan(len(t.target), estimator, draws, mix_seeds(seed, i), strata) for i, t in enumerate(texts)]
     else:
         draw = _ordered if estimator == "orders" else _drawn
-        return [draw(denoiser, family, t, draws, mixed(seed, i), rows, device) for i, t in enumerate(texts)]
+        return [draw(denoiser, family, t, draws, mix_seeds(seed, i), rows, device) for i, t in enumerate(texts)]
     values = _run(denoiser, family, list(zip(texts, works, strict=True)), guidance, rows, device, show)
     return [_gather(text, work, value) for text, work, value in zip(texts, works, values, strict=True)]
 
@@ -260,7 +262,7 @@ def _forward(
     tokens, prompt, valid, ask, weight = (x.to(device) for x in (tokens, prompt, valid, ask, weight))
     attention = FULL if family.causal or bool(valid.all()) else Padded(valid)  # causal rows never see what is behind
     batch = Batch(tokens, valid & ~prompt, attention=attention)
-    noisy = family.present(batch, ask, torch.ones(len(part), device=device))
+    noisy = family.inputs_for(batch, ask, torch.ones(len(part), device=device))
     # a chain-rule copy reads all its masks but needs one of them
     needed = ask & (weight > 0)
     noisy = replace(noisy, ask=needed, target=noisy.target[needed[ask]])
@@ -334,7 +336,7 @@ def validate(
     """
     parts = []
     for number, (batch, sizes) in batches:
-        rng = torch.Generator().manual_seed(mixed(seed, 2, number))  # apart from the noise of training
+        rng = torch.Generator().manual_seed(mix_seeds(seed, 2, number))  # apart from the noise of training
         rounds = 1 if family.exact else max(draws, 2)
         drawn = torch.stack([family.bound(denoiser, batch, rng) for _ in range(rounds)]).cpu()
         error = 0.0 if family.exact else float(drawn.var(0).sum().div(rounds).sqrt())

@@ -36,16 +36,16 @@ def fit(corpus: Path) -> Fit:
     """Trains a real, tiny model: `fit(out, steps=..., **options of train)` -> `out/latest`."""
     import torch
 
-    from remask.model.sizes import Overrides
-    from remask.train.optim import Budget
-    from remask.train.run import train
+    from remask.model.sizes import SizeOverrides
+    from remask.training.optim import Budget
+    from remask.training.run import train
 
     torch.set_num_threads(1)
 
     def run(out: Path, steps: int = 20, **more: Any) -> Path:
         options: dict[str, Any] = {
             "data": corpus,
-            "architecture": Overrides(layers=2, width=32, heads=2, ffn=64),
+            "architecture": SizeOverrides(layers=2, width=32, heads=2, ffn=64),
             "budget": Budget(steps=steps),
             "length": 64,
             "batch": 8,

@@ -14,10 +14,11 @@ import torch
 from hypothesis import HealthCheck, settings
 from torch import Tensor
 
-from remask.families.base import Denoiser, Vocabulary
+from remask.families.base import Denoiser
 from remask.model.attention import FULL, Attention
 from remask.model.sizes import Architecture
 from remask.model.transformer import Transformer
+from remask.vocabulary import Vocabulary
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """For laws, on a machine that is busy with something else."""

@@ -5,11 +5,13 @@ import math
 import pytest
 import torch
 
+from remask.batch import Batch
 from remask.errors import RemaskError
-from remask.families import Batch, Vocabulary, build, describe, families
+from remask.families import build, describe, families
 from remask.model.sizes import Architecture
 from remask.model.transformer import Transformer, initialise
 from remask.sampling import Canvas, Dice, samplers
+from remask.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary(size=12, mask=11, end=0)
 FAMILIES = sorted(families())

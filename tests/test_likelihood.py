@@ -9,9 +9,10 @@ import torch
 from scipy.stats import chisquare
 from tables import CausalTable, Counting, Table, any_order, chain, masked_nats, random_joint, rng, subsets, tiny
 
+from remask.batch import Batch
 from remask.errors import RemaskError
 from remask.estimators import GROUPS, Estimator, llada_counts, plan
-from remask.families import Batch, Denoiser, Family, Loss, Noisy, Vocabulary
+from remask.families import Denoiser, Family, Loss, Noisy
 from remask.families.autoregressive import Autoregressive
 from remask.families.base import per_row
 from remask.families.masked import Masked
@@ -25,6 +26,7 @@ from remask.sampling.first_hitting import FirstHitting
 from remask.sampling.guidance import guided
 from remask.sampling.llada import LLaDA
 from remask.sampling.smdm import SMDM
+from remask.vocabulary import Vocabulary
 
 TABLE = Table.random(3, 4, seed=4, sharpness=1.5)
 FAMILY = Masked().over(TABLE.vocabulary)
@@ -128,7 +130,7 @@ def test_scores_are_the_bound_of_the_family(
     with torch.no_grad():
         for k in range(3):
             hidden, weight = family.masks(batch.scored, torch.full((6,), (k + 0.5) / 3), uniform)
-            noisy = family.present(batch, hidden, weight)
+            noisy = family.inputs_for(batch, hidden, weight)
             values.append(per_row(family.token_loss(model, noisy), noisy.ask))
     assert found.nats == pytest.approx(float(torch.stack(values).mean()), rel=1e-5)
 
@@ -424,8 +426,8 @@ def test_guided_denoisers_serve_the_bound_too() -> None:
 class Plain(Family):
     """Masked diffusion behind the contract of a family alone."""
 
-    def present(self, batch: Batch, ask: torch.Tensor, weight: torch.Tensor) -> Noisy:
-        return Masked().over(self.vocabulary).present(batch, ask, weight)
+    def inputs_for(self, batch: Batch, ask: torch.Tensor, weight: torch.Tensor) -> Noisy:
+        return Masked().over(self.vocabulary).inputs_for(batch, ask, weight)
 
     def corrupt(self, batch: Batch, rng: torch.Generator, levels: torch.Tensor | None = None) -> Noisy:
         return Masked(objective="count").over(self.vocabulary).corrupt(batch, rng, levels)

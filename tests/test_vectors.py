@@ -20,11 +20,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from remask.batch import Batch
 from remask.checkpoints.checkpoint import load
 from remask.checkpoints.convert import convert
-from remask.checkpoints.hints import Hints
+from remask.checkpoints.overrides import Overrides
 from remask.estimators import llada_counts
-from remask.families import Batch, Vocabulary
 from remask.families.autoregressive import Autoregressive
 from remask.families.base import Denoiser, cross_entropy, per_row
 from remask.families.interpolating import Interpolating, text_order
@@ -41,11 +41,12 @@ from remask.sampling import Canvas, Dice, Pen, Sampler, Step
 from remask.sampling.base import Writing
 from remask.sampling.blockwise import Blockwise
 from remask.sampling.confidence import Confidence
+from remask.sampling.esolm import EsoLM
 from remask.sampling.guidance import guided
-from remask.sampling.in_order import InOrder
 from remask.sampling.llada import LLaDA
 from remask.sampling.psi import Psi, mixture, revealing
 from remask.sampling.smdm import SMDM
+from remask.vocabulary import Vocabulary
 
 VECTORS = Path(__file__).resolve().parents[2] / "shared" / "vectors"
 pytestmark = pytest.mark.skipif(not VECTORS.is_dir(), reason=f"no recorded outputs in {VECTORS}")
@@ -93,8 +94,8 @@ def close(what: str, found: Tensor, truth: Tensor, *, relative: float) -> None:
 def smdm(folder: str, context: int | None = None) -> Transformer:
     """SMDM's own file, with what its tensors cannot tell."""
     about = settings(f"{folder}/settings")
-    hints = Hints(heads=about["n_head"], norm_eps=about["norm_eps"], context=context or about["block_size"])
-    return load(VECTORS / folder / "weights.safetensors", hints=hints).model
+    overrides = Overrides(heads=about["n_head"], norm_eps=about["norm_eps"], context=context or about["block_size"])
+    return load(VECTORS / folder / "weights.safetensors", overrides=overrides).model
 
 
 @cache
@@ -112,9 +113,9 @@ def published(name: str, folder: Path) -> Path:
     return folder
 
 
-def dit(path: str, **hints: Any) -> Any:
+def dit(path: str, **overrides: Any) -> Any:
     """A DiT's own file; `path` is below the folder of vectors."""
-    return load(VECTORS / f"{path}.safetensors", hints=Hints(heads=4, **hints))
+    return load(VECTORS / f"{path}.safetensors", overrides=Overrides(heads=4, **overrides))
 
 
 def filled(shape: Architecture, weights: dict[str, Tensor]) -> Transformer:
@@ -148,7 +149,7 @@ def test_smdm_training_loss() -> None:
     hidden, weight = family.masks(batch.scored, io["loss_t"], io["loss_u"])
     assert torch.equal(hidden, io["loss_mask"])
     close("smdm_mdm 1/p", weight, 1 / io["loss_p_mask"], relative=1e-6)
-    noisy = family.present(batch, hidden, weight)
+    noisy = family.inputs_for(batch, hidden, weight)
     assert torch.equal(noisy.tokens, io["loss_noisy"])
     logits = model(noisy.tokens, ask=noisy.ask, **noisy.reading())
     close("smdm_mdm logits of the loss", logits, io["loss_logits"][hidden], relative=2e-5)
@@ -241,7 +242,7 @@ def replayed(
         levels = (offset[i] + torch.arange(rows) / rows) % 1
         drawn = torch.cat([uniform[i], torch.ones(rows, behind)], 1)
         hidden, weight = independent.masks(scored, levels, drawn)
-        noisy = independent.present(Batch(tokens, scored), hidden, weight)
+        noisy = independent.inputs_for(Batch(tokens, scored), hidden, weight)
         denoiser = guided(model, family, guidance, prompt)
         values.append(per_row(independent.token_loss(denoiser, noisy), noisy.ask).mean())
     return torch.stack(values).mean().float()
@@ -299,7 +300,7 @@ def test_smdm_ancestral_sampling(name: str) -> None:
     (case,) = (c for c in cases("smdm_sample/settings") if str(c["case"]) == name or c.get("name") == name)
     drawn = list(io[f"{name}.u"].split(counts))
 
-    class InOrder(Dice):
+    class EsoLM(Dice):
         """One recorded uniform for each position still masked, then any for what to write there."""
 
         def __init__(self) -> None:
@@ -323,7 +324,7 @@ def test_smdm_ancestral_sampling(name: str) -> None:
 
     sampler = SMDM(steps=case["steps"], algorithm="origin", pen=GREEDY)
     length = tokens.shape[1] - prompt.shape[1]
-    last = written(sampler, model, over(model, 128), prompt.tolist(), length, case["cfg_scale"], InOrder())[-1]
+    last = written(sampler, model, over(model, 128), prompt.tolist(), length, case["cfg_scale"], EsoLM())[-1]
     assert torch.equal(last.tokens, tokens)
 
 
@@ -439,7 +440,7 @@ def test_llada_likelihoods(case: dict[str, Any]) -> None:
     for hidden, p in zip(io[f"{name}.mask"], io[f"{name}.p_mask"], strict=True):
         tokens = torch.cat([prompt, answer]).expand(len(hidden), -1)
         given = (torch.arange(tokens.shape[1]) < len(prompt)).expand_as(tokens)
-        noisy = family.present(Batch(tokens, ~given), hidden, 1 / p)
+        noisy = family.inputs_for(Batch(tokens, ~given), hidden, 1 / p)
         denoiser = guided(model, family, case["cfg_scale"], given)
         values.append(-per_row(family.token_loss(denoiser, noisy), noisy.ask).mean())
         counts = hidden.sum(1)
@@ -571,7 +572,7 @@ def test_mdlm_losses() -> None:
         family = family.over(vocabulary)
         masks, weight = family.masks(batch.scored, p, io["u_mask"])
         assert torch.equal(masks, hidden)
-        noisy = family.present(batch, masks, weight)
+        noisy = family.inputs_for(batch, masks, weight)
         found = torch.zeros(hidden.shape).masked_scatter(hidden, scale * family.token_loss(denoiser, noisy))
         close(f"losses_mdlm {name}", found, io[f"{name}_per_token"], relative=1e-5)
         if name == "nelbo":
@@ -650,8 +651,8 @@ def test_eso_losses(variant: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replayed(InOrder):
-    """`InOrder` with a recorded order and schedule."""
+class Replayed(EsoLM):
+    """`EsoLM` with a recorded order and schedule."""
 
     order: Tensor
     schedule: Tensor
@@ -796,7 +797,7 @@ def split_networks() -> dict[str, Any]:
             weights = recorded("duo_posterior/weights").items()
             part = {k.removeprefix(f"{name}."): v for k, v in weights if k.startswith(f"{name}.")}
             save_file(part, Path(folder) / f"{name}.safetensors")
-            found[name] = load(Path(folder) / f"{name}.safetensors", hints=Hints(heads=4, family=family))
+            found[name] = load(Path(folder) / f"{name}.safetensors", overrides=Overrides(heads=4, family=family))
     return found
 
 
@@ -944,7 +945,7 @@ def test_smdm_sampling_by_the_command_line(tmp_path: Path) -> None:
 
 
 def test_dit_by_the_command_line(tmp_path: Path) -> None:
-    path = convert(VECTORS / "dit_mdlm/weights.safetensors", tmp_path / "ours", hints=Hints(heads=4))
+    path = convert(VECTORS / "dit_mdlm/weights.safetensors", tmp_path / "ours", overrides=Overrides(heads=4))
     io = recorded("dit_mdlm/io")
     found = load(path).logits(io["ids"])[..., :128]
     close("dit_mdlm logits, converted", found, io["logits_time_conditioning_off"][..., :128], relative=2e-5)

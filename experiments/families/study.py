@@ -63,12 +63,12 @@ MODELS = {
     "interpolating, alpha_0 = 1": Model(
         "eso1",
         ["--family", "Interpolating", "--family.objective", "low_variance"],
-        {"in order, cached": ("InOrder", {})},
+        {"in order, cached": ("EsoLM", {})},
     ),
     "interpolating, alpha_0 = 0.25": Model(
         "eso25",
         ["--family", "Interpolating", "--family.alpha_0", "0.25"],
-        {"in order, cached": ("InOrder", {})},
+        {"in order, cached": ("EsoLM", {})},
         steps=round(STEPS / 1.5),
     ),
     "uniform, curriculum, distilled to dt 1/32": Model("distilled", [], REVISING, steps=0, calls=CALLS[:2]),

@@ -16,16 +16,17 @@ import torch
 from torch import Tensor
 
 import remask.checkpoints
-from remask.checkpoints.hints import Hints
+from remask.checkpoints.overrides import Overrides
 from remask.checkpoints.source import Source, Tensors
 from remask.errors import RemaskError, unknown
-from remask.families import Family, Vocabulary, families
+from remask.families import Family, families
 from remask.model.networks import shapes
 from remask.model.sizes import SIZES, Architecture
+from remask.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
-class Reading:
+class Parsed:
     """What a format makes of a source."""
 
     architecture: Architecture
@@ -44,8 +45,8 @@ class Format(ABC):
     """What the names begin with, and some copies leave out."""
     writes: ClassVar[bool] = False
     """Whether `--to` can write it for other programs; then it has a `config`."""
-    hints: ClassVar[frozenset[str]] = frozenset()
-    """The hints it takes beside heads, rope_theta, norm_eps, context, family and the special ids."""
+    overrides: ClassVar[frozenset[str]] = frozenset()
+    """The overrides it takes beside heads, rope_theta, norm_eps, context, family and the special ids."""
 
     def fits(self, tensors: Tensors) -> bool:
         """Whether these are names of this layout."""
@@ -58,8 +59,8 @@ class Format(ABC):
         return replace(source, tensors=source.tensors.renamed(lambda name: self.wrapper + name))
 
     @abstractmethod
-    def read(self, source: Source, hints: Hints) -> Reading:
-        """Shape, family and vocabulary, from tensor shapes, configuration and hints."""
+    def read(self, source: Source, overrides: Overrides) -> Parsed:
+        """Shape, family and vocabulary, from tensor shapes, configuration and overrides."""
 
     @abstractmethod
     def names(self, a: Architecture) -> dict[str, str]:
@@ -144,13 +145,13 @@ def written_formats() -> list[str]:
 COMMON = frozenset(
     {"heads", "kv_heads", "rope_theta", "norm_eps", "context", "family", "mask_id", "start_id", "end_id"}
 )
-"""Hints that every format takes."""
+"""Overrides that every format takes."""
 
 
-def recognised(source: Source, wanted: str | None, hints: Hints) -> Format:
-    """The format of a source, from its tensors; `wanted` overrules, if it fits. Refuses hints it has no use for."""
+def recognised(source: Source, wanted: str | None, overrides: Overrides) -> Format:
+    """The format of a source, from its tensors; `wanted` overrules, if it fits. Refuses overrides it has no use for."""
     form = _recognised(source, wanted)
-    useless = [k for k, v in vars(hints).items() if v is not None and k not in COMMON | form.hints]
+    useless = [k for k, v in vars(overrides).items() if v is not None and k not in COMMON | form.overrides]
     if useless:
         raise RemaskError(f"{useless[0]} tells nothing about weights in {form.name} form")
     return form

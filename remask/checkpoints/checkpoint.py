@@ -14,13 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from remask.checkpoints.base import Format, Hints, Reading, recognised
-from remask.checkpoints.folder import Opened, find, open_own
+from remask.batch import Batch
+from remask.checkpoints.base import Format, Overrides, Parsed, recognised
+from remask.checkpoints.folder import LazyCheckpoint, find, open_own
 from remask.checkpoints.hub import HUB, fetched
 from remask.checkpoints.source import Source, Tensors, open_source
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
-from remask.families import Batch, Family
+from remask.families import Family
 from remask.families.autoregressive import Autoregressive
 from remask.model.networks import network, shapes
 
@@ -57,7 +58,7 @@ class Checkpoint:
         hidden = torch.zeros_like(batch.scored)
         if self.family.reads_masks and not self.family.any_order:
             hidden = rows == self.family.vocabulary.mask
-        seen = self.family.present(batch, hidden, torch.ones(len(rows), device=rows.device))
+        seen = self.family.inputs_for(batch, hidden, torch.ones(len(rows), device=rows.device))
         logits = self.model(seen.tokens, **seen.reading())[:, : rows.shape[1]]
         if seen.positions is None:
             return logits
@@ -72,7 +73,7 @@ def load(
     dtype: torch.dtype | None = None,
     form: str | None = None,
     tokenizer: str | Path | None = None,
-    hints: Hints = Hints(),  # noqa: B008
+    overrides: Overrides = Overrides(),  # noqa: B008
 ) -> Checkpoint:
     """Opens a checkpoint for use.
 
@@ -83,7 +84,7 @@ def load(
         dtype: Casts the weights; None leaves them as stored.
         form: smdm, llada, dit or llama; recognised from the tensors when not given.
         tokenizer: A tokenizer.json, where there is none beside the weights.
-        hints: What the tensors cannot tell.
+        overrides: What the tensors cannot tell.
 
     Raises:
         RemaskError: For what is missing, damaged or does not fit together, naming it.
@@ -92,7 +93,7 @@ def load(
         place = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:
         raise RemaskError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
-    found = open_checkpoint(source, form, tokenizer, hints)
+    found = open_checkpoint(source, form, tokenizer, overrides)
     if found.family.timed and not found.architecture.time:
         kind = type(found.family).__name__
         raise RemaskError(f"{source} is not conditioned on time, which {kind} models have to be; name another --family")
@@ -121,13 +122,13 @@ def open_checkpoint(
     source: str | Path,
     form: str | None = None,
     tokenizer: str | Path | None = None,
-    hints: Hints = Hints(),  # noqa: B008
-) -> Opened:
+    overrides: Overrides = Overrides(),  # noqa: B008
+) -> LazyCheckpoint:
     """A checkpoint of any form, its weights not yet read."""
     folder = find(source) if form is None else None
     if folder is None:
-        return open_foreign(open_source(source), form, tokenizer, hints)
-    if given := [k for k, v in asdict(hints).items() if v is not None]:
+        return open_foreign(open_source(source), form, tokenizer, overrides)
+    if given := [k for k, v in asdict(overrides).items() if v is not None]:
         raise RemaskError(f"{folder} says all about itself; {given[0]} is for other people's weights")
     found = open_own(folder)
     if tokenizer is None:
@@ -135,37 +136,39 @@ def open_checkpoint(
     return replace(found, tokenizer=fitting(Path(tokenizer), found.family.vocabulary.size, found.family))
 
 
-def open_foreign(source: Source, form: str | None, tokenizer: str | Path | None, hints: Hints) -> Opened:
+def open_foreign(
+    source: Source, form: str | None, tokenizer: str | Path | None, overrides: Overrides
+) -> LazyCheckpoint:
     """Other people's weights under our names."""
-    known, source, reading, text = understood(source, form, tokenizer, hints)
+    known, source, reading, text = understood(source, form, tokenizer, overrides)
     known.check(source, reading.architecture)
     about = {"source": source.name, "form": known.name, "averaged": source.averaged}
     tensors = ours(known, source.tensors, reading.architecture)
-    return Opened(reading.architecture, reading.family, text, tensors, about)
+    return LazyCheckpoint(reading.architecture, reading.family, text, tensors, about)
 
 
 def understood(
-    source: Source, form: str | None, tokenizer: str | Path | None, hints: Hints
-) -> tuple[Format, Source, Reading, Tokenizer | None]:
+    source: Source, form: str | None, tokenizer: str | Path | None, overrides: Overrides
+) -> tuple[Format, Source, Parsed, Tokenizer | None]:
     """What a source is, before it is known whether all its tensors are there."""
-    known = recognised(source, form, hints)
+    known = recognised(source, form, overrides)
     source = known.prefixed(source)
     path = tokenizer_of(source, known, tokenizer)
     plain = None if path is None else Tokenizer.load(path)
     if plain is not None:
         source = replace(source, tokens=plain.vocabulary.predicted)
-    reading = known.read(source, hints)
+    reading = known.read(source, overrides)
     a, family = reading.architecture, reading.family
-    if hints.kv_heads not in (None, a.kv_heads):
+    if overrides.kv_heads not in (None, a.kv_heads):
         raise RemaskError(f"{source.name}: with {a.heads} heads there are {a.kv_heads} for keys and values")
     if path is None or plain is None:
         return known, source, reading, None
     if family.vocabulary.start is None and not isinstance(family, Autoregressive):
         try:  # a prompt begins as the published tokenizer has it
-            family = family.over(replace(family.vocabulary, start=plain.opening[0] if plain.opening else None))
+            family = family.over(replace(family.vocabulary, start=plain.bos[0] if plain.bos else None))
         except RemaskError as error:
             raise RemaskError(f"{path}: {error}") from None
-    return known, source, Reading(a, family), fitting(path, a.rows, family)
+    return known, source, Parsed(a, family), fitting(path, a.rows, family)
 
 
 def ours(form: Format, theirs: Tensors, a: Any) -> Tensors:
@@ -203,12 +206,12 @@ def contents(
     source: str | Path,
     form: str | None = None,
     tokenizer: str | Path | None = None,
-    hints: Hints = Hints(),  # noqa: B008
+    overrides: Overrides = Overrides(),  # noqa: B008
 ) -> dict[str, Any]:
     """What a checkpoint of any form holds, for people, and what is wrong with it. No weight is read."""
     folder = find(source) if form is None else None
     if folder is not None:
-        found = open_checkpoint(source, form, tokenizer, hints)
+        found = open_checkpoint(source, form, tokenizer, overrides)
         about = found.about
         validation = about.get("validation")
         steps = f"step {about.get('step')} of {about.get('steps')} on {about.get('data')}"
@@ -218,7 +221,7 @@ def contents(
             "validation": measured(validation) if isinstance(validation, dict) else None,
         }
         return _about(str(folder), "remask", found.architecture, found.family, found.tensors, found.tokenizer, more)
-    known, opened, reading, text = understood(open_source(source), form, tokenizer, hints)
+    known, opened, reading, text = understood(open_source(source), form, tokenizer, overrides)
     wrong = known.differences(opened.tensors, reading.architecture)
     more = {
         "files": len(opened.files),

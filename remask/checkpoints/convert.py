@@ -17,13 +17,13 @@ from remask.checkpoints.folder import (
     CONFIG,
     TOKENIZER,
     WEIGHTS,
-    Opened,
+    LazyCheckpoint,
     config_of,
     find,
     write_rest,
     write_safetensors,
 )
-from remask.checkpoints.hints import Hints
+from remask.checkpoints.overrides import Overrides
 from remask.checkpoints.replacing import replacing
 from remask.checkpoints.source import Tensors
 from remask.errors import RemaskError, unknown
@@ -42,7 +42,7 @@ def convert(
     form: str | None = None,
     to: str | None = None,
     tokenizer: str | Path | None = None,
-    hints: Hints = Hints(),  # noqa: B008
+    overrides: Overrides = Overrides(),  # noqa: B008
     force: bool = False,
     show: bool = False,
 ) -> Path:
@@ -54,7 +54,7 @@ def convert(
         form: Form of the source; recognised when not given.
         to: llama or llada; our own folder when not given.
         tokenizer: A tokenizer.json, where there is none beside the weights.
-        hints: What the tensors cannot tell.
+        overrides: What the tensors cannot tell.
         force: Replace what stands at the destination.
         show: Show progress on standard error.
     """
@@ -66,7 +66,7 @@ def convert(
     for place in filter(None, (Path(source), find(source))):
         if place.exists() and folder in (place.resolve(), *place.resolve().parents):
             raise RemaskError(f"{folder} holds the source itself; choose another name")
-    found = open_checkpoint(source, form, tokenizer, hints)
+    found = open_checkpoint(source, form, tokenizer, overrides)
     layout = formats()[to] if to else None
     if layout is None:
         config = config_of(found.architecture, found.family, found.tokenizer, found.about)
@@ -102,7 +102,7 @@ def permit(folder: Path, force: bool) -> None:
         raise RemaskError(f"{folder} holds more than a checkpoint ({others[0]}), so even with --force it is kept")
 
 
-def theirs(layout: Format, found: Opened) -> Tensors:
+def theirs(layout: Format, found: LazyCheckpoint) -> Tensors:
     """Our tensors under the names of another layout, each made when it is asked for."""
     a, groups = found.architecture, layout.groups(found.architecture)
     shapes = layout.layout(a)
@@ -115,7 +115,7 @@ def theirs(layout: Format, found: Opened) -> Tensors:
     )
 
 
-def tokenizer_config(found: Opened) -> dict[str, Any]:
+def tokenizer_config(found: LazyCheckpoint) -> dict[str, Any]:
     """What `transformers` wants beside tokenizer.json."""
     vocabulary, text = found.family.vocabulary, found.tokenizer
     assert text is not None
@@ -124,7 +124,7 @@ def tokenizer_config(found: Opened) -> dict[str, Any]:
     return {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": found.architecture.context, **tokens}
 
 
-def card(found: Opened, source: str, to: str | None) -> str:
+def card(found: LazyCheckpoint, source: str, to: str | None) -> str:
     """The README of a converted folder."""
     a = found.architecture
     return (

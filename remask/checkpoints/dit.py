@@ -8,12 +8,12 @@ Source: models/dit.py of s-sahoo/scaling-dllms and s-sahoo/duo.
 from dataclasses import replace
 from typing import Any
 
-from remask.checkpoints.base import Format, Hints, Reading, count, family_over, integer, number, optional_id, shape
+from remask.checkpoints.base import Format, Overrides, Parsed, count, family_over, integer, number, optional_id, shape
 from remask.checkpoints.source import Source
 from remask.errors import RemaskError
-from remask.families import Vocabulary
 from remask.model.dit import DiTArchitecture
 from remask.model.sizes import SIZES, Architecture
+from remask.vocabulary import Vocabulary
 
 FAMILIES = {"mdlm": "Masked", "ar": "Autoregressive", "duo": "Uniform", "duo_base": "Uniform",
             "distillation": "Uniform", "esolm": "Interpolating", "eso-lm": "Interpolating",
@@ -47,9 +47,9 @@ class DiTFormat(Format):
     name = "dit"
     mark = "backbone.blocks.0.attn_qkv.weight"
     wrapper = "backbone."
-    hints = frozenset({"time"})
+    overrides = frozenset({"time"})
 
-    def read(self, source: Source, hints: Hints) -> Reading:
+    def read(self, source: Source, overrides: Overrides) -> Parsed:
         prefix = self.wrapper
         layers = count(source.tensors, prefix + "blocks.{}.attn_qkv.weight")
         rows, width = shape(source, prefix + "vocab_embed.embedding")
@@ -59,19 +59,19 @@ class DiTFormat(Format):
         config = flat(source.config)
         said = replace(source, config=config)
         algorithm = config.get("algorithm")
-        if hints.family is None and algorithm is not None and str(algorithm).lower() not in FAMILIES:
+        if overrides.family is None and algorithm is not None and str(algorithm).lower() not in FAMILIES:
             raise RemaskError(
                 f"{source.name}: its configuration names {algorithm!r}, and remask knows {', '.join(FAMILIES)}"
             )
-        family = hints.family or FAMILIES.get(str(algorithm).lower())
+        family = overrides.family or FAMILIES.get(str(algorithm).lower())
         family = family or ("Masked" if adaln else "Autoregressive")
-        time = hints.time if hints.time is not None else config.get("time_conditioning", family == "Uniform")
-        heads = self.heads(said, hints.heads, layers, width)
+        time = overrides.time if overrides.time is not None else config.get("time_conditioning", family == "Uniform")
+        heads = self.heads(said, overrides.heads, layers, width)
         ids = SPECIAL.get(predicted, {})
-        mask = hints.mask_id if hints.mask_id is not None else ids.get("mask", predicted - 1)
+        mask = overrides.mask_id if overrides.mask_id is not None else ids.get("mask", predicted - 1)
         silent = mask  # the mask has a row, and is never predicted
         if family == "Uniform" and predicted not in ALPHABETS:
-            silent = hints.mask_id
+            silent = overrides.mask_id
         if predicted == 50257 and family == "Autoregressive":  # GPT-2's own ids, none added
             silent = None
         a = DiTArchitecture(
@@ -81,9 +81,9 @@ class DiTFormat(Format):
             kv_heads=heads,
             head_width=width // heads,
             ffn=ffn,
-            context=integer(said, hints.context, "model_length", "length", default=1024),
-            rope_base=number(said, hints.rope_theta, default=10000.0),
-            norm_eps=number(said, hints.norm_eps, default=1e-5),
+            context=integer(said, overrides.context, "model_length", "length", default=1024),
+            rope_base=number(said, overrides.rope_theta, default=10000.0),
+            norm_eps=number(said, overrides.norm_eps, default=1e-5),
             time=bool(time) and adaln,
             adaln=adaln,
             condition=shape(source, prefix + "sigma_map.mlp.0.weight")[0] if adaln else 128,
@@ -94,8 +94,8 @@ class DiTFormat(Format):
         vocabulary = Vocabulary(
             rows,
             mask=mask if family in ("Masked", "Interpolating") else None,
-            start=hints.start_id if hints.start_id is not None else ids.get("start"),
-            end=hints.end_id if hints.end_id is not None else ids.get("end"),
+            start=overrides.start_id if overrides.start_id is not None else ids.get("start"),
+            end=overrides.end_id if overrides.end_id is not None else ids.get("end"),
         )
         options: dict[str, Any] = {}
         if family == "Interpolating":
@@ -103,7 +103,7 @@ class DiTFormat(Format):
             if mode not in VARIANTS:
                 raise RemaskError(f"{source.name}: diffusion_attn_mode {mode!r} is of neither variant of Eso-LM")
             options = {"alpha_0": number(said, None, "alpha_0", default=1.0), "variant": VARIANTS[mode]}
-        return Reading(a, family_over(source, family, vocabulary, **options))
+        return Parsed(a, family_over(source, family, vocabulary, **options))
 
     def heads(self, source: Source, hint: int | None, layers: int, width: int) -> int:
         """Attention heads: given, configured, or those of the published network with these shapes."""

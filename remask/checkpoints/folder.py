@@ -19,9 +19,10 @@ from remask.checkpoints.replacing import replacing
 from remask.checkpoints.source import DTYPES, Tensors, opened, settings
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
-from remask.families import Family, Vocabulary, build, describe
+from remask.families import Family, build, describe
 from remask.model.networks import NETWORKS, shapes
 from remask.model.sizes import Architecture
+from remask.vocabulary import Vocabulary
 
 FORMAT = 1
 """Version of the folder's form."""
@@ -29,7 +30,7 @@ WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json
 
 
 @dataclass(frozen=True)
-class Opened:
+class LazyCheckpoint:
     """A checkpoint of any form, its tensors under our names and not yet read."""
 
     architecture: Architecture
@@ -127,7 +128,7 @@ def find(source: str | Path) -> Path | None:
     return None
 
 
-def open_own(folder: Path) -> Opened:
+def open_own(folder: Path) -> LazyCheckpoint:
     """A published folder. RemaskError for what is missing, damaged or does not fit together, naming the file."""
     config = settings(folder)
     try:
@@ -150,7 +151,7 @@ def open_own(folder: Path) -> Opened:
                 f"{architecture.rows} and predicts {architecture.predicted}: they do not belong together"
             )
     tensors = checked(folder / WEIGHTS, wanted)
-    return Opened(architecture, family, tokenizer, tensors, config.get("about") or {})
+    return LazyCheckpoint(architecture, family, tokenizer, tensors, config.get("about") or {})
 
 
 def checked(path: Path, wanted: dict[str, tuple[int, ...]]) -> Tensors:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from remask.checkpoints.base import (
     Format,
-    Hints,
-    Reading,
+    Overrides,
+    Parsed,
     count,
     family_over,
     heads_of,
@@ -26,9 +26,10 @@ from remask.checkpoints.base import (
 )
 from remask.checkpoints.source import Source
 from remask.errors import RemaskError
-from remask.families import Family, Vocabulary
+from remask.families import Family
 from remask.families.masked import Masked
 from remask.model.sizes import Architecture
+from remask.vocabulary import Vocabulary
 
 LAYER = "model.transformer.blocks.{}."
 HEAD = "model.transformer.ff_out.weight"
@@ -58,7 +59,7 @@ class LLaDA(Format):
     wrapper = "model."
     writes = True
 
-    def read(self, source: Source, hints: Hints) -> Reading:
+    def read(self, source: Source, overrides: Overrides) -> Parsed:
         for option, value in UNSUPPORTED.items():
             if source.config.get(option) is value:
                 raise RemaskError(f"{source.name}: config.json says {option}: {value}, which remask's network has not")
@@ -67,7 +68,7 @@ class LLaDA(Format):
         rows, width = shape(source, "model.transformer.wte.weight")
         ffn, _ = shape(source, LAYER.format(0) + "ff_proj.weight")
         (queries, _), (keys, _) = (shape(source, LAYER.format(0) + f"{x}_proj.weight") for x in "qk")
-        heads = heads_of(source, hints.heads, "n_heads", layers=layers, width=width, ffn=ffn)
+        heads = heads_of(source, overrides.heads, "n_heads", layers=layers, width=width, ffn=ffn)
         own = source.config.get("remask")  # what our own export adds
         own = own if isinstance(own, dict) else {}
         predicted = own.get("predicted", rows)
@@ -80,27 +81,27 @@ class LLaDA(Format):
             kv_heads=keys * heads // queries,
             head_width=queries // heads,
             ffn=ffn,
-            context=integer(source, hints.context, "max_sequence_length", default=4096),
-            rope_base=number(source, hints.rope_theta, "rope_theta", default=500000.0),
+            context=integer(source, overrides.context, "max_sequence_length", default=4096),
+            rope_base=number(source, overrides.rope_theta, "rope_theta", default=500000.0),
             rope_bf16=bool(own.get("rope_bf16", False)),
-            norm_eps=number(source, hints.norm_eps, "rms_norm_eps", default=1e-5),
+            norm_eps=number(source, overrides.norm_eps, "rms_norm_eps", default=1e-5),
             tied=HEAD not in tensors,
             qkv_bias=LAYER.format(0) + "q_proj.bias" in tensors,
             rows=rows,
             predicted=predicted,
         )
         ids = SPECIAL.get(rows, {})
-        mask = optional_id(source, hints.mask_id, "mask_token_id", default=ids.get("mask"))
+        mask = optional_id(source, overrides.mask_id, "mask_token_id", default=ids.get("mask"))
         if mask is None:
             raise RemaskError(f"{source.name}: no config.json says which id is the mask. Give --mask-id")
         vocabulary = Vocabulary(
             rows,
             mask=mask,
-            start=optional_id(source, hints.start_id, "bos_token_id"),
-            end=optional_id(source, hints.end_id, "eos_token_id", default=ids.get("end")),
-            turn=ids.get("turn"),
+            start=optional_id(source, overrides.start_id, "bos_token_id"),
+            end=optional_id(source, overrides.end_id, "eos_token_id", default=ids.get("end")),
+            end_of_turn=ids.get("turn"),
         )
-        return Reading(a, family_over(source, hints.family or "Masked", vocabulary))
+        return Parsed(a, family_over(source, overrides.family or "Masked", vocabulary))
 
     def names(self, a: Architecture) -> dict[str, str]:
         found = {

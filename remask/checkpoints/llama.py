@@ -13,8 +13,8 @@ from torch import Tensor
 
 from remask.checkpoints.base import (
     Format,
-    Hints,
-    Reading,
+    Overrides,
+    Parsed,
     count,
     family_over,
     heads_of,
@@ -25,9 +25,10 @@ from remask.checkpoints.base import (
 )
 from remask.checkpoints.source import Source
 from remask.errors import RemaskError
-from remask.families import Family, Vocabulary, families
+from remask.families import Family, families
 from remask.families.autoregressive import Autoregressive
 from remask.model.sizes import Architecture
+from remask.vocabulary import Vocabulary
 
 LAYER = "model.layers.{}."
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -45,9 +46,9 @@ class Llama(Format):
     name = "llama"
     mark = "model.layers.0.self_attn.q_proj.weight"
     writes = True
-    hints = frozenset({"shift"})
+    overrides = frozenset({"shift"})
 
-    def read(self, source: Source, hints: Hints) -> Reading:
+    def read(self, source: Source, overrides: Overrides) -> Parsed:
         config, tensors = source.config, source.tensors
         self.known(source)
         first = LAYER.format(0)
@@ -55,13 +56,13 @@ class Llama(Format):
         rows, width = shape(source, EMBEDDING)
         ffn, _ = shape(source, first + "mlp.gate_proj.weight")
         (queries, _), (keys, _) = (shape(source, f"{first}self_attn.{x}_proj.weight") for x in "qk")
-        heads = heads_of(source, hints.heads, "num_attention_heads", layers=layers, width=width, ffn=ffn)
+        heads = heads_of(source, overrides.heads, "num_attention_heads", layers=layers, width=width, ffn=ffn)
         diffusion = str(config.get("model_type", "")).lower() in DIFFUSION
-        family = hints.family or ("Masked" if diffusion else "Autoregressive")
+        family = overrides.family or ("Masked" if diffusion else "Autoregressive")
         masked = family in families() and families()[family]().any_order
-        mask = integer(source, hints.mask_id, "mask_token_id", default=min(source.tokens or rows, rows))
-        shifted = diffusion and masked if hints.shift is None else hints.shift
-        told = hints.mask_id is not None or isinstance(config.get("mask_token_id"), int)
+        mask = integer(source, overrides.mask_id, "mask_token_id", default=min(source.tokens or rows, rows))
+        shifted = diffusion and masked if overrides.shift is None else overrides.shift
+        told = overrides.mask_id is not None or isinstance(config.get("mask_token_id"), int)
         fresh = masked and not told  # a row for the mask, where padding began
         a = Architecture(
             layers=layers,
@@ -70,10 +71,10 @@ class Llama(Format):
             kv_heads=keys * heads // queries,
             head_width=queries // heads,
             ffn=ffn,
-            context=integer(source, hints.context, "max_position_embeddings", default=2048),
-            rope_base=number(source, hints.rope_theta, "rope_theta", default=rotary_base(config)),
+            context=integer(source, overrides.context, "max_position_embeddings", default=2048),
+            rope_base=number(source, overrides.rope_theta, "rope_theta", default=rotary_base(config)),
             rope_scaling=scaling(source),
-            norm_eps=number(source, hints.norm_eps, "rms_norm_eps", default=1e-5),
+            norm_eps=number(source, overrides.norm_eps, "rms_norm_eps", default=1e-5),
             tied=HEAD not in tensors or config.get("tie_word_embeddings") is True,
             qkv_bias=first + "self_attn.q_proj.bias" in tensors,
             qk_norm=first + "self_attn.q_norm.weight" in tensors,
@@ -90,11 +91,11 @@ class Llama(Format):
         vocabulary = Vocabulary(
             a.rows,
             mask=mask if masked else None,
-            start=hints.start_id if masked else optional_id(source, hints.start_id, "bos_token_id"),
-            end=optional_id(source, hints.end_id, "eos_token_id", default=several),
-            turn=ends[-1] if isinstance(ends, list) and len(ends) > 1 and isinstance(ends[-1], int) else None,
+            start=overrides.start_id if masked else optional_id(source, overrides.start_id, "bos_token_id"),
+            end=optional_id(source, overrides.end_id, "eos_token_id", default=several),
+            end_of_turn=ends[-1] if isinstance(ends, list) and len(ends) > 1 and isinstance(ends[-1], int) else None,
         )
-        return Reading(a, family_over(source, family, vocabulary))
+        return Parsed(a, family_over(source, family, vocabulary))
 
     def known(self, source: Source) -> None:
         """RemaskError for a network that shares the names of this layout and computes something else."""

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from remask.checkpoints.base import Format, Hints, Reading, count, family_over, heads_of, integer, number, shape
+from remask.checkpoints.base import Format, Overrides, Parsed, count, family_over, heads_of, integer, number, shape
 from remask.checkpoints.source import Source
-from remask.families import Vocabulary
 from remask.model.sizes import Architecture
+from remask.vocabulary import Vocabulary
 
 LAYER = "transformer.h.{}."
 ATTENTION = "attn.attn.weight"
@@ -34,13 +34,13 @@ class SMDM(Format):
     name = "smdm"
     mark = "transformer.h.0.attn.attn.weight"
 
-    def read(self, source: Source, hints: Hints) -> Reading:
+    def read(self, source: Source, overrides: Overrides) -> Parsed:
         layers = count(source.tensors, LAYER + ATTENTION)
         rows, width = shape(source, "transformer.wte.weight")
         predicted, _ = shape(source, "lm_head.weight")
         fused, _ = shape(source, LAYER.format(0) + ATTENTION)
         ffn, _ = shape(source, LAYER.format(0) + "mlp.swiglu.w1.weight")
-        heads = heads_of(source, hints.heads, "n_head", layers=layers, width=width, ffn=ffn)
+        heads = heads_of(source, overrides.heads, "n_head", layers=layers, width=width, ffn=ffn)
         a = Architecture(
             layers=layers,
             width=width,
@@ -48,10 +48,10 @@ class SMDM(Format):
             kv_heads=(fused * heads // width - heads) // 2,
             head_width=width // heads,
             ffn=ffn,
-            context=integer(source, hints.context, "block_size", default=2048),
-            rope_base=number(source, hints.rope_theta, "rope_base", default=10000.0),
+            context=integer(source, overrides.context, "block_size", default=2048),
+            rope_base=number(source, overrides.rope_theta, "rope_base", default=10000.0),
             rope_bf16=True,
-            norm_eps=number(source, hints.norm_eps, "norm_eps", default=1e-5),
+            norm_eps=number(source, overrides.norm_eps, "norm_eps", default=1e-5),
             rows=rows,
             predicted=predicted,
         )
@@ -59,11 +59,13 @@ class SMDM(Format):
         start, end = (1, 2) if predicted == 32000 else (None, None)  # Llama 2's ids; every evaluation begins with <s>
         vocabulary = Vocabulary(
             rows,
-            mask=(predicted if hints.mask_id is None else hints.mask_id) if masked else None,
-            start=start if hints.start_id is None else hints.start_id,
-            end=end if hints.end_id is None else hints.end_id,
+            mask=(predicted if overrides.mask_id is None else overrides.mask_id) if masked else None,
+            start=start if overrides.start_id is None else overrides.start_id,
+            end=end if overrides.end_id is None else overrides.end_id,
         )
-        return Reading(a, family_over(source, hints.family or ("Masked" if masked else "Autoregressive"), vocabulary))
+        return Parsed(
+            a, family_over(source, overrides.family or ("Masked" if masked else "Autoregressive"), vocabulary)
+        )
 
     def tokenizer(self, source: Source) -> str | None:
         return "TinyLlama/TinyLlama-1.1B-intermediate-step-1431k-3T"

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from remask.batch import Batch
 from remask.data.tokens import Tokens
 from remask.errors import RemaskError
-from remask.families.base import Batch
 
 
 class Rows(Sequence[NDArray[np.int64]]):
@@ -97,7 +97,7 @@ class Batches:
             own = torch.from_numpy(cuts[first : first + count])[:, None]
             segments = (torch.arange(self.rows.length) >= own).long()  # (B, L)
         scored = torch.ones_like(tokens, dtype=torch.bool)
-        return Batch(tokens, scored, segments, first=first, of=self.batch)
+        return Batch(tokens, scored, segments, offset=first, global_rows=self.batch)
 
     def _cuts(self, index: int) -> NDArray[np.int64] | None:
         """(batch,) where each row of a global batch is cut, L for not at all; None when none is."""

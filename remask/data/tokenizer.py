@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
 from remask.errors import RemaskError, first_line
-from remask.families.base import Vocabulary
+from remask.vocabulary import Vocabulary
 
 END, MASK = "<|endoftext|>", "<|mask|>"
 ENDS = (END, "</s>", "<|end_of_text|>", "<|im_end|>", "<eos>", "[SEP]", "<|eot_id|>")
@@ -124,7 +124,7 @@ class Tokenizer:
         return max(self._inner.get_vocab().values(), default=-1) + 1
 
     @cached_property
-    def opening(self) -> list[int]:
+    def bos(self) -> list[int]:
         """The ids that the published tokenizer itself puts before a text, such as <s>."""
         try:
             whole = self._inner.encode("a", add_special_tokens=True)

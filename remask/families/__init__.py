@@ -3,7 +3,9 @@
 import importlib
 import pkgutil
 
-from remask.families.base import Batch, Denoiser, Family, Loss, Noisy, Vocabulary, build, describe, families
+from remask.batch import Batch
+from remask.families.base import Denoiser, Family, Loss, Noisy, build, describe, families
+from remask.vocabulary import Vocabulary
 
 for _module in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_module.name}")

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from remask.batch import Batch
 from remask.errors import RemaskError
-from remask.families.base import Batch, Denoiser, Family, Loss, Noisy, per_row
+from remask.families.base import Denoiser, Family, Loss, Noisy, per_row
 from remask.model.attention import CAUSAL
 
 
@@ -41,11 +42,11 @@ class Autoregressive(Family):
         return found
 
     @property
-    def opening(self) -> list[int]:
-        """Nothing: `present` puts the start before every row."""
+    def bos(self) -> list[int]:
+        """Nothing: `inputs_for` puts the start before every row."""
         return []
 
-    def present(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
+    def inputs_for(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
         """The row moved right by one, so that each position reads the token before the one it is asked for."""
         return Noisy(
             tokens=batch.tokens.roll(1, 1).masked_fill(batch.starts(), self.start),
@@ -58,7 +59,7 @@ class Autoregressive(Family):
 
     def corrupt(self, batch: Batch, rng: torch.Generator | None = None, levels: Tensor | None = None) -> Noisy:
         """Nothing is destroyed: every scored token is asked, each with weight 1."""
-        return self.present(batch, batch.scored, torch.ones(len(batch.tokens), device=batch.tokens.device))
+        return self.inputs_for(batch, batch.scored, torch.ones(len(batch.tokens), device=batch.tokens.device))
 
     def loss(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator) -> Loss:
         noisy = self.corrupt(batch)

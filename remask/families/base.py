@@ -10,132 +10,18 @@ contract tests and the checkpoint reader find it by its class name.
 
 import copy
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
 
+from remask.batch import Batch
 from remask.errors import RemaskError, unknown
-from remask.model.attention import FULL, Attention, Segments
+from remask.model.attention import FULL, Attention
 from remask.model.sizes import Architecture
 from remask.model.soft import Soft
-
-
-@dataclass(frozen=True)
-class Vocabulary:
-    """The ids of a tokenizer that a family has to know."""
-
-    size: int
-    """Number of ids, the mask's included: rows of the input embedding."""
-    mask: int | None = None
-    """The mask id; never predicted."""
-    end: int | None = None
-    """The end-of-text id, which also starts a text that is read from left to right where there is no `start`."""
-    start: int | None = None
-    """The id that begins a text, in vocabularies that have one of its own."""
-    turn: int | None = None
-    """The id that ends a turn of a conversation."""
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.size, int) or self.size < 1:
-            raise RemaskError(f"a vocabulary has {self.size!r} ids; it must be at least 1")
-        for what in ("mask", "start", "end", "turn"):
-            given = getattr(self, what)
-            if given is not None and not (isinstance(given, int) and 0 <= given < self.size):
-                raise RemaskError(f"the {what} id {given!r} is not among the {self.size} ids")
-
-    @property
-    def predicted(self) -> int:
-        """V, rows of the output head: one less than `size` where the mask is the last id."""
-        return self.size - 1 if self.mask == self.size - 1 else self.size
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Clean rows, and where they stand in the global batch."""
-
-    tokens: Tensor
-    """(B, L) int64, clean."""
-    scored: Tensor
-    """(B, L) bool; False on prompts and padding: never noised, never in a loss."""
-    segments: Tensor | None = None
-    """(B, L) int64 number of the piece a position belongs to; pieces do not see each other."""
-    attention: Attention = FULL
-    """What the rows allow beside the family's own rule, such as `Padded`."""
-    first: int = 0
-    """Index of the first row in the global batch, of which this is one process's share."""
-    of: int | None = None
-    """Rows of the global batch; these rows alone when None."""
-    done: float = 1.0
-    """Share of the training that is done, for objectives that change on the way."""
-
-    def to(self, device: torch.device | str) -> "Batch":
-        """The same batch on another device."""
-        return replace(
-            self,
-            tokens=self.tokens.to(device),
-            scored=self.scored.to(device),
-            segments=None if self.segments is None else self.segments.to(device),
-            attention=self.attention.to(device),
-        )
-
-    def at(self, index: Tensor) -> "Batch":
-        """Some of the rows, by their (n,) numbers here. Draw noise before: it is that of the first rows otherwise."""
-        return replace(
-            self,
-            tokens=self.tokens[index],
-            scored=self.scored[index],
-            segments=None if self.segments is None else self.segments[index],
-            attention=self.attention.rows(index),
-        )
-
-    def draw(self, per_row: tuple[int, ...], rng: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Uniforms of shape (B, *per_row): this share of what the global batch draws.
-
-        Every process draws for the whole global batch from the same generator and keeps its own
-        rows. So noise differs between processes, and does not depend on how many there are.
-        """
-        rows = self.tokens.shape[0]
-        every = torch.rand(self.of or rows, *per_row, generator=rng, device=rng.device, dtype=dtype)
-        return every[self.first : self.first + rows].to(self.tokens.device)
-
-    def levels(self, rng: torch.Generator) -> Tensor:
-        """(B,) noise levels in [0, 1), stratified over the global batch, in random order.
-
-        u_j = (u + j) / n for a random order of the n rows: each level is uniform, together they
-        cover the unit interval evenly (Kingma et al. 2021, appendix I), and no process is left
-        with a narrow band of them.
-        """
-        rows = self.tokens.shape[0]
-        return strata(self.of or rows, rng)[self.first : self.first + rows].to(self.tokens.device)
-
-    def starts(self) -> Tensor:
-        """(B, L) bool, True where a text begins: the first position of a row, or of a segment."""
-        first = torch.zeros_like(self.scored)
-        first[:, 0] = True
-        if self.segments is not None:
-            first[:, 1:] = self.segments[:, 1:] != self.segments[:, :-1]
-        return first
-
-    def positions(self) -> Tensor | None:
-        """(B, L) rotary positions that start anew in each segment; None without segments."""
-        if self.segments is None:
-            return None
-        steps = torch.arange(self.tokens.shape[1], device=self.tokens.device)
-        return steps - torch.where(self.starts(), steps, 0).cummax(1).values
-
-    def visible(self, own: Attention) -> Attention:
-        """The family's own attention rule, narrowed by the segments and padding of these rows."""
-        seen = own & self.attention
-        return seen if self.segments is None else seen & Segments(self.segments)
-
-
-def strata(n: int, rng: torch.Generator) -> Tensor:
-    """(n,) levels (u + j)/n in [0, 1), in random order."""
-    offset = torch.rand((), generator=rng, device=rng.device, dtype=torch.float64)
-    order = torch.randperm(n, generator=rng, device=rng.device)
-    return ((order + offset) / n).float().clamp(max=1 - 2**-24)
+from remask.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
@@ -222,7 +108,7 @@ class Family(ABC):
         return found
 
     @abstractmethod
-    def present(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
+    def inputs_for(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
         """What the network reads when exactly the positions `ask`, (B, L) bool, are wanted of it.
 
         `weight` (B,) is that of each row's positions in the bound.
@@ -252,7 +138,7 @@ class Family(ABC):
 
     @property
     def revises(self) -> bool:
-        """Whether sampling draws every open token anew at each step, from `prior` through `reverse`."""
+        """Whether sampling draws every open token anew at each step, from `prior` through `posterior_weights`."""
         return False
 
     @property
@@ -272,7 +158,7 @@ class Family(ABC):
 
     @property
     def paced(self) -> bool:
-        """Whether its loss depends on `Batch.done`, so that a run's first steps depend on how many will follow."""
+        """Whether its loss depends on `Batch.progress`, so that a run's first steps depend on how many will follow."""
         return False
 
     @property
@@ -300,7 +186,7 @@ class Family(ABC):
         return architecture.flops(length, asked=self.asked, causal=self.causal)
 
     @property
-    def opening(self) -> list[int]:
+    def bos(self) -> list[int]:
         """What stands before the tokens of a prompt on the canvas: the vocabulary's start, where it has one."""
         return [] if self.vocabulary.start is None else [self.vocabulary.start]
 
@@ -317,7 +203,7 @@ class Family(ABC):
         """Uniforms in [0, 1) -> ids as noise leaves them at time 1."""
         raise RemaskError(f"{type(self).__name__} has no prior over tokens")
 
-    def reverse(self, p_own: Tensor, s: float, t: float) -> tuple[Tensor, Tensor, Tensor]:
+    def posterior_weights(self, p_own: Tensor, s: float, t: float) -> tuple[Tensor, Tensor, Tensor]:
         """q(z_s | z_t, x) as a mixture, the prediction in place of x; s < t.
 
         `p_own` (N,) is the prediction's probability of the token at hand. Returns the probabilities, each (N,), of
@@ -365,6 +251,10 @@ def describe(family: Family) -> dict[str, Any]:
     return {"name": type(family).__name__, **{f.name: getattr(family, f.name) for f in fields(family)}}
 
 
+RENAMED = {"Uniform": {"least": "t_min", "top_k": "soft_top_k"}}
+"""Options of families by the names that older checkpoints have, and the names of today."""
+
+
 def build(description: dict[str, Any]) -> Family:
     """The family that `describe` described. Only names of this package are looked up; no code is loaded."""
     if not isinstance(description, dict):
@@ -373,6 +263,9 @@ def build(description: dict[str, Any]) -> Family:
     name = options.pop("name", None)
     if not isinstance(name, str) or name not in known:
         raise unknown("family", name, known)
+    for old, new in RENAMED.get(name, {}).items():
+        if old in options:
+            options[new] = options.pop(old)
     try:
         return known[name](**options)
     except TypeError as error:

@@ -19,8 +19,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from remask.batch import Batch, strata
 from remask.errors import RemaskError, unknown
-from remask.families.base import Batch, Denoiser, Family, Loss, Noisy, per_row, strata
+from remask.families.base import Denoiser, Family, Loss, Noisy, per_row
 from remask.model.attention import CAUSAL, FULL, Attention, Front, TwoStreams
 from remask.model.sizes import Architecture
 
@@ -69,7 +70,7 @@ class Interpolating(Family):
         weight = torch.ones_like(p) if self.objective == "low_variance" else self.alpha_0 / p
         return (uniform < p[:, None]) & scored, weight
 
-    def present(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
+    def inputs_for(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
         """The row with the asked positions hidden, those before and those after in the order of the text."""
         if self.alpha_0 == 0:
             return self.sequential(batch, ask)
@@ -131,9 +132,9 @@ class Interpolating(Family):
         Rows of the global batch take turns, and a coin says which term comes first: so in the mean the terms weigh
         alike for any number of rows, and levels are stratified over the rows that use them.
         """
-        device, both, of = batch.tokens.device, 0 < self.alpha_0 < 1, batch.of or len(batch.tokens)
+        device, both, of = batch.tokens.device, 0 < self.alpha_0 < 1, batch.global_rows or len(batch.tokens)
         coin = int(torch.randint(2, (), generator=rng, device=rng.device)) if both else 0
-        place = torch.arange(batch.first, batch.first + len(batch.tokens)) + coin
+        place = torch.arange(batch.offset, batch.offset + len(batch.tokens)) + coin
         turns = place % 2 == 0 if both else torch.full_like(place, self.alpha_0 == 1, dtype=torch.bool)
         levels = strata((of + 1 - coin) // 2 if both else of, rng)
         which, order, left = (batch.draw((batch.tokens.shape[1],), rng) for _ in range(3))
@@ -233,7 +234,7 @@ class Interpolating(Family):
 
     @property
     def sampler(self) -> str:
-        return "InOrder"
+        return "EsoLM"
 
     @property
     def reads(self) -> float:

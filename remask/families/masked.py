@@ -18,8 +18,9 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from remask.batch import Batch
 from remask.errors import RemaskError, unknown
-from remask.families.base import Batch, Denoiser, Family, Loss, Noisy, per_row
+from remask.families.base import Denoiser, Family, Loss, Noisy, per_row
 from remask.model.attention import FULL
 
 Objective = Literal["bound", "low_variance", "count"]
@@ -62,7 +63,7 @@ class Masked(Family):
         levels = batch.levels(rng) if levels is None else levels
         uniform = batch.draw((batch.tokens.shape[1],), rng)
         hidden, weight = self.masks(batch.scored, levels, uniform)
-        return self.present(batch, hidden, weight)
+        return self.inputs_for(batch, hidden, weight)
 
     @property
     def mask(self) -> int:
@@ -89,7 +90,7 @@ class Masked(Family):
         weight = torch.ones_like(p) if self.objective == "low_variance" else 1 / p
         return (uniform < p[:, None]) & scored, weight
 
-    def present(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
+    def inputs_for(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
         """The row with the asked positions masked."""
         return Noisy(
             tokens=batch.tokens.masked_fill(ask, self.mask),

@@ -4,7 +4,7 @@ With alpha(t) = 1 - (1 - eps) t a token is still clean with probability alpha, e
 bound is the Rao-Blackwellised one of Sahoo et al. 2025 (*The Diffusion Duality*), in the closed form that needs no
 (K,) vectors but the prediction: see `nelbo`. The network is told the noise level.
 
-`reverse` takes the prediction of x_i from all of z. With the exact law of x_i given the *other* positions
+`posterior_weights` takes the prediction of x_i from all of z. With the exact law of x_i given the *other* positions
 (leave-one-out) the reverse process is exact; with the ordinary one it is not. Masked noise does not show the
 difference, since there a masked position tells nothing about itself.
 """
@@ -17,10 +17,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from remask.batch import Batch
 from remask.errors import RemaskError
-from remask.families.base import Batch, Denoiser, Family, Loss, Noisy, Vocabulary, per_row
+from remask.families.base import Denoiser, Family, Loss, Noisy, per_row
 from remask.families.latent import Latent, full, gamma_of, rising, tabled
 from remask.model.attention import FULL
+from remask.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +31,13 @@ class Uniform(Family):
 
     eps: float = 1e-3
     """Share of tokens that are still clean at time 1."""
-    least: float = 1e-3
+    t_min: float = 1e-3
     """Least time of training, as published; the bound is drawn at all times."""
     curriculum: float = 0.0
     """Share of the training, from its beginning, that reads tokens blurred by Gaussian noise instead of replaced."""
     tau: float = 1e-3
     """Temperature of the blur."""
-    top_k: int = 2
+    soft_top_k: int = 2
     """Blurred tokens hold this many others than the true one; 0: all there are (noise of (B, L, K) of the global
     batch, in float64: for small vocabularies)."""
     gamma: tuple[float, float] | None = None
@@ -44,14 +46,14 @@ class Uniform(Family):
     def __post_init__(self) -> None:
         if not 0 < self.eps < 1:
             raise RemaskError(f"eps is {self.eps}; it must be above 0 and below 1")
-        if not 0 <= self.least < 1:
-            raise RemaskError(f"least is {self.least}; it must be at least 0 and below 1")
+        if not 0 <= self.t_min < 1:
+            raise RemaskError(f"t_min is {self.t_min}; it must be at least 0 and below 1")
         if not 0 <= self.curriculum <= 1:
             raise RemaskError(f"curriculum is {self.curriculum}; it must be from 0 (none) to 1 (all of the training)")
         if not 1e-6 <= self.tau < math.inf:
             raise RemaskError(f"tau is {self.tau}; it must be at least 1e-6 (where it is as good as 0), and finite")
-        if self.top_k < 0:
-            raise RemaskError(f"top_k is {self.top_k}; it must be 0 (all) or more")
+        if self.soft_top_k < 0:
+            raise RemaskError(f"soft_top_k is {self.soft_top_k}; it must be 0 (all) or more")
         object.__setattr__(self, "gamma", rising(self.gamma))
         if self.gamma is not None and not self.curriculum:
             raise RemaskError(f"gamma is {list(self.gamma)}, and there is no curriculum that it is the range of")
@@ -66,7 +68,7 @@ class Uniform(Family):
         """The linear schedule, 1 - (1 - eps) t; of a number or a tensor."""
         return 1 - (1 - self.eps) * t
 
-    def present(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
+    def inputs_for(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
         """The rows as they are, read as clean ones."""
         return self._noisy(batch, batch.tokens, ask, torch.zeros(len(batch.tokens), device=batch.tokens.device))
 
@@ -124,12 +126,12 @@ class Uniform(Family):
         return noisy.weight * Nelbo.apply(logits, noisy.target, z, alpha.to(logits.dtype), -(1 - self.eps))
 
     def loss(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator) -> Loss:
-        """The bound's integrand per scored token, times drawn from `least` on; blurred under the curriculum."""
+        """The bound's integrand per scored token, times drawn from `t_min` on; blurred under the curriculum."""
         tokens = max(1, int(batch.scored.sum()))
-        if batch.done < self.curriculum:
+        if batch.progress < self.curriculum:
             noisy = self.blurred(batch, rng)
         else:
-            noisy = self.corrupt(batch, rng, self.least + (1 - self.least) * batch.levels(rng))
+            noisy = self.corrupt(batch, rng, self.t_min + (1 - self.t_min) * batch.levels(rng))
         return Loss(self.token_loss(denoiser, noisy).sum() / tokens, tokens)
 
     def blurred(self, batch: Batch, rng: torch.Generator) -> Noisy:
@@ -141,8 +143,8 @@ class Uniform(Family):
         k, size = self.vocabulary.predicted, batch.tokens.shape[1]
         low, high = self.gammas(self.gamma, 0.95, 0.05)
         gamma = low + (high - low) * batch.levels(rng).double()
-        if self.top_k:
-            n = min(self.top_k, k - 1)
+        if self.soft_top_k:
+            n = min(self.soft_top_k, k - 1)
             latent = Latent.drawn(batch.tokens, k, batch.draw((size, 2 * n + 1), rng, torch.float64))
             soft, z = latent.soft(gamma, self.tau, k), latent.label(gamma)
         else:
@@ -181,7 +183,7 @@ class Uniform(Family):
         own, other = self.eps + (1 - self.eps) / k, (1 - self.eps) / k
         return own * math.log(k * own) + (k - 1) * other * math.log(k * other)
 
-    def reverse(self, p_own: Tensor, s: float, t: float) -> tuple[Tensor, Tensor, Tensor]:
+    def posterior_weights(self, p_own: Tensor, s: float, t: float) -> tuple[Tensor, Tensor, Tensor]:
         """The posterior of Duo, `posterior`, as a mixture."""
         k, alpha_s, alpha_t = self.vocabulary.predicted, self.alpha(s), self.alpha(t)
         ratio = alpha_t / alpha_s

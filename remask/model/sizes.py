@@ -173,7 +173,7 @@ def size(name: str) -> Architecture:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Overrides:
+class SizeOverrides:
     """Changes to a named size. What is not given stays as the name says."""
 
     layers: int | None = None

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
+from remask.batch import Batch
 from remask.families.autoregressive import Autoregressive
-from remask.families.base import Batch, Family
+from remask.families.base import Family
 from remask.model.cache import Cache
 from remask.sampling.base import Sampler, Step, Writing
 
@@ -42,7 +43,7 @@ class LeftToRight(Sampler):
             text = writing.tokens[rows, : column + 1]
             ask = torch.zeros_like(text, dtype=torch.bool)
             ask[:, -1] = todo[rows, column]
-            seen = family.present(Batch(text, ask), ask, torch.ones(len(rows), device=text.device))
+            seen = family.inputs_for(Batch(text, ask), ask, torch.ones(len(rows), device=text.device))
             fresh = slice(read if cache is not None else 0, None)
             logits = denoiser(seen.tokens[:, fresh], ask=ask[:, fresh], attention=seen.attention, cache=cache)
             read = column + 1

@@ -19,6 +19,7 @@ from torch import Tensor
 from remask.errors import RemaskError
 from remask.families.base import Denoiser, Family
 from remask.model.attention import FULL, Padded
+from remask.seeds import mix_seeds
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class Dice:
 
     def __init__(self, seed: int, rows: int, device: Any = None) -> None:
         self.device = device
-        self._of = [torch.Generator().manual_seed(mixed(seed, row)) for row in range(rows)]
+        self._of = [torch.Generator().manual_seed(mix_seeds(seed, row)) for row in range(rows)]
 
     def uniforms(self, valid: Tensor, rows: Tensor) -> Tensor:
         """(B, L) float64 in [0, 1) for the `rows`, (B,) bool, that need them; others are 0 and draw nothing.
@@ -153,17 +154,6 @@ class Dice:
             if needed:
                 out[row, :length] = torch.rand(length, dtype=torch.float64, generator=self._of[row])
         return out.to(self.device)
-
-
-def mixed(*numbers: int) -> int:
-    """A seed from several integers (SplitMix64, so that neighbours are unrelated; torch uses 32 bits of it)."""
-    state = 0
-    for number in numbers:
-        state = (state + number + 0x9E3779B97F4A7C15) & (2**64 - 1)
-        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)
-        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & (2**64 - 1)
-        state ^= state >> 31
-    return state >> 1
 
 
 Mixture = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
@@ -277,7 +267,7 @@ class Writing:
         todo = self.todo
         logits, before = self.predict(todo, t), self.tokens[todo]
         own = pen.log_prob(logits, before).exp()
-        keep, fresh, predicted = self.family.reverse(own, s, t) if mixture is None else mixture(own)
+        keep, fresh, predicted = self.family.posterior_weights(own, s, t) if mixture is None else mixture(own)
         choice, other, dice = (self.uniforms(todo)[todo] for _ in range(3))
         drawn = torch.where(choice < keep, before, self.family.prior(other))
         told = (choice >= keep + fresh).nonzero()[:, 0]

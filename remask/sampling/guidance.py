@@ -1,7 +1,7 @@
 """Unsupervised classifier-free guidance: more of what the prompt adds.
 
 p(x | c, z)^(1+w) / p(x | m..m, z)^w, the condition-free branch reading the prompt as masks; interpolating models
-leave it out instead, since masks behind what is known are not seen (`InOrder`). Needs no special training
+leave it out instead, since masks behind what is known are not seen (`EsoLM`). Needs no special training
 (Nie et al. 2025, *Scaling up Masked Diffusion Models on Text*, section 4).
 """
 
@@ -60,9 +60,9 @@ class Guided:
             "positions": positions if positions is None or positions.ndim == 1 else torch.cat([positions, positions]),
             "attention": attention.rows(torch.arange(len(tokens), device=tokens.device).repeat(2)),
         }
-        told, untold = self.denoiser(torch.cat([tokens, hidden]), **twice).chunk(2)
-        return self.mixed(told, untold)
+        conditional, unconditional = self.denoiser(torch.cat([tokens, hidden]), **twice).chunk(2)
+        return self.mixed(conditional, unconditional)
 
-    def mixed(self, told: Tensor, untold: Tensor) -> Tensor:
+    def mixed(self, conditional: Tensor, unconditional: Tensor) -> Tensor:
         """(N, V) logits from those of the two branches."""
-        return told + self.weight * (told - untold)
+        return conditional + self.weight * (conditional - unconditional)

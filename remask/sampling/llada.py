@@ -49,7 +49,7 @@ class LLaDA(Sampler):
         vocabulary = writing.family.vocabulary
         if (self.never_end or self.late_end) and vocabulary.end is None:
             raise RemaskError("never_end and late_end need a vocabulary with an end-of-text id")
-        listed = [i for i in (vocabulary.end, vocabulary.turn) if i is not None]
+        listed = [i for i in (vocabulary.end, vocabulary.end_of_turn) if i is not None]
         ends = torch.tensor(listed, dtype=torch.int64, device=writing.tokens.device)
         outer, open_ = writing.focus, writing.todo
         length = open_.sum(1).clamp(min=1)  # (B,): each row has its own blocks and its own share of the steps

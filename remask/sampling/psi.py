@@ -139,9 +139,9 @@ def revealing(alpha_s: float, alpha_t: float, kappa: float) -> float:
 
 
 def mixture(family: Family, p_own: Tensor, s: float, t: float, kappa: float) -> tuple[Tensor, Tensor, Tensor]:
-    """`Family.reverse` with correction: probabilities (N,) of keeping, of the prior, and of the prediction."""
+    """`Family.posterior_weights` with correction: probabilities (N,) of keeping, of the prior, of the prediction."""
     alpha_s = family.alpha(s)
-    predictor, clean = family.reverse(p_own, s, t), family.reverse(p_own, 0.0, t)
+    predictor, clean = family.posterior_weights(p_own, s, t), family.posterior_weights(p_own, 0.0, t)
     corrector = (alpha_s * clean[0], alpha_s * clean[1] + 1 - alpha_s, alpha_s * clean[2])
     keep, fresh, predicted = (kappa * a + (1 - kappa) * b for a, b in zip(predictor, corrector, strict=True))
     return keep, fresh, predicted

@@ -20,7 +20,7 @@ class Job:
         self.study, self.name, self.devices, self.accelerator = study, name, devices, accelerator
 
     def __call__(self) -> None:
-        from remask.train.run import train
+        from remask.training.run import train
 
         plan = Plan.load(self.study)
         (one,) = (r for r in plan.runs if r.name == self.name)

@@ -19,6 +19,7 @@ from remask.data.tokens import open_tokens
 from remask.errors import RemaskError, unknown
 from remask.families import Family, families
 from remask.locking import locked
+from remask.options import parse_options
 from remask.scaling import sharing
 from remask.scaling.fit import Surface
 from remask.scaling.isoflop import isoflop
@@ -28,7 +29,6 @@ from remask.scaling.published import SURFACES
 from remask.scaling.settings import Settings
 from remask.scaling.study import FILE, Convention, Plan, Run
 from remask.scaling.timing import Speeds
-from remask.spelling import spelled
 from remask.terminal import duration
 
 Rule = Literal["kaplan", "constant"]
@@ -156,7 +156,7 @@ def family_of(spec: str) -> Family:
     name, _, given = spec.partition(":")
     if name not in (known := families()):
         raise unknown("family", name, known)
-    return known[name](**spelled(known[name], given))
+    return known[name](**parse_options(known[name], given))
 
 
 def guide(law: str | None, family: Family) -> Surface:

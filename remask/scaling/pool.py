@@ -15,7 +15,7 @@ from remask.scaling.sharing import inherit, prefix
 from remask.scaling.single import command, finished, tabulate
 from remask.scaling.study import FILE, Plan, Run
 from remask.signals import handled
-from remask.train.states import stable_state
+from remask.training.states import stable_state
 
 
 @dataclass

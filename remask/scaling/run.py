@@ -66,7 +66,7 @@ def run(
         if where == "slurm":
             submit(study, plan, todo, devices, accelerator, partition, hours)
         elif where == "here":
-            from remask.train.run import train
+            from remask.training.run import train
 
             for one in todo:
                 inherit(study, plan, one)

@@ -14,8 +14,8 @@ from pathlib import Path
 from remask.errors import RemaskError
 from remask.families import Family
 from remask.scaling.study import Plan, Run, optimizer
-from remask.train.optim import usual_warmup
-from remask.train.states import stable_state, states
+from remask.training.optim import usual_warmup
+from remask.training.states import stable_state, states
 
 
 def check(spec: str, family: Family) -> None:

@@ -37,7 +37,7 @@ def options_of(folder: Path) -> dict[str, Any]:
 
 def flat(options: dict[str, Any]) -> dict[str, Any]:
     """Options that decide what is trained, by dotted names: `architecture.heads`."""
-    from remask.train.plan import plain
+    from remask.training.plan import plain
 
     kept = ("family", "architecture", "optimizer", "length", "batch", "validation_rows")
     found, left = {}, [(name, plain(options[name])) for name in kept if name in options]
@@ -72,16 +72,16 @@ def spent(metrics: Path) -> float | str:
 
 
 def options(study: Path, plan: Plan, one: Run, devices: int = 1, accelerator: str = "auto") -> dict[str, Any]:
-    """The arguments of `remask.train.run.train` for a run."""
-    from remask.model.sizes import Overrides
-    from remask.train.optim import Budget
+    """The arguments of `remask.training.run.train` for a run."""
+    from remask.model.sizes import SizeOverrides
+    from remask.training.optim import Budget
 
     return {
         "data": Path(plan.data),
         "out": study / "runs" / one.name,
         "family": build(one.family),
         "model": "tiny",
-        "architecture": Overrides(layers=one.layers, width=one.width, heads=one.heads, ffn=one.ffn),
+        "architecture": SizeOverrides(layers=one.layers, width=one.width, heads=one.heads, ffn=one.ffn),
         "budget": Budget(steps=one.steps),
         "optimizer": optimizer(one),
         "length": plan.length,
@@ -113,7 +113,7 @@ def compiling(study: Path, one: Run) -> str:
 
 def command(study: Path, plan: Plan, one: Run, devices: int, accelerator: str) -> list[str]:
     """The same as a command."""
-    from remask.train.plan import plain
+    from remask.training.plan import plain
 
     found = [sys.executable, "-m", "remask", "train"]
     for name, value in options(study, plan, one, devices, accelerator).items():

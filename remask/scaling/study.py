@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from remask.errors import RemaskError
 from remask.scaling.points import of_run
-from remask.train.optim import Optimizer
+from remask.training.optim import Optimizer
 
 Convention = Literal["6ND", "exact"]
 FILE = "plan.json"

@@ -8,7 +8,8 @@ from dataclasses import replace
 import torch
 
 from remask import machine
-from remask.families import Batch, Family, describe
+from remask.batch import Batch
+from remask.families import Family, describe
 from remask.model.sizes import Architecture
 from remask.model.transformer import Transformer, initialise
 from remask.scaling.ladder import sized
@@ -49,7 +50,7 @@ def timed(family: Family, shape: Architecture, batch: int) -> float:
     model = Transformer(shape)
     initialise(model, "smdm", torch.Generator().manual_seed(0))
     tokens = torch.randint(0, shape.predicted, (batch, shape.context), generator=torch.Generator().manual_seed(0))
-    rows = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool), done=0.0)
+    rows = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool), progress=0.0)
     best = math.inf
     for i in range(4):
         start = time.perf_counter()

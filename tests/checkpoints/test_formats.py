@@ -20,7 +20,7 @@ from remask.api import split
 from remask.checkpoints.base import Format, formats, written_formats
 from remask.checkpoints.checkpoint import Checkpoint, contents, load
 from remask.checkpoints.convert import convert
-from remask.checkpoints.hints import Hints
+from remask.checkpoints.overrides import Overrides
 from remask.checkpoints.source import Source, Tensors
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
@@ -226,9 +226,9 @@ def test_heads_come_from_options_config_or_a_named_size(tmp_path: Path) -> None:
     (folder / "config.json").unlink()
     with pytest.raises(RemaskError, match=r"do not tell the number of heads.*Give --heads"):
         load(folder)
-    assert load(folder, hints=Hints(heads=2)).model.architecture.head_width == 16
+    assert load(folder, overrides=Overrides(heads=2)).model.architecture.head_width == 16
     with pytest.raises(RemaskError, match="3 heads do not divide the width 32"):
-        load(folder, hints=Hints(heads=3))
+        load(folder, overrides=Overrides(heads=3))
     named = replace(SIZES["6M"], rows=12, predicted=11, rope_bf16=True)
     ours, form = weights(named), formats()["smdm"]
     theirs = {t: form.give([ours[o] for o in g], t, named).contiguous() for t, g in form.groups(named).items()}
@@ -239,26 +239,26 @@ def test_heads_come_from_options_config_or_a_named_size(tmp_path: Path) -> None:
 def test_hints_overrule(tmp_path: Path) -> None:
     folder = publish(tmp_path / "theirs", "llama")
     with pytest.raises(RemaskError, match="with 8 heads there are 4 for keys and values"):
-        load(folder, hints=Hints(heads=8, kv_heads=2))
+        load(folder, overrides=Overrides(heads=8, kv_heads=2))
     with pytest.raises(RemaskError, match="time tells nothing about weights in llama form"):
-        load(folder, hints=Hints(time=True))
+        load(folder, overrides=Overrides(time=True))
     with pytest.raises(RemaskError, match=r"architecture\.context is 0"):
-        load(folder, hints=Hints(context=0))
-    hints = Hints(heads=8, rope_theta=123.0, norm_eps=1e-3, context=99, start_id=5, end_id=6)
-    found = load(folder, hints=hints)
+        load(folder, overrides=Overrides(context=0))
+    overrides = Overrides(heads=8, rope_theta=123.0, norm_eps=1e-3, context=99, start_id=5, end_id=6)
+    found = load(folder, overrides=overrides)
     a, vocabulary = found.model.architecture, found.family.vocabulary
     assert (a.heads, a.kv_heads, a.head_width) == (8, 4, 4)
     assert (a.rope_base, a.norm_eps, a.context, vocabulary.start, vocabulary.end) == (123.0, 1e-3, 99, 5, 6)
-    ours = convert(folder, tmp_path / "ours", hints=hints)
+    ours = convert(folder, tmp_path / "ours", overrides=overrides)
     assert load(ours).model.architecture == a
     with pytest.raises(RemaskError, match="says all about itself; heads is for other people's weights"):
-        load(ours, hints=Hints(heads=4))
+        load(ours, overrides=Overrides(heads=4))
 
 
 def test_a_network_that_is_not_told_the_time_is_no_uniform_model(tmp_path: Path) -> None:
     folder = publish(tmp_path / "theirs", "dit")
     with pytest.raises(RemaskError, match="is not conditioned on time, which Uniform models have to be"):
-        load(folder, hints=Hints(family="Uniform", time=False))
+        load(folder, overrides=Overrides(family="Uniform", time=False))
 
 
 def test_a_dit_is_what_its_configuration_says(tmp_path: Path) -> None:
@@ -277,15 +277,15 @@ def test_a_dit_is_what_its_configuration_says(tmp_path: Path) -> None:
         assert isinstance(eso.family, Interpolating) and eso.family.alpha_0 == alpha_0
         assert remask.sample(eso, prompt=[3, 4], length=5, steps=2).evaluations <= 2 + 5
     (folder / "config.json").write_text(json.dumps({"algo": {"name": "esolm", "diffusion_attn_mode": "mixed2"}}))
-    assert load(folder, hints=Hints(heads=4)).family.variant == "A"  # type: ignore[attr-defined]
+    assert load(folder, overrides=Overrides(heads=4)).family.variant == "A"  # type: ignore[attr-defined]
     (folder / "config.json").write_text(json.dumps({"algo": {"name": "esolm", "diffusion_attn_mode": "odd"}}))
     with pytest.raises(RemaskError, match="diffusion_attn_mode 'odd' is of neither variant"):
-        load(folder, hints=Hints(heads=4))
+        load(folder, overrides=Overrides(heads=4))
     training = {"algo": {"name": "esolm", "alpha_0": 1.5}, "model": {"n_heads": 4, "length": 77}}
     (folder / "config.json").write_text(json.dumps(training))
     with pytest.raises(RemaskError, match=r"theirs: alpha_0 is 1\.5; it must be from 0"):
         load(folder)
-    assert isinstance(load(folder, hints=Hints(family="Masked")).family, Masked)
+    assert isinstance(load(folder, overrides=Overrides(family="Masked")).family, Masked)
 
 
 def test_a_bare_dit_and_a_bare_llada(tmp_path: Path) -> None:
@@ -307,7 +307,7 @@ def test_a_llama_becomes_masked(tmp_path: Path) -> None:
     """Attention opened, a row for the mask, predictions where the weights make them."""
     folder = publish(tmp_path / "llama", "llama")
     causal = load(folder)
-    found = load(convert(folder, tmp_path / "masked", hints=Hints(family="Masked", shift=True)))
+    found = load(convert(folder, tmp_path / "masked", overrides=Overrides(family="Masked", shift=True)))
     a = found.model.architecture
     assert (a.rows, a.predicted, a.shifted, found.family.vocabulary.mask) == (41, 40, True, 40)
     embedding = found.model.model.embed_tokens.weight
@@ -327,7 +327,7 @@ def test_a_llama_becomes_masked(tmp_path: Path) -> None:
 def test_a_llama_that_reuses_an_id_as_its_mask(tmp_path: Path) -> None:
     """As DiffuLLaMA does with id 811: nothing is added."""
     folder = publish(tmp_path / "llama", "llama")
-    found = load(folder, hints=Hints(family="Masked", shift=True, mask_id=11))
+    found = load(folder, overrides=Overrides(family="Masked", shift=True, mask_id=11))
     a = found.model.architecture
     assert (a.rows, a.predicted, a.shifted, found.family.vocabulary.mask) == (40, 40, True, 11)
     (folder / "config.json").write_text(
@@ -357,8 +357,10 @@ def test_padding_of_the_vocabulary_is_left_behind(tmp_path: Path) -> None:
     save_file(weights(a), folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({"num_attention_heads": 4, "eos_token_id": 256}))
     text.save(folder / "tokenizer.json")
-    found = load(folder, hints=Hints(family="Masked"))
-    assert "mask 257" in contents(folder, hints=Hints(family="Masked"))["vocabulary"], "info says what convert does"
+    found = load(folder, overrides=Overrides(family="Masked"))
+    assert "mask 257" in contents(folder, overrides=Overrides(family="Masked"))["vocabulary"], (
+        "info says what convert does"
+    )
     assert found.family.vocabulary.mask == 257 and found.model.architecture.rows == 258
     assert found.model.lm_head.weight.shape == (257, 32)
 
@@ -441,7 +443,7 @@ OWT = replace(DIT, layers=12, width=768, heads=12, kv_heads=12, head_width=64, f
 
 
 @pytest.mark.parametrize(
-    ("form", "a", "hints", "ids"),
+    ("form", "a", "overrides", "ids"),
     [
         ("smdm", replace(SIZES["170M"], rows=32001, predicted=32000), {}, (32000, 1, 2, None)),
         ("smdm", replace(SIZES["170M"], rows=32000, predicted=32000), {}, (None, 1, 2, None)),
@@ -451,16 +453,16 @@ OWT = replace(DIT, layers=12, width=768, heads=12, kv_heads=12, head_width=64, f
         ("dit", replace(OWT, rows=50258, predicted=50258), {"family": "Uniform"}, (None, 50256, 50256, None)),
     ],
 )  # fmt: skip
-def test_special_ids_of_the_published_vocabularies(form: str, a: Architecture, hints: dict, ids: tuple) -> None:
-    v = formats()[form].read(empty(form, a), Hints(**hints)).family.vocabulary
-    assert (v.mask, v.start, v.end, v.turn) == ids
+def test_special_ids_of_the_published_vocabularies(form: str, a: Architecture, overrides: dict, ids: tuple) -> None:
+    v = formats()[form].read(empty(form, a), Overrides(**overrides)).family.vocabulary
+    assert (v.mask, v.start, v.end, v.end_of_turn) == ids
 
 
 def test_the_silent_id_of_a_uniform_model() -> None:
     """scaling-dllms keeps the mask as noise and never predicts it; duo has no mask."""
     for rows, silent in ((32001, 32000), (50258, None)):
         source = empty("dit", replace(OWT, rows=rows, predicted=rows))
-        read = formats()["dit"].read(source, Hints(family="Uniform"))
+        read = formats()["dit"].read(source, Overrides(family="Uniform"))
         assert read.architecture.silent == silent  # type: ignore[attr-defined]
 
 
@@ -476,14 +478,14 @@ def test_networks_that_share_the_names_and_are_others(tmp_path: Path) -> None:
         with pytest.raises(RemaskError, match=says):
             load(folder)
     with pytest.raises(RemaskError, match="--shift is for a masked model"):
-        load(publish(tmp_path / "plain", "llama"), hints=Hints(shift=True))
+        load(publish(tmp_path / "plain", "llama"), overrides=Overrides(shift=True))
 
 
 def test_a_trained_mask_is_kept(tmp_path: Path) -> None:
     """A configuration that names a mask, on a Llama read as masked: no row is added, and none cut off."""
     folder = publish(tmp_path / "theirs", "llama")
     (folder / "config.json").write_text(json.dumps({**config_of("llama", GROUPED), "mask_token_id": 7}))
-    found = load(folder, hints=Hints(family="Masked"))
+    found = load(folder, overrides=Overrides(family="Masked"))
     assert (found.model.architecture.rows, found.model.architecture.predicted, found.family.vocabulary.mask) == (
         40,
         40,
@@ -495,7 +497,7 @@ def test_a_mask_of_null_is_none(tmp_path: Path) -> None:
     folder = publish(tmp_path / "theirs", "llama")
     more = {"mask_token_id": None, "sliding_window": None, "max_position_embeddings": 64}
     (folder / "config.json").write_text(json.dumps({**config_of("llama", GROUPED), **more}))
-    found = load(folder, hints=Hints(family="Masked"))
+    found = load(folder, overrides=Overrides(family="Masked"))
     assert (found.model.architecture.rows, found.family.vocabulary.mask) == (41, 40)
 
 
@@ -509,7 +511,7 @@ def test_a_prompt_begins_as_the_model_was_trained(tmp_path: Path) -> None:
     save_file(theirs, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({"n_head": 4, "block_size": 16}))
     Tokenizer.bytes().save(folder / "tokenizer.json")
-    m = load(folder, hints=Hints(start_id=5))
+    m = load(folder, overrides=Overrides(start_id=5))
     step = next(iter(remask.stream(m, prompt="ab", length=4)))
     assert step.tokens[0, :3].tolist() == [5, 97, 98]
     assert (
@@ -607,7 +609,7 @@ def test_configurations_that_ask_for_another_network(tmp_path: Path) -> None:
     with pytest.raises(RemaskError, match="heads"):
         load(folder)
     with pytest.raises(RemaskError, match=r"which id is the mask. Give --mask-id"):
-        load(folder, hints=Hints(heads=4))
+        load(folder, overrides=Overrides(heads=4))
 
 
 def test_a_tokenizer_that_does_not_belong(tmp_path: Path) -> None:
@@ -650,7 +652,7 @@ def test_what_holds_the_source_is_kept(tmp_path: Path) -> None:
         (tmp_path / "theirs" / "model.safetensors", tmp_path / "theirs"),
     ):
         with pytest.raises(RemaskError, match=r"holds the source itself|holds more than a checkpoint"):
-            convert(source, to, force=True, hints=Hints(heads=4) if "theirs" in str(to) else Hints())
+            convert(source, to, force=True, overrides=Overrides(heads=4) if "theirs" in str(to) else Overrides())
     assert (ours / "model.safetensors").read_bytes() == before
     assert (tmp_path / "theirs" / "model.safetensors").is_file()
 
@@ -750,7 +752,7 @@ def test_settings_that_are_no_numbers(tmp_path: Path) -> None:
 def test_an_autoregressive_model_is_no_masked_one(tmp_path: Path) -> None:
     folder = publish(tmp_path / "theirs", "smdm, autoregressive")
     with pytest.raises(RemaskError, match="has no row for a mask, so it is no Masked model"):
-        load(folder, hints=Hints(family="Masked"))
+        load(folder, overrides=Overrides(family="Masked"))
 
 
 def test_a_head_of_another_width_is_seen_behind_padding(tmp_path: Path) -> None:
@@ -759,7 +761,7 @@ def test_a_head_of_another_width_is_seen_behind_padding(tmp_path: Path) -> None:
     for shape in ((41, 7), (100,), (39, 32)):
         save_file({**broken, "lm_head.weight": torch.ones(shape)}, folder / "model.safetensors")
         with pytest.raises(RemaskError, match=r"lm_head\.weight is"):
-            load(folder, hints=Hints(family="Masked"))
+            load(folder, overrides=Overrides(family="Masked"))
 
 
 def test_files_that_cannot_grow_leave_nothing(tmp_path: Path) -> None:

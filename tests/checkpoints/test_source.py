@@ -20,7 +20,7 @@ from test_formats import SHAPES, form_of, publish, weights
 from remask.checkpoints.checkpoint import contents, load
 from remask.checkpoints.convert import convert
 from remask.checkpoints.folder import write_safetensors
-from remask.checkpoints.hints import Hints
+from remask.checkpoints.overrides import Overrides
 from remask.checkpoints.pickles import plain
 from remask.checkpoints.source import Tensors, open_source
 from remask.errors import RemaskError
@@ -74,10 +74,10 @@ def test_shards_with_an_index(theirs: Path, tmp_path: Path) -> None:
 def test_pytorch_files(theirs: Path, tmp_path: Path, wrap: Callable, zipped: bool) -> None:
     path = tmp_path / "model.pth"
     torch.save(wrap(state(theirs)), path, _use_new_zipfile_serialization=zipped)
-    assert same(path, theirs, hints=Hints(heads=4))
+    assert same(path, theirs, overrides=Overrides(heads=4))
     compiled = {f"_orig_mod.{k}": v for k, v in state(theirs).items()}
     torch.save(wrap(compiled), path, _use_new_zipfile_serialization=zipped)
-    assert same(path, theirs, hints=Hints(heads=4))
+    assert same(path, theirs, overrides=Overrides(heads=4))
 
 
 class Node:
@@ -203,7 +203,7 @@ def test_code_hidden_behind_a_name_that_is_let_pass(theirs: Path, tmp_path: Path
 
     module = types.SimpleNamespace(Pickler=As, dump=pickle.dump, __name__="pickle")
     torch.save({"model": state(theirs), "extra": Sneaky()}, tmp_path / "model.pth", pickle_module=module)
-    assert same(tmp_path / "model.pth", theirs, hints=Hints(heads=4))
+    assert same(tmp_path / "model.pth", theirs, overrides=Overrides(heads=4))
     assert not (tmp_path / "was run").exists()
 
 
@@ -217,7 +217,7 @@ def test_compressed_files_are_read_and_not_mapped(theirs: Path, tmp_path: Path) 
         for part in old.infolist():
             new.writestr(part.filename, old.read(part.filename), zipfile.ZIP_DEFLATED)
     try:
-        assert same(tmp_path / "packed.pth", theirs, hints=Hints(heads=4))
+        assert same(tmp_path / "packed.pth", theirs, overrides=Overrides(heads=4))
     except RemaskError as error:  # where torch cannot read it, it says so
         assert "packed.pth is damaged" in str(error)
 
@@ -244,7 +244,7 @@ def test_two_tensors_of_one_name(theirs: Path, tmp_path: Path) -> None:
     all_ = state(theirs)
     torch.save({**all_, "module.lm_head.weight": all_["lm_head.weight"] + 1}, tmp_path / "model.pth")
     with pytest.raises(RemaskError, match=r"two tensors lm_head\.weight, told apart by a wrapper's name"):
-        load(tmp_path / "model.pth", hints=Hints(heads=4))
+        load(tmp_path / "model.pth", overrides=Overrides(heads=4))
 
 
 def test_names_that_cannot_be_printed(theirs: Path) -> None:

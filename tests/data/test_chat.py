@@ -63,6 +63,6 @@ def test_what_a_tokenizer_puts_before_a_text() -> None:
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     inner.add_special_tokens([AddedToken("<s>", special=True)])
-    assert Tokenizer(inner).opening == []
+    assert Tokenizer(inner).bos == []
     inner.post_processor = tokenizers.processors.TemplateProcessing("<s> $A", special_tokens=[("<s>", 2)])
-    assert Tokenizer(inner).opening == [2] and Tokenizer(inner).encode("ab") == [0, 1]
+    assert Tokenizer(inner).bos == [2] and Tokenizer(inner).encode("ab") == [0, 1]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from remask.data.tokenizer import MASK, Tokenizer
 from remask.errors import RemaskError
-from remask.families import Vocabulary
+from remask.vocabulary import Vocabulary
 
 PUBLISHED = Path(__file__).parents[2] / "../shared/data/tokenizers"
 SPELLED = "é <|endoftext|> 🎉 </s> <|mask|>  <s>\n\n<|mask_token|> end"

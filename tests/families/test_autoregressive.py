@@ -8,10 +8,11 @@ import torch
 from tables import CausalTable, Counting, random_joint, rng, tiny
 from torch import Tensor
 
+from remask.batch import Batch
 from remask.errors import RemaskError
-from remask.families import Batch, Vocabulary
 from remask.families.autoregressive import Autoregressive
 from remask.model.attention import CAUSAL, Both
+from remask.vocabulary import Vocabulary
 
 
 @pytest.mark.parametrize(("symbols", "length"), [(2, 1), (2, 4), (3, 3), (4, 4)])

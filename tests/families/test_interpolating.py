@@ -10,8 +10,8 @@ import torch
 from scipy.stats import binom, chisquare
 from tables import CausalTable, OrderedTable, Table, chain, joint_law, mixture, parts_law, random_joint, rng, tiny
 
+from remask.batch import Batch
 from remask.errors import RemaskError
-from remask.families import Batch, Vocabulary
 from remask.families.autoregressive import Autoregressive
 from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
@@ -20,8 +20,9 @@ from remask.model.attention import CAUSAL
 from remask.model.transformer import Transformer
 from remask.sampling import Canvas, Dice, Pen
 from remask.sampling.ancestral import Ancestral
+from remask.sampling.esolm import EsoLM, in_parallel
 from remask.sampling.guidance import guided
-from remask.sampling.in_order import InOrder, in_parallel
+from remask.vocabulary import Vocabulary
 
 TABLE = Table.random(2, 3, seed=5, sharpness=1.5)
 ORACLE = Table.of(random_joint(3, 3, seed=2, sharpness=1.3))
@@ -111,7 +112,7 @@ def test_alpha_0_of_1_is_masked_diffusion_in_another_order() -> None:
     hidden, weight = torch.rand(50, 3, generator=rng(1)) < 0.6, torch.rand(50, generator=rng(2))
     ours, theirs = family(1.0), Masked().over(TABLE.vocabulary)
     noisy = ours.diffused(batch, hidden, weight, torch.rand(50, 3, generator=rng(3)))
-    other = theirs.present(batch, hidden, weight)
+    other = theirs.inputs_for(batch, hidden, weight)
     found = ours.token_loss(OrderedTable(TABLE), noisy)
     spread = torch.zeros(50, 3).masked_scatter(noisy.ask, found)
     assert noisy.positions is not None
@@ -224,7 +225,7 @@ def test_what_is_written_has_the_likelihood_of_the_layout(variant: str) -> None:
     """The sampler's own log p, its cache and fronts included, against the sequential layout read at once."""
     model, ours = network(), Interpolating(alpha_0=0.0, variant="A" if variant == "A" else "B").over(WORDS)
     canvas = Canvas.of([[3, 4, None, None, 5, None]] * 3)
-    *_, last = InOrder().stream(model, ours, canvas, Dice(0, 3))
+    *_, last = EsoLM().stream(model, ours, canvas, Dice(0, 3))
     noisy = ours.sequential(Batch(last.tokens, canvas.open), canvas.open)
     nats = torch.zeros(3, dtype=torch.float64).index_add_(
         0, noisy.ask.nonzero()[:, 0], ours.token_loss(model, noisy).double().detach()
@@ -325,7 +326,9 @@ def test_processes_share_the_noise_and_the_terms(alpha_0: float, ranks: int) -> 
     values = []
     for rank in range(ranks):
         own = slice(rank * rows, rank * rows + rows)
-        values.append(ours.loss(model, Batch(x[own], whole.scored[own], first=rank * rows, of=8), rng(9)).value)
+        values.append(
+            ours.loss(model, Batch(x[own], whole.scored[own], offset=rank * rows, global_rows=8), rng(9)).value
+        )
     torch.testing.assert_close(torch.stack(values).mean(), ours.loss(model, whole, rng(9)).value)
 
 
@@ -365,7 +368,7 @@ def test_known_tokens_see_each_other_in_variant_a_alone() -> None:
 # Sampling
 
 
-def law_of(table: Table, sampler: InOrder, alpha_0: float, rows: int) -> np.ndarray:
+def law_of(table: Table, sampler: EsoLM, alpha_0: float, rows: int) -> np.ndarray:
     canvas = Canvas.of([[None] * table.length] * rows)
     *_, last = sampler.stream(OrderedTable(table), family(alpha_0, table), canvas, Dice(0, rows))
     place = table.symbols ** torch.arange(table.length - 1, -1, -1)
@@ -374,14 +377,14 @@ def law_of(table: Table, sampler: InOrder, alpha_0: float, rows: int) -> np.ndar
 
 @pytest.mark.parametrize("alpha_0", ALPHAS)
 def test_sampling_with_an_oracle_gives_the_joint_law(alpha_0: float) -> None:
-    counts = law_of(ORACLE, InOrder(steps=4096), alpha_0, 3000)
+    counts = law_of(ORACLE, EsoLM(steps=4096), alpha_0, 3000)
     truth = random_joint(3, 3, seed=2, sharpness=1.3).flatten().numpy()
     assert chisquare(counts, truth * counts.sum()).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("alpha_0", ALPHAS)
 def test_sampling_follows_the_law_of_its_orders(alpha_0: float) -> None:
-    counts = law_of(TABLE, InOrder(steps=4096), alpha_0, 3000)
+    counts = law_of(TABLE, EsoLM(steps=4096), alpha_0, 3000)
     law = mixture((p, parts_law(TABLE, [[i] for i in order])) for p, order in orders(alpha_0, 3) if p)
     assert chisquare(counts, [law[t] * counts.sum() for t in itertools.product(range(2), repeat=3)]).pvalue > 1e-3
 
@@ -395,7 +398,7 @@ def test_two_steps_write_the_enumerated_law() -> None:
         parts += [[i] for i in range(3) if when[i] == 2]
         laws.append((chance, parts_law(TABLE, [part for part in parts if part])))
     law = mixture(laws)
-    counts = law_of(TABLE, InOrder(steps=2), alpha_0, 4000)
+    counts = law_of(TABLE, EsoLM(steps=2), alpha_0, 4000)
     assert chisquare(counts, [law[t] * counts.sum() for t in itertools.product(range(2), repeat=3)]).pvalue > 1e-3
 
 
@@ -405,7 +408,7 @@ def test_contexts_are_written_side_by_side() -> None:
     assert (in_parallel(hidden, 2)[1] * 2).tolist() == [0, 0, 1, 0, 0, 1, 0]
     canvas = Canvas.of([[None] * 8])
     ours = Interpolating(alpha_0=1.0).over(WORDS)
-    steps = list(InOrder(contexts=4).stream(network(), ours, canvas, Dice(0, 1)))
+    steps = list(EsoLM(parallel_blocks=4).stream(network(), ours, canvas, Dice(0, 1)))
     assert [step.changed[0].nonzero()[:, 0].tolist() for step in steps] == [[0, 2, 4, 6], [1, 3, 5, 7]]
 
 
@@ -422,7 +425,7 @@ def test_the_cache_changes_nothing(alpha_0: float, variant: str, guidance: float
     last = {}
     for cache in (True, False):
         model = guided(network(), ours, guidance, ~CANVAS.open & CANVAS.valid)
-        *_, last[cache] = InOrder(steps=3, cache=cache).stream(model, ours, CANVAS, Dice(3, 4))
+        *_, last[cache] = EsoLM(steps=3, cache=cache).stream(model, ours, CANVAS, Dice(3, 4))
     assert torch.equal(last[True].tokens, last[False].tokens)
     torch.testing.assert_close(last[True].log_prob, last[False].log_prob, rtol=1e-5, atol=1e-5)
     given = CANVAS.valid & ~CANVAS.open
@@ -433,12 +436,12 @@ def test_the_cache_changes_nothing(alpha_0: float, variant: str, guidance: float
 @pytest.mark.parametrize("row", range(4))
 def test_rows_do_not_depend_on_their_batch(row: int, variant: str) -> None:
     ours = Interpolating(alpha_0=0.5, variant=variant).over(WORDS)
-    *_, together = InOrder(steps=3).stream(network(), ours, CANVAS, Dice(3, 4))
+    *_, together = EsoLM(steps=3).stream(network(), ours, CANVAS, Dice(3, 4))
     length = int(CANVAS.valid[row].sum())
     alone = Canvas(*(x[row : row + 1, :length] for x in (CANVAS.tokens, CANVAS.open, CANVAS.valid)))
     dice = Dice(3, 4)
     dice._of = dice._of[row : row + 1]
-    *_, found = InOrder(steps=3).stream(network(), ours, alone, dice)
+    *_, found = EsoLM(steps=3).stream(network(), ours, alone, dice)
     assert torch.equal(found.tokens[0], together.tokens[row, :length])
     assert float(found.log_prob[0]) == pytest.approx(float(together.log_prob[row]), rel=1e-4)
     assert int(found.evaluations[0]) == int(together.evaluations[row])
@@ -448,7 +451,7 @@ def test_rows_do_not_depend_on_their_batch(row: int, variant: str) -> None:
 def test_only_steps_that_write_cost_a_pass(alpha_0: float) -> None:
     ours = Interpolating(alpha_0=alpha_0).over(WORDS)
     canvas = Canvas.of([[None] * 30] * 3)
-    steps = list(InOrder(steps=8).stream(network(), ours, canvas, Dice(1, 3)))
+    steps = list(EsoLM(steps=8).stream(network(), ours, canvas, Dice(1, 3)))
     wrote = torch.stack([step.changed.any(1) for step in steps]).sum(0)
     assert torch.equal(steps[-1].evaluations, wrote)
     uniform = Dice(1, 3).uniforms(canvas.valid, torch.ones(3, dtype=torch.bool))
@@ -463,7 +466,7 @@ def test_without_its_prompt_the_network_does_not_see_it() -> None:
     ours = Interpolating(alpha_0=1.0).over(TABLE.vocabulary)
     model = OrderedTable(TABLE)
     canvas = Canvas.of([[1, None, None]] * 2000)
-    *_, last = InOrder(steps=4096).stream(guided(model, ours, -1.0, ~canvas.open), ours, canvas, Dice(0, 2000))  # type: ignore[arg-type]
+    *_, last = EsoLM(steps=4096).stream(guided(model, ours, -1.0, ~canvas.open), ours, canvas, Dice(0, 2000))  # type: ignore[arg-type]
     law = np.zeros((2, 2))
     for order in ((1, 2), (2, 1)):
         for a, b in itertools.product(range(2), repeat=2):
@@ -482,7 +485,7 @@ def test_a_text_may_end_before_its_canvas() -> None:
         model.lm_head.weight *= 0.0  # every id alike
     ours = Interpolating(alpha_0=0.0).over(WORDS)
     canvas = replace(Canvas.of([[None] * 20] * 6), end=0)
-    steps = list(InOrder().stream(model, ours, canvas, Dice(0, 6)))
+    steps = list(EsoLM().stream(model, ours, canvas, Dice(0, 6)))
     last = steps[-1]
     ended = (last.tokens == 0).any(1)
     assert bool(ended.any()) and not bool(last.masked.any())
@@ -492,7 +495,7 @@ def test_a_text_may_end_before_its_canvas() -> None:
 
 
 def test_greedy_writing_is_sure() -> None:
-    *_, last = InOrder(pen=Pen(temperature=0)).stream(network(), family(1.0).over(WORDS), CANVAS, Dice(0, 4))
+    *_, last = EsoLM(pen=Pen(temperature=0)).stream(network(), family(1.0).over(WORDS), CANVAS, Dice(0, 4))
     assert last.log_prob.tolist() == [0.0] * 4
 
 
@@ -508,16 +511,16 @@ def test_options_are_checked(options: dict, says: str) -> None:
 
 
 def test_what_does_not_fit_says_why() -> None:
-    with pytest.raises(RemaskError, match=r"InOrder does not fit Masked models"):
-        next(InOrder().stream(network(), Masked().over(WORDS), CANVAS, Dice(0, 4)))
-    with pytest.raises(RemaskError, match=r"Ancestral does not fit Interpolating models; these do: InOrder"):
+    with pytest.raises(RemaskError, match=r"EsoLM does not fit Masked models"):
+        next(EsoLM().stream(network(), Masked().over(WORDS), CANVAS, Dice(0, 4)))
+    with pytest.raises(RemaskError, match=r"Ancestral does not fit Interpolating models; these do: EsoLM"):
         next(Ancestral().stream(network(), Interpolating().over(WORDS), CANVAS, Dice(0, 4)))
     with pytest.raises(RemaskError, match=r"steps is 0"):
-        InOrder(steps=0)
+        EsoLM(steps=0)
     with pytest.raises(RemaskError, match=r"steps is for random places"):
-        InOrder(steps=5, contexts=2)
-    with pytest.raises(RemaskError, match=r"contexts is -1"):
-        InOrder(contexts=-1)
+        EsoLM(steps=5, parallel_blocks=2)
+    with pytest.raises(RemaskError, match=r"parallel_blocks is -1"):
+        EsoLM(parallel_blocks=-1)
     with pytest.raises(RemaskError, match=r"variant B only"):
         score(network(), Interpolating(variant="A").over(WORDS), [Text([1, 2])], estimator="orders")
     with pytest.raises(RemaskError, match=r"estimator 'chain' does not fit Interpolating models.*auto, orders"):

@@ -11,11 +11,12 @@ from scipy.stats import chisquare, kstest, norm
 from tables import rng, tiny
 from torch import Tensor
 
+from remask.batch import Batch
 from remask.errors import RemaskError
-from remask.families import Batch, Vocabulary
 from remask.families.latent import Latent, Operator, distinct, full, gamma_of, operator, tabled
 from remask.families.uniform import Uniform
 from remask.model.soft import Soft
+from remask.vocabulary import Vocabulary
 
 
 def uniforms(rows: int, n: int, seed: int = 0) -> Tensor:
@@ -192,19 +193,19 @@ def test_weights_are_finite_at_any_temperature(k: int) -> None:
 
 
 K = 12
-FAMILY = Uniform(curriculum=0.5, top_k=2).over(Vocabulary(size=K))
+FAMILY = Uniform(curriculum=0.5, soft_top_k=2).over(Vocabulary(size=K))
 
 
 def batch_of(rows: int, done: float) -> Batch:
     x = torch.randint(0, K, (rows, 5), generator=rng(7))
     scored = torch.ones_like(x, dtype=torch.bool)
     scored[:, 0] = False
-    return Batch(x, scored, done=done)
+    return Batch(x, scored, progress=done)
 
 
 @pytest.mark.parametrize("top_k", [0, 1, 11, 99])
 def test_blurred_rows_are_labelled_and_weighted(top_k: int) -> None:
-    family = Uniform(curriculum=0.5, top_k=top_k).over(Vocabulary(size=K))
+    family = Uniform(curriculum=0.5, soft_top_k=top_k).over(Vocabulary(size=K))
     batch = batch_of(4000, 0.0)
     noisy = family.blurred(batch, rng(1))
     assert noisy.time is not None and noisy.soft is not None
@@ -258,7 +259,8 @@ def test_the_curriculum_ends() -> None:
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"curriculum": 1.5}, "curriculum is 1.5"), ({"tau": 1e-8}, "tau is 1e-08"), ({"top_k": -1}, "top_k is -1"),
+    [({"curriculum": 1.5}, "curriculum is 1.5"), ({"tau": 1e-8}, "tau is 1e-08"),
+     ({"soft_top_k": -1}, "soft_top_k is -1"),
      ({"gamma": (-3.0, -2.0)}, "there is no curriculum that it is the range of"),
      ({"gamma": 5.0}, r"gamma is 5.0; it must be two numbers"), ({"gamma": (1.0,)}, "it must be two numbers"),
      ({"gamma": (-1.0, -2.0)}, r"gamma is -1 to -2; it must rise"), ({"gamma": (-40.0, 1.0)}, "within -30 to 30"),

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from tables import UNHURRIED, Counting, Table, any_order, chain, masked_nats, random_joint, rng, subsets, tiny
 from torch import Tensor
 
+from remask.batch import Batch
 from remask.errors import RemaskError
-from remask.families import Batch, Denoiser, Vocabulary, build, describe
+from remask.families import Denoiser, build, describe
 from remask.families.base import per_row
 from remask.families.masked import Masked, Objective
+from remask.vocabulary import Vocabulary
 
 SHAPES = [(2, 1), (3, 2), (2, 4), (3, 3), (4, 3), (4, 4)]
 OBJECTIVES: tuple[Objective, ...] = ("bound", "low_variance", "count")
@@ -71,7 +73,7 @@ def in_mean_of_package(family: Masked, table: Table, text: tuple[int, ...]) -> f
     for level, uniform, probability in cases:
         batch = whole(torch.tensor([text] * len(level)))
         hidden, weight = family.masks(batch.scored, level, uniform)
-        noisy = family.present(batch, hidden, weight)
+        noisy = family.inputs_for(batch, hidden, weight)
         total += float((per_row(family.token_loss(table, noisy), noisy.ask) * probability).sum())
     return total
 
@@ -217,7 +219,7 @@ def test_loss_divides_by_all_scored_tokens() -> None:
     hidden, weight = family.masks(batch.scored, torch.tensor([0.5]), uniform)
     assert hidden.tolist() == [[True, False, True, False]]
     assert float(weight) == pytest.approx(1 / 0.5005)
-    noisy = family.present(batch, hidden, weight)
+    noisy = family.inputs_for(batch, hidden, weight)
     assert float(family.token_loss(table, noisy).sum()) / 4 == pytest.approx(1.998002, abs=1e-6)
     seen = [family.corrupt(batch, rng(seed)) for seed in range(200)]
     for seed, noisy in enumerate(seen):
@@ -258,15 +260,15 @@ def test_ranks_draw_their_share_of_what_one_process_draws(objective: Objective, 
     one = family.corrupt(Batch(tokens, scored), rng(4))
     size = 6 // ranks
     shares = [
-        family.corrupt(Batch(tokens[r : r + size], scored[r : r + size], first=r, of=6), rng(4))
+        family.corrupt(Batch(tokens[r : r + size], scored[r : r + size], offset=r, global_rows=6), rng(4))
         for r in range(0, 6, size)
     ]
     assert torch.equal(torch.cat([s.tokens for s in shares]), one.tokens)
     assert torch.equal(torch.cat([s.ask for s in shares]), one.ask)
     assert torch.equal(torch.cat([s.weight for s in shares]), one.weight)
     assert torch.equal(torch.cat([s.target for s in shares]), one.target)
-    noise = [Batch(tokens[:size], scored[:size], first=r, of=6).draw((9,), rng(4)) for r in range(0, 6, size)]
-    levels = [Batch(tokens[:size], scored[:size], first=r, of=6).levels(rng(4)) for r in range(0, 6, size)]
+    noise = [Batch(tokens[:size], scored[:size], offset=r, global_rows=6).draw((9,), rng(4)) for r in range(0, 6, size)]
+    levels = [Batch(tokens[:size], scored[:size], offset=r, global_rows=6).levels(rng(4)) for r in range(0, 6, size)]
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(noise, 2))
     assert not any(torch.equal(a, b) for a, b in itertools.combinations(levels, 2))
 
@@ -361,12 +363,12 @@ def test_a_row_in_two_pieces_has_the_loss_of_the_pieces_apart(objective: Objecti
                 if not bool(hidden.any()):
                     continue
                 weight = noisy.weight[noisy.ask.nonzero()[:, 0] == row][:1]
-                apart += float(family.token_loss(model, family.present(piece, hidden, weight)).sum())
+                apart += float(family.token_loss(model, family.inputs_for(piece, hidden, weight)).sum())
             assert float(together[row]) == pytest.approx(apart, rel=1e-5)
-        plain = family.present(whole(tokens), noisy.ask, torch.ones(3))
+        plain = family.inputs_for(whole(tokens), noisy.ask, torch.ones(3))
         unlike = (
             family.token_loss(model, plain).sum()
-            - family.token_loss(model, family.present(batch, noisy.ask, torch.ones(3))).sum()
+            - family.token_loss(model, family.inputs_for(batch, noisy.ask, torch.ones(3))).sum()
         )
     assert abs(float(unlike)) > 1e-2  # the pieces would see each other, and it would show
 

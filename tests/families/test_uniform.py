@@ -13,13 +13,14 @@ from scipy.stats import chisquare
 from tables import random_joint, rng
 from torch import Tensor
 
+from remask.batch import Batch
 from remask.errors import RemaskError
-from remask.families import Batch, Vocabulary
 from remask.families.uniform import Nelbo, Uniform, nelbo, posterior
 from remask.sampling import Canvas, Dice
 from remask.sampling.ancestral import Ancestral
 from remask.sampling.blockwise import Blockwise
 from remask.sampling.psi import Psi
+from remask.vocabulary import Vocabulary
 
 K, L = 3, 2
 JOINT = random_joint(K, L, seed=3, sharpness=1.5)
@@ -102,12 +103,12 @@ def test_the_loss_is_the_bound_per_token() -> None:
     scored = torch.ones_like(x, dtype=torch.bool)
     scored[::3, 0] = False
     batch = Batch(x, scored)
-    family = Uniform(least=0.0).over(FAMILY.vocabulary)
+    family = Uniform(t_min=0.0).over(FAMILY.vocabulary)
     loss, bound = family.loss(Oracle(), batch, rng(4)), family.bound(Oracle(), batch, rng(4))
     prior = FAMILY.last_term() * int(scored.sum())
     assert loss.tokens == int(scored.sum())
     assert float(loss.value) * loss.tokens == pytest.approx(float(bound.sum()) - prior, rel=1e-5)
-    late = Uniform(least=0.9).over(FAMILY.vocabulary).loss(Oracle(), batch, rng(4))
+    late = Uniform(t_min=0.9).over(FAMILY.vocabulary).loss(Oracle(), batch, rng(4))
     assert float(late.value) != pytest.approx(float(loss.value), rel=1e-3)
 
 
@@ -228,7 +229,7 @@ def test_posterior_is_bayes_rule(s: float, t: float) -> None:
 def test_the_mixture_is_the_posterior(s: float, t: float) -> None:
     p = torch.rand(6, K, dtype=torch.float64, generator=rng(2))
     p, z = p / p.sum(1, keepdim=True), torch.arange(6) % K
-    keep, fresh, predicted = FAMILY.reverse(p.gather(1, z[:, None])[:, 0], s, t)
+    keep, fresh, predicted = FAMILY.posterior_weights(p.gather(1, z[:, None])[:, 0], s, t)
     found = fresh[:, None] / K + predicted[:, None] * p
     found = found.scatter_add(1, z[:, None], keep[:, None])
     torch.testing.assert_close(found, posterior(z, p, FAMILY.alpha(s), FAMILY.alpha(t)))

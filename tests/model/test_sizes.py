@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from remask.errors import RemaskError
-from remask.model.sizes import SIZES, Architecture, Overrides, size
+from remask.model.sizes import SIZES, Architecture, SizeOverrides, size
 from remask.model.transformer import Transformer
 
 # Scaling up Masked Diffusion Models on Text, lit_gpt/config.py:
@@ -93,12 +93,12 @@ def test_unknown_size_names_the_nearest() -> None:
 
 def test_overrides_keep_heads_times_head_width() -> None:
     base = size("tiny")
-    assert Overrides().of(base) == base
-    wide = Overrides(width=256).of(base)
+    assert SizeOverrides().of(base) == base
+    wide = SizeOverrides(width=256).of(base)
     assert (wide.width, wide.heads, wide.head_width, wide.kv_heads) == (256, 4, 64, 4)
-    many = Overrides(heads=8).of(base)
+    many = SizeOverrides(heads=8).of(base)
     assert (many.heads, many.kv_heads, many.head_width) == (8, 8, 16)
-    grouped = Overrides(heads=8, kv_heads=2, context=64, rope_base=5e5, tied=True, layers=1, ffn=8).of(base)
+    grouped = SizeOverrides(heads=8, kv_heads=2, context=64, rope_base=5e5, tied=True, layers=1, ffn=8).of(base)
     assert (grouped.heads, grouped.kv_heads, grouped.context, grouped.rope_base) == (8, 2, 64, 5e5)
     assert grouped.tied and grouped.layers == 1 and grouped.ffn == 8
 
@@ -106,32 +106,32 @@ def test_overrides_keep_heads_times_head_width() -> None:
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
-        (Overrides(heads=3), "heads 3 does not divide architecture.width 128"),
-        (Overrides(heads=0), "heads 0 does not divide"),
-        (Overrides(width=130), "heads 4 does not divide architecture.width 130"),
-        (Overrides(kv_heads=3), "kv_heads 3 does not divide heads 4"),
-        (Overrides(heads=128), "head_width 1 is odd"),
-        (Overrides(layers=0), "architecture.layers is 0"),
-        (Overrides(context=0), "architecture.context is 0"),
-        (Overrides(kv_heads=0), "architecture.kv_heads is 0"),
+        (SizeOverrides(heads=3), "heads 3 does not divide architecture.width 128"),
+        (SizeOverrides(heads=0), "heads 0 does not divide"),
+        (SizeOverrides(width=130), "heads 4 does not divide architecture.width 130"),
+        (SizeOverrides(kv_heads=3), "kv_heads 3 does not divide heads 4"),
+        (SizeOverrides(heads=128), "head_width 1 is odd"),
+        (SizeOverrides(layers=0), "architecture.layers is 0"),
+        (SizeOverrides(context=0), "architecture.context is 0"),
+        (SizeOverrides(kv_heads=0), "architecture.kv_heads is 0"),
     ],
     ids=str,
 )
-def test_impossible_overrides(overrides: Overrides, says: str) -> None:
+def test_impossible_overrides(overrides: SizeOverrides, says: str) -> None:
     with pytest.raises(RemaskError, match=says):
         overrides.of(size("tiny"))
 
 
 def test_a_tied_head_needs_its_rows() -> None:
     with pytest.raises(RemaskError, match="tied head cannot predict 11 ids from 10"):
-        Overrides(tied=True).of(over("tiny", 10, 11))
+        SizeOverrides(tied=True).of(over("tiny", 10, 11))
 
 
 @pytest.mark.parametrize("length", [24, 300])  # up to DENSE tokens: torch does not count the CPU's fused attention
 @pytest.mark.parametrize("asked", [1.0, 0.25])
 @pytest.mark.parametrize("kv_heads", [4, 2])
 def test_flops_are_those_of_the_matrix_products(length: int, asked: float, kv_heads: int) -> None:
-    shape = Overrides(layers=2, width=32, heads=4, kv_heads=kv_heads, ffn=80).of(over("tiny", 51, 50))
+    shape = SizeOverrides(layers=2, width=32, heads=4, kv_heads=kv_heads, ffn=80).of(over("tiny", 51, 50))
     model, rows = Transformer(shape), 2
     ask = torch.zeros(rows, length, dtype=torch.bool)
     ask[:, : round(asked * length)] = True

@@ -14,7 +14,7 @@ from remask import machine
 from remask.errors import RemaskError
 from remask.model.attention import CAUSAL, FULL, Padded, Segments
 from remask.model.cache import Cache
-from remask.model.sizes import Architecture, Overrides, size
+from remask.model.sizes import Architecture, SizeOverrides, size
 from remask.model.transformer import Initialisation, Transformer, initialise, rotary, rotate
 
 ROWS, PREDICTED = 12, 11
@@ -306,7 +306,7 @@ def test_initialisation(rule: Initialisation, wide: float, writes: float) -> Non
 def test_initialisation_scales_with_the_width(name: str, wide: float, writes: float) -> None:
     """Two layers of the wider sizes; what writes to the stream goes with 1 / layers."""
     layers = 8 if name == "19M" else 2
-    shape = replace(Overrides(layers=layers).of(size(name)), ffn=64, rows=2001, predicted=8)
+    shape = replace(SizeOverrides(layers=layers).of(size(name)), ffn=64, rows=2001, predicted=8)
     model = Transformer(shape)
     initialise(model, "smdm", torch.Generator().manual_seed(0))
     weights = dict(model.named_parameters())

@@ -10,13 +10,13 @@ from scipy.stats import chisquare
 from tables import Counting, Table, random_joint, tiny
 
 from remask.errors import RemaskError
-from remask.families import Vocabulary
 from remask.families.masked import Masked
 from remask.likelihood import Text, score
 from remask.sampling import Canvas, Dice, Pen
 from remask.sampling.ancestral import Ancestral
 from remask.sampling.blockwise import Blockwise
 from remask.sampling.psi import Psi
+from remask.vocabulary import Vocabulary
 
 TABLE = Table.random(2, 2, seed=4, sharpness=1.5)
 FAMILY = Masked().over(TABLE.vocabulary)

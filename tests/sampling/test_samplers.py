@@ -14,22 +14,24 @@ from tables import UNHURRIED, CausalTable, Counting, Table, random_joint, rng, t
 from torch import Tensor
 
 from remask.errors import RemaskError
-from remask.families import Denoiser, Family, Vocabulary
+from remask.families import Denoiser, Family
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.model.attention import FULL, Attention, Padded
 from remask.model.transformer import Transformer
+from remask.options import parse_options
 from remask.sampling import Canvas, Dice, Pen, Sampler, Step, samplers
 from remask.sampling.ancestral import Ancestral
 from remask.sampling.autoregressive import LeftToRight
-from remask.sampling.base import largest, mixed
+from remask.sampling.base import largest
 from remask.sampling.blockwise import Blockwise
 from remask.sampling.confidence import Confidence, Rule, Schedule
 from remask.sampling.first_hitting import FirstHitting
 from remask.sampling.guidance import Guided, guided
 from remask.sampling.llada import LLaDA
 from remask.sampling.smdm import SMDM, probability
-from remask.spelling import spelled
+from remask.seeds import mix_seeds
+from remask.vocabulary import Vocabulary
 
 Row = Sequence[int | None]
 
@@ -333,7 +335,7 @@ def test_dice_of_rows_and_seeds_are_unrelated() -> None:
     correlation = torch.corrcoef(draws) - torch.eye(1000)
     assert float(correlation.abs().mean()) < 0.14  # sqrt(2/pi/40) = .126 where nothing is related
     assert abs(float(draws.mean()) - 0.5) < 5 * math.sqrt(1 / 12 / draws.numel())
-    assert len({mixed(seed, row) for seed in range(50) for row in range(50)}) == 2500
+    assert len({mix_seeds(seed, row) for seed in range(50) for row in range(50)}) == 2500
 
 
 def test_a_row_draws_for_its_valid_positions_only_and_when_it_needs_to() -> None:
@@ -666,7 +668,7 @@ class Fixed:
         return every if ask is None else every[ask]
 
 
-ENDS = Masked().over(Vocabulary(size=7, mask=6, end=4, turn=5))
+ENDS = Masked().over(Vocabulary(size=7, mask=6, end=4, end_of_turn=5))
 SURE = torch.tensor([[9.0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 12, 2], [0, 0, 3.0, 0, 0, 0], [0, 0, 0, 0, 1, 10]])
 """Position 0 says 0, 1 the end, 2 says 2, 3 the end of a turn; 1 is the surest."""
 
@@ -773,12 +775,12 @@ def test_confidence_is_that_of_the_model_and_not_of_the_pen(sampler: Sampler) ->
 
 
 def test_a_sampler_with_options_in_words() -> None:
-    assert spelled(LLaDA, "late_end=true, remasking=random,steps=7") == {
+    assert parse_options(LLaDA, "late_end=true, remasking=random,steps=7") == {
         "late_end": True,
         "remasking": "random",
         "steps": 7,
     }
-    assert spelled(Confidence, "") == {}
+    assert parse_options(Confidence, "") == {}
     for text, says in (
         ("late=true", "unknown option of LLaDA 'late'. Did you mean 'late_end'"),
         ("late_end", "unknown option of LLaDA 'late_end'"),
@@ -787,4 +789,4 @@ def test_a_sampler_with_options_in_words() -> None:
         ("pen=3", "unknown option of LLaDA 'pen'"),
     ):
         with pytest.raises(RemaskError, match=says):
-            spelled(LLaDA, text)
+            parse_options(LLaDA, text)

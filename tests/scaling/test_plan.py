@@ -22,7 +22,7 @@ from remask.scaling.published import CHINCHILLA_CORRECTED, QUOKKA
 from remask.scaling.sharing import prefix, saved
 from remask.scaling.study import Run, optimizer
 from remask.scaling.timing import LARGEST, Speeds, timed
-from remask.train.optim import Budget
+from remask.training.optim import Budget
 
 SMALL = {"budgets": [3e13, 1e14], "length": 32, "batch": 4, "time": False}
 

@@ -10,8 +10,8 @@ from remask.data.batches import Batches
 from remask.errors import RemaskError
 from remask.families import Family
 from remask.model.transformer import Transformer
-from remask.sampling.base import mixed
-from remask.train.optim import Optimizer
+from remask.seeds import mix_seeds
+from remask.training.optim import Optimizer
 
 PATIENCE = 10
 """Steps in a row that may be skipped for a loss or gradient that is not finite."""
@@ -48,8 +48,8 @@ class Module(lightning.LightningModule):
         world, rank = self.trainer.world_size, self.trainer.global_rank
         rows = self.batches.batch // (world * self.micro)
         batch = self.batches.share(step, (micro * world + rank) * rows, rows).to(self.device)
-        rng = torch.Generator().manual_seed(mixed(self.seed, 1, step))
-        batch = replace(batch, done=step / self.steps)
+        rng = torch.Generator().manual_seed(mix_seeds(self.seed, 1, step))
+        batch = replace(batch, progress=step / self.steps)
         loss = (
             self.family.loss(self.denoiser, batch, rng).value
             if self.objective is None

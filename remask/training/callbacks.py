@@ -16,9 +16,9 @@ from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 from remask.likelihood import Estimate, validate
 from remask.terminal import say
-from remask.train.log import Log
-from remask.train.module import Module
-from remask.train.states import stable_state, states, step_of
+from remask.training.log import Log
+from remask.training.module import Module
+from remask.training.states import stable_state, states, step_of
 
 KEPT = 2
 """Training states kept: the last, and the one before in case the last is damaged."""
@@ -41,7 +41,7 @@ class AtomicIO(TorchCheckpointIO):
         os.replace(fresh, path)
 
 
-class Average(lightning.Callback):
+class EMA(lightning.Callback):
     """An exponential moving average of the weights; what is published, validated and sampled."""
 
     def __init__(self, decay: float) -> None:
@@ -70,7 +70,7 @@ class Average(lightning.Callback):
         self.weights, self.steps = state_dict["weights"], state_dict["steps"]
 
 
-class Keeper(lightning.Callback):
+class CheckpointCallback(lightning.Callback):
     """Validates, saves the training state, and publishes `latest/` and `best/`.
 
     Stops the run cleanly when asked to (Ctrl-C), and when too many steps were skipped.
@@ -86,7 +86,7 @@ class Keeper(lightning.Callback):
         validate_every: int,
         validation_rows: int,
         batch: int,
-        average: Average | None,
+        average: EMA | None,
         log: Log,
     ) -> None:
         self.out, self.rows, self.tokenizer, self.about = out, rows, tokenizer, about

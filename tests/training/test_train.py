@@ -25,20 +25,21 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import remask
+from remask.batch import Batch
 from remask.checkpoints.convert import convert
-from remask.checkpoints.hints import Hints
+from remask.checkpoints.overrides import Overrides
 from remask.data.batches import Batches, Rows
 from remask.data.synthetic import HiddenMarkov
 from remask.data.tokens import open_tokens, prepare
 from remask.errors import Interrupted, RemaskError
-from remask.families import Batch, Denoiser, Family, Loss
+from remask.families import Denoiser, Family, Loss
 from remask.families.autoregressive import Autoregressive
 from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform
-from remask.model.sizes import Overrides
-from remask.train.optim import Budget, Optimizer
-from remask.train.states import states
+from remask.model.sizes import SizeOverrides
+from remask.training.optim import Budget, Optimizer
+from remask.training.states import states
 
 ROOT = Path(__file__).parents[2]
 Fit = Callable[..., Path]
@@ -380,12 +381,15 @@ def test_one_process_at_a_time(fit: Fit, corpus: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"length": 65, "architecture": Overrides(layers=1, context=64)}, "length 65 is beyond the context 64"),
+        ({"length": 65, "architecture": SizeOverrides(layers=1, context=64)}, "length 65 is beyond the context 64"),
         ({"batch": 9, "accumulate": 2}, "batch 9 does not divide over 1 processes x 2 micro-batches"),
         ({"batch": 0}, "batch is 0"),
         ({"accumulate": 0}, "accumulate is 0"),
         ({"length": 0}, "length( of|\\.? is) 0"),
-        ({"length": 10**6, "architecture": Overrides(context=10**6)}, "row length of 1000000 is longer than the 25"),
+        (
+            {"length": 10**6, "architecture": SizeOverrides(context=10**6)},
+            "row length of 1000000 is longer than the 25",
+        ),
         ({"model": "tinny"}, "unknown model size 'tinny'.*Did you mean 'tiny'"),
         ({"random_length": 1.5}, "random_length=1.5 must lie between 0 and 1"),
         ({"log_every": 0}, "log_every is 0"),
@@ -568,7 +572,7 @@ def test_every_recipe_is_a_possible_run(recipe: Path) -> None:
     from remask.model.sizes import size
 
     options = yaml.safe_load(recipe.read_text())
-    shape = Overrides(**options.get("architecture", {})).of(size(options.get("model", "tiny")))
+    shape = SizeOverrides(**options.get("architecture", {})).of(size(options.get("model", "tiny")))
     assert replace(shape, rows=32001, predicted=32000).parameters > 0
     assert options.get("length", 256) <= shape.context
     assert options.get("batch", 32) % options.get("accumulate", 1) == 0
@@ -581,7 +585,7 @@ def test_every_recipe_is_a_possible_run(recipe: Path) -> None:
 
 def test_a_run_starts_from_a_checkpoint(fit: Fit, masked_run: Path, corpus: Path, tmp_path: Path) -> None:
     """With no learning to speak of, the weights stay those of the checkpoint; also of one in another's form."""
-    shape = {"architecture": Overrides(), "optimizer": Optimizer(lr=1e-12)}
+    shape = {"architecture": SizeOverrides(), "optimizer": Optimizer(lr=1e-12)}
     fit(tmp_path / "on", steps=2, model=str(masked_run), **shape)
     before, after = (load_file(p / "latest" / "model.safetensors") for p in (masked_run, tmp_path / "on"))
     assert all(torch.allclose(before[k], after[k], atol=1e-9) for k in before)
@@ -596,8 +600,8 @@ def test_a_run_starts_from_a_checkpoint(fit: Fit, masked_run: Path, corpus: Path
 def test_a_llama_trains_on_as_a_masked_model(fit: Fit, autoregressive_run: Path, corpus: Path, tmp_path: Path) -> None:
     """Out as a Llama, in as a masked model with a row for the mask and shifted predictions, and on with training."""
     llama = convert(autoregressive_run, tmp_path / "llama", to="llama")
-    masked = convert(llama, tmp_path / "masked", hints=Hints(family="Masked", shift=True))
-    fit(tmp_path / "run", steps=30, model=str(masked), architecture=Overrides(), validation_rows=4)
+    masked = convert(llama, tmp_path / "masked", overrides=Overrides(family="Masked", shift=True))
+    fit(tmp_path / "run", steps=30, model=str(masked), architecture=SizeOverrides(), validation_rows=4)
     m = remask.load(tmp_path / "run")
     assert m.model.architecture.shifted and m.family.vocabulary.mask == 257
     assert losses(tmp_path / "run")[-1] < losses(tmp_path / "run")[0]
@@ -608,7 +612,7 @@ def test_a_run_that_goes_on_needs_its_beginning_no_more(
     fit: Fit, masked_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start = convert(masked_run, tmp_path / "llada", to="llada")
-    options: dict[str, Any] = {"steps": 5, "model": str(start), "architecture": Overrides()}
+    options: dict[str, Any] = {"steps": 5, "model": str(start), "architecture": SizeOverrides()}
     fit(tmp_path / "run", **options)
     shutil.rmtree(start)
     capsys.readouterr()
@@ -625,8 +629,8 @@ def losses(out: Path) -> list[float]:
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"architecture": Overrides(layers=1)}, "is a checkpoint, whose shape is what it is"),
-        ({"length": 65, "architecture": Overrides()}, "length is 65, and the context of .* 64"),
+        ({"architecture": SizeOverrides(layers=1)}, "is a checkpoint, whose shape is what it is"),
+        ({"length": 65, "architecture": SizeOverrides()}, "length is 65, and the context of .* 64"),
     ],
 )
 def test_what_does_not_fit_a_checkpoint(fit: Fit, masked_run: Path, tmp_path: Path, options: dict, says: str) -> None:
@@ -639,13 +643,13 @@ def test_a_checkpoint_and_data_of_another_tokenizer(fit: Fit, masked_run: Path, 
         "synthetic:symbols=8,states=4,length=64,documents=400,seed=0", tmp_path / "data", vocab_size=270
     ).folder
     with pytest.raises(RemaskError, match="prepared with another tokenizer"):
-        fit(tmp_path / "run", model=str(masked_run), data=other, architecture=Overrides())
+        fit(tmp_path / "run", model=str(masked_run), data=other, architecture=SizeOverrides())
 
 
 def test_an_autoregressive_checkpoint_has_no_row_for_a_mask(fit: Fit, autoregressive_run: Path, tmp_path: Path) -> None:
     llama = convert(autoregressive_run, tmp_path / "llama", to="llama")
     with pytest.raises(RemaskError, match="has no row for a mask: make one with `remask convert"):
-        fit(tmp_path / "run", model=str(llama), architecture=Overrides())
+        fit(tmp_path / "run", model=str(llama), architecture=SizeOverrides())
 
 
 # Compiled runs
@@ -694,9 +698,9 @@ def test_a_uniform_model_is_told_the_time(fit: Fit, masked_run: Path, tmp_path: 
     with pytest.raises(RemaskError, match="guidance needs a model that reads masks, and this one is Uniform"):
         remask.sample(m, prompt="ab", length=4, guidance=1.0)
     with pytest.raises(RemaskError, match="is not conditioned on time, which Uniform models have to be"):
-        fit(tmp_path / "other", family=Uniform(), model=str(masked_run), architecture=Overrides())
+        fit(tmp_path / "other", family=Uniform(), model=str(masked_run), architecture=SizeOverrides())
     with pytest.raises(RemaskError, match=r"architecture\.time cannot be false"):
-        fit(tmp_path / "other", family=Uniform(), architecture=Overrides(time=False))
+        fit(tmp_path / "other", family=Uniform(), architecture=SizeOverrides(time=False))
 
 
 def test_a_range_of_gamma_is_checked_before_the_run_and_kept_over_it(fit: Fit, tmp_path: Path) -> None:
@@ -708,9 +712,9 @@ def test_a_range_of_gamma_is_checked_before_the_run_and_kept_over_it(fit: Fit, t
         fit(tmp_path / "other", family=Uniform(curriculum=0.5, gamma=(-3.0, 20.0)))
     for family in (Interpolating(), Autoregressive()):
         with pytest.raises(RemaskError, match=r"tell no time; architecture\.time cannot be true"):
-            fit(tmp_path / "other", family=family, architecture=Overrides(time=True))
+            fit(tmp_path / "other", family=family, architecture=SizeOverrides(time=True))
         with pytest.raises(RemaskError, match=r"is conditioned on time, which .* models do not tell"):
-            fit(tmp_path / "other", family=family, model=str(tmp_path / "run"), architecture=Overrides())
+            fit(tmp_path / "other", family=family, model=str(tmp_path / "run"), architecture=SizeOverrides())
     assert not (tmp_path / "other" / "run.json").exists()
 
 
@@ -747,7 +751,7 @@ def test_an_interpolating_model_trains_writes_and_scores(
     with pytest.raises(RemaskError, match="for masked models, and this one is Interpolating"):
         convert(out, tmp_path / "llada", to="llada")
     ids = torch.tensor([[97, 257, 98, 257]])
-    noisy = family.over(m.family.vocabulary).present(
+    noisy = family.over(m.family.vocabulary).inputs_for(
         Batch(ids, torch.ones_like(ids, dtype=torch.bool)), ids == 257, torch.ones(1)
     )
     torch.testing.assert_close(m.logits(ids)[ids == 257], m.model(noisy.tokens, ask=noisy.ask, **noisy.reading()))
@@ -757,7 +761,7 @@ def test_an_interpolating_run_counts_what_it_reads(fit: Fit, tmp_path: Path) -> 
     """At equal FLOPs the sequential term, which reads twice as much for half of the rows, has 2/3 of the steps."""
     steps = {}
     for alpha_0 in (0.0, 0.5, 1.0):
-        shape = Overrides(layers=2, width=32, heads=2, ffn=64)
+        shape = SizeOverrides(layers=2, width=32, heads=2, ffn=64)
         out = tmp_path / str(alpha_0)
         fit(
             out, budget=Budget(flops=6 * 20640 * 8 * 64 * 30), family=Interpolating(alpha_0=alpha_0), architecture=shape

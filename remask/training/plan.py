@@ -19,7 +19,7 @@ from remask.errors import RemaskError
 from remask.families import Family, describe
 from remask.model.transformer import Transformer
 from remask.terminal import say
-from remask.train.optim import Budget
+from remask.training.optim import Budget
 
 WORTH_COMPILING = 90.0
 """Seconds that a run must be expected to take before compiling (8 to 30 s) pays."""
@@ -150,7 +150,7 @@ def _seconds_a_step(model: Transformer, family: Family, batches: Batches, accumu
     spent = []
     for index in range(6):
         start = time.perf_counter()
-        share = replace(batches.share(0, 0, batches.batch // accumulate).to(model.device), done=0.0)
+        share = replace(batches.share(0, 0, batches.batch // accumulate).to(model.device), progress=0.0)
         for _ in range(accumulate):
             with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
                 value = family.loss(model, share, torch.Generator().manual_seed(index)).value

@@ -7,25 +7,25 @@ from typing import Any
 import torch
 
 from remask.checkpoints.checkpoint import open_checkpoint
-from remask.checkpoints.folder import Opened, find
+from remask.checkpoints.folder import LazyCheckpoint, find
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 from remask.families import Family
 from remask.model.networks import network
-from remask.model.sizes import SIZES, Architecture, Overrides, size
+from remask.model.sizes import SIZES, Architecture, SizeOverrides, size
 from remask.model.transformer import Initialisation, initialise
-from remask.sampling.base import mixed
+from remask.seeds import mix_seeds
 
 
-def begun(model: str, out: Path) -> Opened | None:
+def starting_checkpoint(model: str, out: Path) -> LazyCheckpoint | None:
     """The checkpoint that `model` names, None where it names a size. A run that goes on has its own: that of `out`."""
     if model in SIZES or not (Path(model).exists() or "/" in model):
         return None
     return open_checkpoint(out if out.is_dir() and find(out) else model)
 
 
-def shaped(
-    found: Opened | None, model: str, family: Family, tokenizer: Tokenizer, changes: Overrides, length: int
+def resolve_architecture(
+    found: LazyCheckpoint | None, model: str, family: Family, tokenizer: Tokenizer, changes: SizeOverrides, length: int
 ) -> tuple[Architecture, Family]:
     """The network's shape and the family over its ids. RemaskError where a checkpoint and the data do not fit."""
     vocabulary = tokenizer.vocabulary
@@ -38,7 +38,7 @@ def shaped(
             raise RemaskError(f"{type(family).__name__} models tell no time; architecture.time cannot be true")
         shape = replace(shape, rows=vocabulary.size, predicted=vocabulary.predicted, context=context)
         return replace(shape, time=shape.time or family.timed), family.over(vocabulary)
-    if changes != Overrides():
+    if changes != SizeOverrides():
         raise RemaskError(f"{model} is a checkpoint, whose shape is what it is; architecture is for a named size")
     a, theirs = found.architecture, found.family.vocabulary
     if length > a.context:
@@ -59,11 +59,11 @@ def shaped(
     return a, family.over(theirs)
 
 
-def built(found: Opened | None, shape: Architecture, rule: Initialisation, seed: int) -> Any:
+def build_network(found: LazyCheckpoint | None, shape: Architecture, rule: Initialisation, seed: int) -> Any:
     """The network, its weights drawn or read."""
     model = network(shape)
     if found is None:
-        initialise(model, rule, torch.Generator().manual_seed(mixed(seed, 0)))
+        initialise(model, rule, torch.Generator().manual_seed(mix_seeds(seed, 0)))
         return model
     with torch.no_grad():
         for name, weight in model.named_parameters():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from remask.errors import RemaskError
 from remask.model.sizes import Architecture, size
 from remask.model.transformer import Transformer
-from remask.train.optim import Budget, Optimizer, default_warmup
+from remask.training.optim import Budget, Optimizer, default_warmup
 
 
 def no_clock() -> float:

@@ -15,17 +15,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from remask.batch import Batch
 from remask.checkpoints.checkpoint import open_checkpoint
 from remask.checkpoints.folder import find
 from remask.errors import RemaskError
-from remask.families import Batch, Family
+from remask.families import Family
 from remask.families.latent import Latent, rising, tabled
 from remask.families.uniform import Uniform
 from remask.model.networks import network
-from remask.model.sizes import Overrides
+from remask.model.sizes import SizeOverrides
 from remask.model.transformer import Transformer
-from remask.train.optim import Budget, Optimizer
-from remask.train.run import launched
+from remask.training.optim import Budget, Optimizer
+from remask.training.run import launch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +74,7 @@ class Consistency(nn.Module):
 
     def forward(self, student: Transformer, batch: Batch, rng: torch.Generator) -> Tensor:
         """Nats per scored token."""
-        number = min(int(batch.done * self.options.rounds + 1e-9), self.options.rounds - 1)
+        number = min(int(batch.progress * self.options.rounds + 1e-9), self.options.rounds - 1)
         if self.known is None:
             self.known = int(self.round)  # of a run that goes on; read once, not at every step
         if number != self.known:
@@ -161,8 +162,8 @@ def distill(
         )
     found.family.gammas(distillation.gamma, 0.9987, 0.0062)  # refused before anything is written
     length = found.architecture.context if length is None else length
-    rest = {"architecture": Overrides(), "random_length": 0.0, "initialisation": "smdm"}
-    return launched(
+    rest = {"architecture": SizeOverrides(), "random_length": 0.0, "initialisation": "smdm"}
+    return launch(
         {**options, **rest, "family": found.family, "length": length},
         out,
         lambda student, family, compiled: Consistency(distillation, student, family, compiled),

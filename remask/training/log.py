@@ -12,7 +12,7 @@ import torch
 
 from remask import machine
 from remask.likelihood import Estimate
-from remask.train.module import Module
+from remask.training.module import Module
 
 
 class Log(lightning.Callback):

@@ -11,22 +11,25 @@ from remask import machine
 from remask.data.batches import Batches, Rows
 from remask.data.tokens import open_tokens
 from remask.families.masked import Masked
-from remask.model.sizes import Overrides
-from remask.train.optim import Budget
-from remask.train.plan import LIKELY, WORTH_COMPILING, resolve
-from remask.train.start import built, shaped
+from remask.model.sizes import SizeOverrides
+from remask.training.optim import Budget
+from remask.training.plan import LIKELY, WORTH_COMPILING, resolve
+from remask.training.start import build_network, resolve_architecture
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_it_is_timed_whether_compiling_pays(corpus: Path, tmp_path: Path) -> None:
     """A tiny network is far slower than its arithmetic suggests, a larger one is not."""
     data = open_tokens(corpus)
-    tiny, larger = Overrides(layers=1, width=16, heads=1, ffn=16), Overrides(layers=2, width=256, heads=4, ffn=512)
+    tiny, larger = (
+        SizeOverrides(layers=1, width=16, heads=1, ffn=16),
+        SizeOverrides(layers=2, width=256, heads=4, ffn=512),
+    )
 
-    def decided(name: str, sizes: Overrides, share: float, compiling: str = "auto") -> bool:
+    def decided(name: str, sizes: SizeOverrides, share: float, compiling: str = "auto") -> bool:
         """Of a run that takes `share` of what is worth compiling, by its arithmetic."""
-        shape, family = shaped(None, "tiny", Masked(), data.tokenizer, sizes, 32)
-        denoiser, batches = built(None, shape, "smdm", 0), Batches(Rows(data.train, 32), 8, 0)
+        shape, family = resolve_architecture(None, "tiny", Masked(), data.tokenizer, sizes, 32)
+        denoiser, batches = build_network(None, shape, "smdm", 0), Batches(Rows(data.train, 32), 8, 0)
         before = [p.clone() for p in denoiser.parameters()]
         guessed = family.flops(shape, 32) * 8 * 32 / (LIKELY * machine.peak(torch.device("cpu"), False))
         options: dict[str, Any] = {"budget": Budget(steps=round(share * WORTH_COMPILING / guessed))}

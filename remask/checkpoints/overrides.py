@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hints:
+class Overrides:
     """What tensors cannot tell. What is not given comes from config.json, or from a named size whose shapes fit."""
 
     heads: int | None = None

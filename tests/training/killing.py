@@ -1,6 +1,6 @@
 """Kills a training run with SIGKILL at random instants, and resumes it until it is done.
 
-    python tests/train/killing.py 10
+    python tests/training/killing.py 10
 
 Each try starts `remask train`, kills it without warning at an instant drawn uniformly from the time
 an unbroken run takes, and gives the same command again. The published weights must be those of the
@@ -35,7 +35,7 @@ OPTIONS = (
 # forkserver: a command starts at once, from a process that has imported everything and run nothing
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["remask.cli", "remask.train.run", "remask.train.callbacks", "remask.train.module", "jsonargparse",
+    ["remask.cli", "remask.training.run", "remask.training.callbacks", "remask.training.module", "jsonargparse",
      "lightning.pytorch.loggers", "grain", "tokenizers", "tensorboard.summary.writer.event_file_writer"]
 )  # fmt: skip
 

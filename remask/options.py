@@ -9,7 +9,7 @@ MOST = 2**16
 """The largest whole number that an option takes."""
 
 
-def spelled(kind: Any, text: str) -> dict[str, Any]:
+def parse_options(kind: Any, text: str) -> dict[str, Any]:
     """The options of a dataclass written as KEY=VALUE,...; RemaskError for an unknown key or a value of another type.
 
     Fields that take more than one value, or an object, cannot be given.

@@ -16,20 +16,20 @@ from typing import Any, Literal
 import torch
 
 from remask import machine
-from remask.checkpoints.folder import Opened
+from remask.checkpoints.folder import LazyCheckpoint
 from remask.data.batches import Batches, Rows
 from remask.data.tokens import open_tokens
 from remask.errors import Interrupted, RemaskError
 from remask.families import Family
 from remask.families.masked import Masked
 from remask.locking import locked
-from remask.model.sizes import Overrides
+from remask.model.sizes import SizeOverrides
 from remask.model.transformer import Initialisation, Transformer
 from remask.signals import handled
 from remask.terminal import progress, say
-from remask.train.optim import Budget, Optimizer
-from remask.train.plan import check, plain, process_rank, resolve
-from remask.train.start import begun, built, shaped
+from remask.training.optim import Budget, Optimizer
+from remask.training.plan import check, plain, process_rank, resolve
+from remask.training.start import build_network, resolve_architecture, starting_checkpoint
 
 Objective = Callable[[Transformer, Family, bool], torch.nn.Module]
 """(network, family, whether to compile) -> a module that is called with (network, batch, generator) for a scalar.
@@ -43,7 +43,7 @@ def train(
     out: Path,
     family: Family = Masked(),  # noqa: B008
     model: str = "tiny",
-    architecture: Overrides = Overrides(),  # noqa: B008
+    architecture: SizeOverrides = SizeOverrides(),  # noqa: B008
     budget: Budget = Budget(),  # noqa: B008
     optimizer: Optimizer = Optimizer(),  # noqa: B008
     length: int = 256,
@@ -93,14 +93,14 @@ def train(
     Returns:
         The published folder `out/latest`.
     """
-    return launched({k: v for k, v in locals().items() if k != "out"}, out)
+    return launch({k: v for k, v in locals().items() if k != "out"}, out)
 
 
-def launched(
+def launch(
     options: dict[str, Any],
     out: Path,
     objective: Objective | None = None,
-    start: Opened | None = None,
+    start: LazyCheckpoint | None = None,
     verb: set[str] | None = None,
 ) -> Path:
     """The run that the arguments of `train` describe, or one with another objective than the family's loss.
@@ -114,8 +114,8 @@ def launched(
     check(options, world)
     prepared = open_tokens(data)
     tokenizer = prepared.tokenizer
-    start = begun(model, out) if start is None else start
-    shape, family = shaped(start, model, family, tokenizer, options["architecture"], length)
+    start = starting_checkpoint(model, out) if start is None else start
+    shape, family = resolve_architecture(start, model, family, tokenizer, options["architecture"], length)
     rows = Rows(prepared.train, length)
     wanted = options["validation_rows"]
     validation = Rows(prepared.valid, length) if wanted and len(prepared.valid) >= length else None
@@ -128,7 +128,7 @@ def launched(
     device = torch.device("cuda" if gpu else "cpu")
     machine.keep_memory()
 
-    denoiser = built(start, shape, options["initialisation"], options["seed"])
+    denoiser = build_network(start, shape, options["initialisation"], options["seed"])
     with locked(out, "training") if rank == 0 else nullcontext():
         plan = resolve(
             out, options, prepared.manifest["fingerprint"], denoiser, family, batches, world, device, rank, verb
@@ -161,10 +161,10 @@ def _fit(
     for name in ("lightning.pytorch", "lightning.fabric"):  # which set their own level when imported
         logging.getLogger(name).setLevel(logging.ERROR)
 
-    from remask.train.callbacks import AtomicIO, Average, Keeper, newest_whole
-    from remask.train.log import Log
-    from remask.train.module import Module
-    from remask.train.states import step_of
+    from remask.training.callbacks import EMA, AtomicIO, CheckpointCallback, newest_whole
+    from remask.training.log import Log
+    from remask.training.module import Module
+    from remask.training.states import step_of
 
     steps = plan["steps"]
     part = max(1, steps // 20)
@@ -176,7 +176,7 @@ def _fit(
     if done >= steps and (out / "latest").exists():
         say(f"{out} is complete: {steps:,} steps")
         return out / "latest"
-    average = Average(options["ema"]) if options["ema"] else None
+    average = EMA(options["ema"]) if options["ema"] else None
     about = {
         "data": options["data"].name,
         "steps": steps,
@@ -195,7 +195,7 @@ def _fit(
     )
     with progress("training", steps, "steps", done) as tick:
         log = Log(out, tick, options["log_every"], plan)
-        keeper = Keeper(
+        keeper = CheckpointCallback(
             out,
             validation,
             tokenizer,
@@ -226,13 +226,13 @@ def _fit(
         if trainer.world_size != options["devices"] * options["nodes"]:
             raise RemaskError(f"{trainer.world_size} processes were started, not devices x nodes")
         with handled(_stopping(keeper)), deterministic(device):
-            trainer.fit(module, Counting(done * options["accumulate"]), ckpt_path=resume, weights_only=True)
+            trainer.fit(module, StepCounter(done * options["accumulate"]), ckpt_path=resume, weights_only=True)
     if keeper.asked_to_stop and trainer.global_step < steps:
         raise Interrupted(f"stopped at step {trainer.global_step:,} of {steps:,}, saved; the same command goes on")
     return out / "latest"
 
 
-class Counting:
+class StepCounter:
     """The loader: it only counts micro-batches, from the one to go on with; what each reads is a function of it.
 
     Without a length, since Lightning would take that for the end of an epoch and begin anew.

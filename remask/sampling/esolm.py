@@ -21,7 +21,7 @@ from remask.sampling.guidance import Guided
 
 
 @dataclass(frozen=True, kw_only=True)
-class InOrder(Sampler):
+class EsoLM(Sampler):
     """The reverse process on a time grid, then left to right.
 
     The uniform u of a token says when it is written: in the step in which alpha(t) passes u, and from left to right
@@ -30,7 +30,7 @@ class InOrder(Sampler):
 
     steps: int = 64
     """Points of the time grid of the diffusion part, from t = 1 to 0."""
-    contexts: int = 0
+    parallel_blocks: int = 0
     """Cut the text in so many parts, and let each step write one token of every part, from its left to its right,
     instead of tokens at random places (block order)."""
     cache: bool = True
@@ -39,10 +39,12 @@ class InOrder(Sampler):
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise RemaskError(f"steps is {self.steps}; it must be at least 1")
-        if self.contexts and self.steps != InOrder.steps:
-            raise RemaskError("steps is for random places; with contexts, one token of each is written at a time")
-        if self.contexts < 0:
-            raise RemaskError(f"contexts is {self.contexts}; it must be 0 (random places) or more")
+        if self.parallel_blocks and self.steps != EsoLM.steps:
+            raise RemaskError(
+                "steps is for random places; with parallel_blocks, one token of each is written at a time"
+            )
+        if self.parallel_blocks < 0:
+            raise RemaskError(f"parallel_blocks is {self.parallel_blocks}; it must be 0 (random places) or more")
 
     def fits(self, family: Family) -> bool:
         return isinstance(family, Interpolating)
@@ -62,8 +64,8 @@ class InOrder(Sampler):
         hidden, known = writing.todo, ~writing.masked & writing.canvas.valid
         family, uniform = writing.family, writing.uniforms(hidden)
         assert isinstance(family, Interpolating)
-        if self.contexts:
-            uniform = in_parallel(hidden, self.contexts)
+        if self.parallel_blocks:
+            uniform = in_parallel(hidden, self.parallel_blocks)
             step = uniform
         else:
             times = torch.linspace(1, 0, self.steps + 1, dtype=torch.float64)[1:]
@@ -184,8 +186,8 @@ class Decoding:
         return logits if self.guidance is None else self.guidance.mixed(*logits.chunk(2))
 
 
-def in_parallel(hidden: Tensor, contexts: int) -> Tensor:
+def in_parallel(hidden: Tensor, parallel_blocks: int) -> Tensor:
     """(B, L) float64 in [0, 1): the hidden positions in so many parts, the i-th of each with the same value."""
     place, count = hidden.cumsum(1) - 1, hidden.sum(1, keepdim=True)
-    size = (count + contexts - 1).div(contexts, rounding_mode="floor").clamp(min=1)
+    size = (count + parallel_blocks - 1).div(parallel_blocks, rounding_mode="floor").clamp(min=1)
     return torch.where(hidden, (place % size).double() / size, 0.0)

@@ -12,17 +12,18 @@ from tables import rng, tiny
 from torch import Tensor, nn
 
 import remask
+from remask.batch import Batch
 from remask.cli import main
 from remask.data.tokens import prepare
 from remask.errors import Interrupted, RemaskError
-from remask.families import Batch, Vocabulary
 from remask.families.latent import gamma_of
 from remask.families.uniform import Uniform
 from remask.model.transformer import Transformer
-from remask.train.distill import Consistency, Distillation, distill, divergence
-from remask.train.optim import Budget, Optimizer
-from remask.train.run import launched
-from remask.train.states import states
+from remask.training.distill import Consistency, Distillation, distill, divergence
+from remask.training.optim import Budget, Optimizer
+from remask.training.run import launch
+from remask.training.states import states
+from remask.vocabulary import Vocabulary
 
 K = 9
 EPS = 0.004
@@ -44,7 +45,7 @@ def batch(rows: int = 400, done: float = 0.0) -> Batch:
     x = torch.randint(0, K, (rows, 4), generator=rng(1))
     scored = torch.ones_like(x, dtype=torch.bool)
     scored[:, 0] = False
-    return Batch(x, scored, done=done)
+    return Batch(x, scored, progress=done)
 
 
 class Heard(nn.Module):
@@ -72,7 +73,7 @@ def test_student_and_teacher_stand_on_one_path() -> None:
     objective = Consistency(Distillation(rounds=3, first=1 / 16), network(), FAMILY, False)
     student, master = Heard(network(1)), Heard(objective.teacher)
     rows = batch()
-    rows = replace(rows, done=0.4)  # in the second of three rounds, where the step has doubled
+    rows = replace(rows, progress=0.4)  # in the second of three rounds, where the step has doubled
     objective.known = 1
     latent_rng = rng(5)
     objective.teacher = master
@@ -96,7 +97,7 @@ def test_rounds_renew_the_teacher_and_double_the_step() -> None:
     objective = Consistency(Distillation(rounds=4, first=1 / 32), network(0), FAMILY, False)
     steps, teachers = [], []
     for i in range(8):
-        objective(student, batch(4, done=i / 8), rng(i))
+        objective(student, batch(4, progress=i / 8), rng(i))
         steps.append(int(objective.round))
         teachers.append(objective.teacher.lm_head.weight.clone())
         with torch.no_grad():
@@ -143,7 +144,7 @@ class Stopping(Consistency):
     stop = True
 
     def forward(self, student: Transformer, batch: Batch, rng: torch.Generator) -> Tensor:
-        if Stopping.stop and round(batch.done * 12) == 7:
+        if Stopping.stop and round(batch.progress * 12) == 7:
             Stopping.stop = False
             signal.raise_signal(signal.SIGINT)
         return super().forward(student, batch, rng)
@@ -156,9 +157,9 @@ def test_a_stopped_distillation_resumes_bit_for_bit(teacher: Path, corpus: Path,
             "distillation": Distillation(rounds=3), "optimizer": Optimizer(lr=1e-3), "length": 64, "batch": 4,
             "accumulate": 1, "ema": 0.9, "precision": "fp32", "compile": "off", "seed": 0, "validation_rows": 0,
             "validate_every": None, "save_every": 5, "log_every": 1, "devices": 1, "nodes": 1, "accelerator": "cpu",
-            "architecture": remask.train.run.Overrides(), "random_length": 0.0, "initialisation": "smdm",
+            "architecture": remask.training.run.SizeOverrides(), "random_length": 0.0, "initialisation": "smdm",
         }  # fmt: skip
-        return launched(options, out, lambda *given: Stopping(options["distillation"], *given))
+        return launch(options, out, lambda *given: Stopping(options["distillation"], *given))
 
     with pytest.raises(Interrupted):
         go(tmp_path / "parts")

@@ -1,0 +1,95 @@
+"""Clean rows of tokens, and where they stand in the global batch: what data hands to families."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from remask.model.attention import FULL, Attention, Segments
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clean rows, and where they stand in the global batch."""
+
+    tokens: Tensor
+    """(B, L) int64, clean."""
+    scored: Tensor
+    """(B, L) bool; False on prompts and padding: never noised, never in a loss."""
+    segments: Tensor | None = None
+    """(B, L) int64 number of the piece a position belongs to; pieces do not see each other."""
+    attention: Attention = FULL
+    """What the rows allow beside the family's own rule, such as `Padded`."""
+    offset: int = 0
+    """Index of the first row in the global batch, of which this is one process's share."""
+    global_rows: int | None = None
+    """Rows of the global batch; these rows alone when None."""
+    progress: float = 1.0
+    """Share of the training that is done, for objectives that change on the way."""
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on another device."""
+        return replace(
+            self,
+            tokens=self.tokens.to(device),
+            scored=self.scored.to(device),
+            segments=None if self.segments is None else self.segments.to(device),
+            attention=self.attention.to(device),
+        )
+
+    def at(self, index: Tensor) -> "Batch":
+        """Some of the rows, by their (n,) numbers here. Draw noise before: it is that of the first rows otherwise."""
+        return replace(
+            self,
+            tokens=self.tokens[index],
+            scored=self.scored[index],
+            segments=None if self.segments is None else self.segments[index],
+            attention=self.attention.rows(index),
+        )
+
+    def draw(self, per_row: tuple[int, ...], rng: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Uniforms of shape (B, *per_row): this share of what the global batch draws.
+
+        Every process draws for the whole global batch from the same generator and keeps its own
+        rows. So noise differs between processes, and does not depend on how many there are.
+        """
+        rows = self.tokens.shape[0]
+        every = torch.rand(self.global_rows or rows, *per_row, generator=rng, device=rng.device, dtype=dtype)
+        return every[self.offset : self.offset + rows].to(self.tokens.device)
+
+    def levels(self, rng: torch.Generator) -> Tensor:
+        """(B,) noise levels in [0, 1), stratified over the global batch, in random order.
+
+        u_j = (u + j) / n for a random order of the n rows: each level is uniform, together they
+        cover the unit interval evenly (Kingma et al. 2021, appendix I), and no process is left
+        with a narrow band of them.
+        """
+        rows = self.tokens.shape[0]
+        return strata(self.global_rows or rows, rng)[self.offset : self.offset + rows].to(self.tokens.device)
+
+    def starts(self) -> Tensor:
+        """(B, L) bool, True where a text begins: the first position of a row, or of a segment."""
+        first = torch.zeros_like(self.scored)
+        first[:, 0] = True
+        if self.segments is not None:
+            first[:, 1:] = self.segments[:, 1:] != self.segments[:, :-1]
+        return first
+
+    def positions(self) -> Tensor | None:
+        """(B, L) rotary positions that start anew in each segment; None without segments."""
+        if self.segments is None:
+            return None
+        steps = torch.arange(self.tokens.shape[1], device=self.tokens.device)
+        return steps - torch.where(self.starts(), steps, 0).cummax(1).values
+
+    def visible(self, own: Attention) -> Attention:
+        """The family's own attention rule, narrowed by the segments and padding of these rows."""
+        seen = own & self.attention
+        return seen if self.segments is None else seen & Segments(self.segments)
+
+
+def strata(n: int, rng: torch.Generator) -> Tensor:
+    """(n,) levels (u + j)/n in [0, 1), in random order."""
+    offset = torch.rand((), generator=rng, device=rng.device, dtype=torch.float64)
+    order = torch.randperm(n, generator=rng, device=rng.device)
+    return ((order + offset) / n).float().clamp(max=1 - 2**-24)
