@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from remask.checkpoints.checkpoint import Checkpoint, contents, load
-from remask.checkpoints.folder import find, save
+from remask.checkpoints.folder import find, save, write_safetensors
+from remask.checkpoints.source import Tensors
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 from remask.families import Family, describe
@@ -225,3 +226,17 @@ def test_a_family_from_an_older_config_gets_its_defaults(folder: Path) -> None:
     edited(lambda c: c["family"].__delitem__("eps"))(folder)
     found: Checkpoint = load(folder)
     assert isinstance(found.family, Masked) and found.family.eps == Masked().eps
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+def test_our_writer_is_read_by_the_library(tmp_path: Path, dtype: torch.dtype) -> None:
+    made = {
+        "b": torch.randn(3, 4).to(dtype),
+        "a": torch.randn(5).to(dtype),
+        "none": torch.zeros(0, 2, dtype=dtype),
+        "one": torch.tensor(2.0).to(dtype),
+    }
+    shapes = {k: (v.dtype, tuple(v.shape)) for k, v in made.items()}
+    write_safetensors(tmp_path / "x.safetensors", Tensors({k: (lambda v=v: v) for k, v in made.items()}, shapes))
+    found = load_file(tmp_path / "x.safetensors")
+    assert found.keys() == made.keys() and all(torch.equal(found[k], made[k]) for k in made)
