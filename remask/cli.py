@@ -37,11 +37,11 @@ VERBS = {
     "distill": Verb(
         "remask.training.distill:distill", ("model",), "a uniform model that needs fewer steps", heavy=True
     ),
-    "scale plan": Verb("remask.scaling.plan:plan", (), "a table of runs for a scaling law"),
-    "scale run": Verb("remask.scaling.run:run", ("study",), "execute a plan; rerunning goes on"),
-    "scale report": Verb("remask.scaling.report:report", ("source",), "the fits on a page, with pictures", prints=True),
-    "scale fit": Verb("remask.scaling.summary:fit", ("source",), "scaling laws with intervals, from runs or a CSV"),
-    "scale frontier": Verb("remask.scaling.frontier:frontier", ("source",), "speed against quality across families"),
+    "scale plan": Verb("remask.scaling.planning:plan", (), "a table of runs for a scaling law"),
+    "scale run": Verb("remask.scaling.run.run:run", ("study",), "execute a plan; rerunning goes on"),
+    "scale report": Verb("remask.scaling.report.page:report", ("source",), "the fits, with pictures", prints=True),
+    "scale fit": Verb("remask.scaling.fit.analysis:fit", ("source",), "scaling laws with intervals"),
+    "scale frontier": Verb("remask.evaluation.frontier:frontier", ("source",), "speed against quality of samples"),
     "sample": Verb("remask.cli:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.cli:score", ("run",), "likelihood of a text: exact, or a bound with its error"),
     "convert": Verb("remask.cli:convert", ("source", "destination"), "other people's weights in, and ours out"),

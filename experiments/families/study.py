@@ -24,9 +24,9 @@ import torch
 import remask
 from remask.data.batches import Rows, in_order
 from remask.data.tokens import open_tokens
+from remask.evaluation.frontier import judged
 from remask.likelihood import validate
 from remask.sampling import Canvas, Dice, Pen, Sampler, samplers
-from remask.scaling.frontier import judged
 
 HERE = Path(__file__).resolve().parent
 STEPS = 3830

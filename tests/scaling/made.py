@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from remask.scaling.fit import Surface
-from remask.scaling.points import Points
-from remask.scaling.published import CHINCHILLA_CORRECTED
+from remask.scaling.fit.points import Points
+from remask.scaling.fit.published import CHINCHILLA_CORRECTED
+from remask.scaling.fit.surface import Surface
 
 TRUTH = CHINCHILLA_CORRECTED
 

@@ -13,12 +13,12 @@ from made import TRUTH, runs
 
 from remask.cli import main
 from remask.errors import RemaskError
-from remask.scaling import published
-from remask.scaling.fit import Surface, left_out, polished, search, spread_of, surface
-from remask.scaling.huber import huber
-from remask.scaling.isoflop import gap, isoflop, power
-from remask.scaling.points import Points, budgets, diverged, read
-from remask.scaling.summary import plain, summarised
+from remask.scaling.fit import published
+from remask.scaling.fit.analysis import plain, summarised
+from remask.scaling.fit.huber import huber
+from remask.scaling.fit.isoflop import gap, isoflop, power
+from remask.scaling.fit.points import Points, budgets, diverged, read
+from remask.scaling.fit.surface import Surface, left_out, polished, search, spread_of, surface
 
 MARIN = Path(__file__).resolve().parents[3] / "shared" / "data" / "isoflops" / "marin_202603.csv"
 LAWS = [TRUTH, published.CHINCHILLA, published.QUOKKA, Surface(0.5, 3e4, 90.0, 0.7, 0.25)]

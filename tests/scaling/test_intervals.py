@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from made import TRUTH, runs
 
-from remask.scaling.fit import Fit, Surface, spread_of
-from remask.scaling.isoflop import isoflop
-from remask.scaling.points import Points, budgets
+from remask.scaling.fit.isoflop import isoflop
+from remask.scaling.fit.points import Points, budgets
+from remask.scaling.fit.surface import Fit, Surface, spread_of
 
 
 def drawn(alpha: np.ndarray, beta: np.ndarray) -> Fit:

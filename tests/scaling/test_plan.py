@@ -15,13 +15,13 @@ from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform
 from remask.model.sizes import Architecture, size
-from remask.scaling.fit import Surface
-from remask.scaling.ladder import ladder, sized
-from remask.scaling.plan import Plan, centre, family_of, plan
-from remask.scaling.published import CHINCHILLA_CORRECTED, QUOKKA
-from remask.scaling.sharing import prefix, saved
-from remask.scaling.study import Run, optimizer
-from remask.scaling.timing import LARGEST, Speeds, timed
+from remask.scaling.fit.published import CHINCHILLA_CORRECTED, QUOKKA
+from remask.scaling.fit.surface import Surface
+from remask.scaling.plan.ladder import ladder, sized
+from remask.scaling.plan.sharing import prefix, saved
+from remask.scaling.plan.study import Run, optimizer
+from remask.scaling.plan.timing import LARGEST, Speeds, timed
+from remask.scaling.planning import Plan, centre, family_of, plan
 from remask.training.optim import Budget
 
 SMALL = {"budgets": [3e13, 1e14], "length": 32, "batch": 4, "time": False}

@@ -8,11 +8,11 @@ import pytest
 
 from remask.cli import main
 from remask.errors import RemaskError
-from remask.scaling import published
-from remask.scaling.fit import Surface
-from remask.scaling.points import Points
-from remask.scaling.repeated import FORMS, Repeated, crossing, repeated, values
-from remask.scaling.report import turns, worth
+from remask.scaling.fit import published
+from remask.scaling.fit.points import Points
+from remask.scaling.fit.repeated import FORMS, Repeated, crossing, repeated, values
+from remask.scaling.fit.surface import Surface
+from remask.scaling.report.page import turns, worth
 
 SURFACE = Surface(1.9, 60.0, 250.0, 0.35, 0.36)
 SATURATING = Repeated(SURFACE, FORMS["saturating"], (12.0,))

@@ -25,17 +25,17 @@ from remask.errors import RemaskError
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.locking import locked
-from remask.scaling.cluster import Job
-from remask.scaling.live import Board
-from remask.scaling.plan import family_of, plan
-from remask.scaling.points import read
-from remask.scaling.pool import Pool
-from remask.scaling.published import QUOKKA
-from remask.scaling.run import run
-from remask.scaling.settings import Settings
-from remask.scaling.sharing import chained, prefix
-from remask.scaling.single import command, compiling, finished
-from remask.scaling.study import Plan, Run
+from remask.scaling.fit.points import read
+from remask.scaling.fit.published import QUOKKA
+from remask.scaling.plan.settings import Settings
+from remask.scaling.plan.sharing import chained, prefix
+from remask.scaling.plan.study import Plan, Run
+from remask.scaling.planning import family_of, plan
+from remask.scaling.run.board import Board
+from remask.scaling.run.cluster import Job
+from remask.scaling.run.pool import Pool
+from remask.scaling.run.run import run
+from remask.scaling.run.single import command, compiling, finished
 
 
 def study(folder: Path, corpus: Path, budget: float = 3e8) -> Plan:

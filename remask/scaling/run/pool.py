@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from remask.errors import Interrupted, RemaskError
-from remask.scaling.live import Board
-from remask.scaling.sharing import inherit, prefix
-from remask.scaling.single import command, finished, tabulate
-from remask.scaling.study import FILE, Plan, Run
+from remask.scaling.plan.sharing import inherit, prefix
+from remask.scaling.plan.study import FILE, Plan, Run
+from remask.scaling.run.board import Board
+from remask.scaling.run.single import command, finished, tabulate
 from remask.signals import handled
 from remask.training.states import stable_state
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remask.errors import RemaskError
-from remask.scaling.points import LEVEL, Points, budgets
+from remask.scaling.fit.points import LEVEL, Points, budgets
 
 Array = NDArray[np.float64]
 

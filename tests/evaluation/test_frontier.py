@@ -11,11 +11,11 @@ import torch
 
 from remask.cli import main
 from remask.errors import RemaskError
+from remask.evaluation.frontier import checkpoints, entropy_of, frontier
+from remask.evaluation.frontier_points import Curve, Point, at_entropy, on_front
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform
-from remask.scaling.frontier import checkpoints, entropy_of, frontier
-from remask.scaling.frontier_points import Curve, Point, at_entropy, on_front
 from tests.conftest import Fit
 
 SMALL: dict[str, Any] = {

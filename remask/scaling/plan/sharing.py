@@ -13,7 +13,7 @@ from pathlib import Path
 
 from remask.errors import RemaskError
 from remask.families import Family
-from remask.scaling.study import Plan, Run, optimizer
+from remask.scaling.plan.study import Plan, Run, optimizer
 from remask.training.optim import usual_warmup
 from remask.training.states import stable_state, states
 

@@ -23,11 +23,11 @@ from remask.checkpoints.checkpoint import Checkpoint, load
 from remask.data.batches import Rows
 from remask.data.tokens import open_tokens
 from remask.errors import RemaskError
+from remask.evaluation.frontier_points import Found, Point, Quality
+from remask.evaluation.frontier_report import told
 from remask.likelihood import Estimate, Text, score
 from remask.locking import locked
 from remask.sampling import Canvas, Dice, Pen, Sampler
-from remask.scaling.frontier_points import Found, Point, Quality
-from remask.scaling.frontier_report import told
 from remask.terminal import progress
 
 

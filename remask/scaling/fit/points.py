@@ -156,7 +156,7 @@ def of_line(where: str, given: Mapping[str, tuple[str, str | None]]) -> dict[str
 
 def of_runs(folder: Path) -> tuple[list[dict[str, float | str]], str]:
     """The finished runs under a folder, and how FLOPs are counted. Of a study, those of its plan and by its names."""
-    from remask.scaling.study import FILE, Plan
+    from remask.scaling.plan.study import FILE, Plan
 
     if not folder.is_dir():
         raise RemaskError(f"{folder} is neither a CSV nor a folder of runs")

@@ -20,15 +20,15 @@ from remask.errors import RemaskError, unknown
 from remask.families import Family, families
 from remask.locking import locked
 from remask.options import parse_options
-from remask.scaling import sharing
-from remask.scaling.fit import Surface
-from remask.scaling.isoflop import isoflop
-from remask.scaling.ladder import ladder
-from remask.scaling.points import Points, fresh
-from remask.scaling.published import SURFACES
-from remask.scaling.settings import Settings
-from remask.scaling.study import FILE, Convention, Plan, Run
-from remask.scaling.timing import Speeds
+from remask.scaling.fit.isoflop import isoflop
+from remask.scaling.fit.points import Points, fresh
+from remask.scaling.fit.published import SURFACES
+from remask.scaling.fit.surface import Surface
+from remask.scaling.plan import sharing
+from remask.scaling.plan.ladder import ladder
+from remask.scaling.plan.settings import Settings
+from remask.scaling.plan.study import FILE, Convention, Plan, Run
+from remask.scaling.plan.timing import Speeds
 from remask.terminal import duration
 
 Rule = Literal["kaplan", "constant"]

@@ -8,8 +8,8 @@ from typing import Any
 
 from remask.errors import RemaskError
 from remask.families import build
-from remask.scaling.points import save
-from remask.scaling.study import Plan, Run, optimizer
+from remask.scaling.fit.points import save
+from remask.scaling.plan.study import Plan, Run, optimizer
 
 
 def finished(study: Path, plan: Plan, one: Run) -> bool:

@@ -12,11 +12,11 @@ from typing import Literal
 from remask.data.tokens import open_tokens
 from remask.errors import RemaskError
 from remask.locking import locked
-from remask.scaling.cluster import submit
-from remask.scaling.pool import Pool
-from remask.scaling.sharing import inherit
-from remask.scaling.single import finished, options, tabulate
-from remask.scaling.study import Plan
+from remask.scaling.plan.sharing import inherit
+from remask.scaling.plan.study import Plan
+from remask.scaling.run.cluster import submit
+from remask.scaling.run.pool import Pool
+from remask.scaling.run.single import finished, options, tabulate
 from remask.terminal import say
 
 Where = Literal["here", "local", "slurm"]

@@ -5,8 +5,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from remask.evaluation.frontier_points import Curve, Found, Point
 from remask.likelihood import Estimate
-from remask.scaling.frontier_points import Curve, Found, Point
 from remask.terminal import document
 
 COLOURS = ("#0969da", "#1a7f37", "#bf3989", "#9a6700", "#57606a", "#cf222e", "#8250df", "#0a7ea4")

@@ -12,7 +12,7 @@ from remask.batch import Batch
 from remask.families import Family, describe
 from remask.model.sizes import Architecture
 from remask.model.transformer import Transformer, initialise
-from remask.scaling.ladder import sized
+from remask.scaling.plan.ladder import sized
 
 LARGEST = 3e7
 """Parameters without embeddings of the largest network that is timed; larger ones are as fast for each FLOP."""

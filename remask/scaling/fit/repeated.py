@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from remask.errors import RemaskError
-from remask.scaling.fit import EXPONENTS, Surface, leverage_of, search, vanished, weights_of
-from remask.scaling.points import Points
+from remask.scaling.fit.points import Points
+from remask.scaling.fit.surface import EXPONENTS, Surface, leverage_of, search, vanished, weights_of
 
 Array = NDArray[np.float64]
 

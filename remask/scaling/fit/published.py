@@ -5,8 +5,8 @@ Losses are nats per token of the authors' tokenizers and texts, so only slopes a
 
 from dataclasses import dataclass
 
-from remask.scaling.fit import Surface
-from remask.scaling.repeated import FORMS, Repeated
+from remask.scaling.fit.repeated import FORMS, Repeated
+from remask.scaling.fit.surface import Surface
 
 CHINCHILLA = Surface(1.69, 406.4, 410.7, 0.34, 0.28)
 """Hoffmann et al. 2022, third approach, as printed. Autoregressive, MassiveText."""

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from remask.errors import RemaskError
-from remask.scaling.fit import Fit, Surface, left_out, surface
-from remask.scaling.huber import huber
-from remask.scaling.isoflop import IsoFLOP, gap, isoflop
-from remask.scaling.points import FRESH, LEVEL, Points, diverged, fresh, read
-from remask.scaling.repeated import FORMS, RepeatedFit, crossing, repeated, values
+from remask.scaling.fit.huber import huber
+from remask.scaling.fit.isoflop import IsoFLOP, gap, isoflop
+from remask.scaling.fit.points import FRESH, LEVEL, Points, diverged, fresh, read
+from remask.scaling.fit.repeated import FORMS, RepeatedFit, crossing, repeated, values
+from remask.scaling.fit.surface import Fit, Surface, left_out, surface
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from remask.scaling.study import Run
+from remask.scaling.plan.study import Run
 from remask.terminal import duration, say
 
 State = Literal["waiting", "running", "finished", "failed"]

@@ -8,7 +8,7 @@ from types import NoneType
 from typing import Any, Literal, get_args
 
 from remask.errors import RemaskError
-from remask.scaling.points import of_run
+from remask.scaling.fit.points import of_run
 from remask.training.optim import Optimizer
 
 Convention = Literal["6ND", "exact"]

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from remask.errors import RemaskError
-from remask.scaling import published
-from remask.scaling.isoflop import power
-from remask.scaling.points import Points, fresh
-from remask.scaling.summary import Summary, document, repeats, studied, text
+from remask.scaling.fit import published
+from remask.scaling.fit.analysis import Summary, document, repeats, studied, text
+from remask.scaling.fit.isoflop import power
+from remask.scaling.fit.points import Points, fresh
 
 TITLES = {
     "isoflop": "IsoFLOP curves",

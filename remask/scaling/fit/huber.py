@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from remask.scaling.fit import Surface, enough
-from remask.scaling.points import Points
+from remask.scaling.fit.points import Points
+from remask.scaling.fit.surface import Surface, enough
 
 Array = NDArray[np.float64]
 

@@ -7,12 +7,12 @@ from remask.data.tokens import Prepared
 from remask.errors import RemaskError
 from remask.families import Family, describe
 from remask.model.sizes import Architecture
-from remask.scaling.fit import Surface
-from remask.scaling.ladder import sized
-from remask.scaling.published import REPEATS_AUTOREGRESSIVE, REPEATS_MASKED
-from remask.scaling.repeated import FORMS, Repeated
-from remask.scaling.study import Convention, Run
-from remask.scaling.timing import Speeds
+from remask.scaling.fit.published import REPEATS_AUTOREGRESSIVE, REPEATS_MASKED
+from remask.scaling.fit.repeated import FORMS, Repeated
+from remask.scaling.fit.surface import Surface
+from remask.scaling.plan.ladder import sized
+from remask.scaling.plan.study import Convention, Run
+from remask.scaling.plan.timing import Speeds
 
 
 @dataclass(frozen=True)

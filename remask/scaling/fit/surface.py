@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
 from remask.errors import RemaskError
-from remask.scaling.points import Points, budgets
+from remask.scaling.fit.points import Points, budgets
 
 Array = NDArray[np.float64]
 

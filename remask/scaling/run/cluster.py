@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from remask.errors import RemaskError
-from remask.scaling.sharing import inherit
-from remask.scaling.single import options
-from remask.scaling.study import Plan, Run
+from remask.scaling.plan.sharing import inherit
+from remask.scaling.plan.study import Plan, Run
+from remask.scaling.run.single import options
 from remask.terminal import say
 
 

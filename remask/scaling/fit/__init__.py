@@ -1,0 +1,1 @@
+"""Scaling laws and their errors, from the runs that are finished."""

@@ -1,0 +1,1 @@
+"""What to run: families, sizes and budgets as a table, kept in plan.json."""
