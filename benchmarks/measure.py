@@ -32,6 +32,15 @@ FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16"
 Row = dict[str, str]
 
 
+def plain_logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
+    """(B, L, V) logits everywhere in the weights' own type, as the published loops have them."""
+    from remask.model.attention import FULL
+    from remask.model.transformer import locate
+
+    _, table, attend, _ = locate(model.architecture, ids, None, FULL, None, None)
+    return torch.nn.functional.linear(model.model(ids, table, attend), model.lm_head.weight[: model.lm_head.predicted])
+
+
 def options(doc: str | None, size: str, toy: str, repeats: int) -> argparse.ArgumentParser:
     """The options of every script. `--quick` runs at size `toy`, and keeps no result unless `--out` says where."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)

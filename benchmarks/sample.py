@@ -17,9 +17,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from measure import Rounds, Row, alternate, options, pair, peaks, publish
+from measure import Rounds, Row, alternate, options, pair, peaks, plain_logits, publish
 from torch import Tensor
-from torch.nn.functional import linear
 
 from remask.families import Family
 from remask.families.autoregressive import Autoregressive
@@ -92,7 +91,7 @@ def published(model: Transformer, task: Task, prompts: Tensor, temperature: floa
         open_ = (canvas[:, first:behind] == mask).sum(1)
         for i in range(rounds):
             masked = canvas == mask
-            logits = linear(model.hidden(canvas), model.head)  # (B, L, V)
+            logits = plain_logits(model, canvas)  # (B, L, V)
             passes += 1
             guess = gumbel_choice(logits, temperature)
             sure = logits.softmax(-1).gather(-1, guess[..., None])[..., 0]

@@ -26,9 +26,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from measure import Row, alternate, options, pair, peaks, publish
+from measure import Row, alternate, options, pair, peaks, plain_logits, publish
 from torch import Tensor
-from torch.nn.functional import cross_entropy, linear
+from torch.nn.functional import cross_entropy
 
 import remask
 from remask.families.masked import Masked
@@ -56,7 +56,7 @@ def published(model: Transformer, text: Text, mask: int, batches: int, rng: torc
         rate = (torch.rand((), generator=rng) + torch.arange(BATCH) / BATCH) % 1
         hidden = torch.rand(row.shape, generator=rng) < rate[:, None]
         hidden[:, :first] = False
-        logits = linear(model.hidden(row.masked_fill(hidden, mask)), model.head)  # (B, L, V)
+        logits = plain_logits(model, row.masked_fill(hidden, mask))  # (B, L, V)
         nats = cross_entropy(logits[hidden], row[hidden], reduction="none")
         found.append((nats / rate[:, None].expand_as(hidden)[hidden]).sum() / BATCH)
     return torch.stack(found).double()

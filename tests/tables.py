@@ -40,6 +40,12 @@ def random_joint(symbols: int, length: int, seed: int, sharpness: float = 1.0) -
     return logits.flatten().softmax(0).view_as(logits)
 
 
+def answer(logits: Tensor, ask: Tensor | None, target: Tensor | None) -> Tensor:
+    """(B, Q, V) logits as a `Denoiser` gives them: at the asked positions, or the nats of a target there."""
+    found = (logits if ask is None else logits[ask]).float().clone()
+    return found if target is None else torch.nn.functional.cross_entropy(found, target, reduction="none")
+
+
 class Table:
     """p(x_i | visible tokens) looked up: a `Denoiser` over V ids, whose mask is id V."""
 
@@ -90,7 +96,9 @@ class Table:
         self,
         tokens: Tensor,
         *,
+        index: Tensor | None = None,
         ask: Tensor | None = None,
+        target: Tensor | None = None,
         time: Tensor | None = None,
         attention: Attention = FULL,
         positions: Tensor | None = None,
@@ -100,7 +108,7 @@ class Table:
         assert tokens.shape[1] == self.length, f"a table of length {self.length} read a row of {tokens.shape[1]}"
         place = (self.symbols + 1) ** torch.arange(self.length - 1, -1, -1)
         logits = self.log_probs[(tokens * place).sum(1)]  # (B, L, V)
-        return (logits if ask is None else logits[ask]).float().clone()
+        return answer(logits, ask, target)
 
 
 class OrderedTable:
@@ -114,7 +122,9 @@ class OrderedTable:
         self,
         tokens: Tensor,
         *,
+        index: Tensor | None = None,
         ask: Tensor | None = None,
+        target: Tensor | None = None,
         time: Tensor | None = None,
         attention: Attention = FULL,
         positions: Tensor | None = None,
@@ -124,7 +134,7 @@ class OrderedTable:
         length, mask = self.table.length, self.table.symbols
         rows, size = tokens.shape
         positions = torch.arange(size).expand(rows, -1) if positions is None else positions
-        seen = attention.mask(rows, size)
+        seen = attention.mask(rows, torch.arange(size))
         seen = torch.ones(rows, 1, size, size, dtype=torch.bool) if seen is None else seen.expand(rows, -1, -1, -1)
         known = seen[:, 0] & (tokens != mask)[:, None, :]  # (B, query, key)
         state = torch.full((rows, size, length), mask)
@@ -135,7 +145,7 @@ class OrderedTable:
         place = (mask + 1) ** torch.arange(length - 1, -1, -1)
         number = (state * place).sum(2)
         logits = self.table.log_probs[number, positions]
-        return (logits if ask is None else logits[ask]).float().clone()
+        return answer(logits, ask, target)
 
 
 class CausalTable:
@@ -156,7 +166,9 @@ class CausalTable:
         self,
         tokens: Tensor,
         *,
+        index: Tensor | None = None,
         ask: Tensor | None = None,
+        target: Tensor | None = None,
         time: Tensor | None = None,
         attention: Attention = FULL,
         positions: Tensor | None = None,
@@ -168,7 +180,7 @@ class CausalTable:
         for i in range(tokens.shape[1]):
             rows.append(self.conditional[i][tuple(tokens[:, 1 : i + 1].unbind(1))].expand(len(tokens), -1))
         logits = torch.stack(rows, 1)  # (B, S, V)
-        return (logits if ask is None else logits[ask]).float().clone()
+        return answer(logits, ask, target)
 
 
 class Counting:

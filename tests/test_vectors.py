@@ -162,7 +162,7 @@ def test_smdm_causal_logits_and_loss() -> None:
     io, model = recorded("smdm_arm/io"), smdm("smdm_arm")
     text = io["seq"]
     close("smdm_arm logits", model(text[:, :-1], attention=CAUSAL), io["logits"], relative=2e-5)
-    nll = model.nll(text[:, :-1], text[:, 1:].flatten(), ask=torch.ones(3, 24, dtype=torch.bool), attention=CAUSAL)
+    nll = model(text[:, :-1], target=text[:, 1:].flatten(), ask=torch.ones(3, 24, dtype=torch.bool), attention=CAUSAL)
     close("smdm_arm nats of each token", nll.view(3, 24), io["per_token_nll"], relative=1e-5)
     # their text has no token in front: ours with its first token as the one that starts a text
     for row in range(3):
@@ -338,8 +338,10 @@ def test_llada_logits(heads: str) -> None:
     valid = io["attention_mask"].bool()
     padded = model(io["ids_padded"], ask=valid, attention=Padded(valid))
     close(f"llada_model {heads} logits beside padding", padded, io["logits_padded"][valid], relative=2e-5)
-    hidden = model.hidden(io["ids"])
-    close(f"llada_model {heads} hidden states", hidden, io["hidden_states"][-1], relative=2e-5)
+    states: list[torch.Tensor] = []
+    model.model.register_forward_hook(lambda module, given, hidden: states.append(hidden))
+    model(io["ids"])
+    close(f"llada_model {heads} hidden states", states[0], io["hidden_states"][-1], relative=2e-5)
 
 
 GENERATED = [
@@ -509,7 +511,7 @@ def test_causal_dit_logits() -> None:
     assert isinstance(m.family, Autoregressive) and not m.model.architecture.adaln
     read, kept = io["ids"][:, :-1], slice(0, 128)
     close("dit_ar logits", m.model(read, attention=CAUSAL)[..., kept], io["logits"][..., kept], relative=2e-5)
-    nll = m.model.nll(read, io["ids"][:, 1:].flatten(), ask=torch.ones_like(read, dtype=torch.bool), attention=CAUSAL)
+    nll = m.model(read, target=io["ids"][:, 1:].flatten(), ask=torch.ones_like(read, dtype=torch.bool), attention=CAUSAL)
     close("dit_ar nats of each token", nll.view_as(read), io["nll_per_token"], relative=1e-5)
     cache = Cache(2, 24)
     parts = [m.model(read[:, i : i + 1], attention=CAUSAL, cache=cache) for i in range(read.shape[1])]

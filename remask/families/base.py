@@ -62,15 +62,19 @@ class Denoiser(Protocol):
         self,
         tokens: Any,
         *,
+        index: Tensor | None = None,
         ask: Tensor | None = None,
+        target: Tensor | None = None,
         time: Tensor | None = None,
         attention: Attention = FULL,
         positions: Tensor | None = None,
         cache: Any = None,
     ) -> Tensor:
-        """(B, S) ids -> logits at the asked positions only, (N, V) float32; (B, S, V) when `ask` is None.
+        """(B, Q) ids -> logits at the asked positions only, (N, V) float32; (B, Q, V) when `ask` is None.
 
-        For the curriculum of `Uniform` it must read `Soft` tokens too.
+        With a target, (N,) ids: (N,) float32 nats, -log p(target) at the asked positions. `index` (B, Q) says which
+        canvas positions are read, where these are not all of them. For the curriculum of `Uniform` the denoiser must
+        read `Soft` tokens too.
         """
         ...
 
@@ -217,15 +221,8 @@ class Family(ABC):
 
 
 def cross_entropy(denoiser: Denoiser, noisy: Noisy) -> Tensor:
-    """(N,) float32 nats, -log p(target) at the asked positions.
-
-    A denoiser may offer `nll`, which computes the same without keeping the (N, V) logits.
-    """
-    fused = getattr(denoiser, "nll", None)
-    if fused is not None:
-        return fused(noisy.seen, noisy.target, ask=noisy.ask, **noisy.reading())
-    logits = denoiser(noisy.seen, ask=noisy.ask, **noisy.reading())
-    return torch.nn.functional.cross_entropy(logits, noisy.target, reduction="none")
+    """(N,) float32 nats, -log p(target) at the asked positions."""
+    return denoiser(noisy.seen, ask=noisy.ask, target=noisy.target, **noisy.reading())
 
 
 def per_row(values: Tensor, ask: Tensor) -> Tensor:

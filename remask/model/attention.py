@@ -39,16 +39,19 @@ class Attention(ABC):
             return self
         return other if isinstance(self, Full) else Both(self, other)
 
-    def mask(self, rows: int, keys: int, queries: int | None = None, device: Any = None) -> Tensor | None:
-        """(rows or 1, 1, queries, keys) bool, True where seen; None where everything is.
+    def mask(self, rows: int, queries: Tensor, keys: Tensor | None = None) -> Tensor | None:
+        """(rows or 1, 1, Q, K) bool, True where seen; None where everything is.
 
-        With fewer queries than keys, the queries are the last positions (a cache holds the others).
+        `queries` and `keys` (the same when None) are positions, (Q,) or (B, Q) and (K,) or (B, K). Position -1 is a
+        hole: no other query sees it, and what it sees itself does not matter.
         """
-        queries = keys if queries is None else queries
-        row = torch.arange(rows, device=device)[:, None, None]
-        query = torch.arange(keys - queries, keys, device=device)[:, None]
-        key = torch.arange(keys, device=device)
-        return self.may_see(row, query, key).expand(-1, queries, keys)[:, None]
+        keys = queries if keys is None else keys
+        row = torch.arange(rows, device=queries.device)[:, None, None]
+        query, key = queries[..., :, None], keys[..., None, :]
+        seen = self.may_see(row, query, key)
+        if queries.ndim == 2:
+            seen = (seen & (key >= 0)) | (query < 0)
+        return seen.expand(-1, queries.shape[-1], keys.shape[-1])[:, None]
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class Full(Attention):
     def at(self, order: Tensor) -> "Full":
         return self
 
-    def mask(self, rows: int, keys: int, queries: int | None = None, device: Any = None) -> None:
-        return None
+    def mask(self, rows: int, queries: Tensor, keys: Tensor | None = None) -> Tensor | None:
+        return super().mask(rows, queries, keys) if queries.ndim == 2 else None
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,23 @@ class Causal(Attention):
 
     def may_see(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (query >= key) & (row >= 0)
+
+
+@dataclass(frozen=True)
+class Ranked(Attention):
+    """A position sees those of its own rank and of lower ones: causal in any order, and in any groups."""
+
+    rank: Tensor
+    """(B, S) int64."""
+
+    def may_see(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return self.rank[row, query] >= self.rank[row, key]
+
+    def rows(self, index: Tensor) -> "Ranked":
+        return Ranked(self.rank[index])
+
+    def to(self, device: Any) -> "Ranked":
+        return Ranked(self.rank.to(device))
 
 
 @dataclass(frozen=True)
@@ -240,17 +260,25 @@ def attend_densely(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal:
     return scores.float().softmax(-1).to(v.dtype) @ v
 
 
-def render(rule: Attention, rows: int, keys: int, queries: int, device: torch.device) -> Rendered:
-    """Picks the cheapest rendering of a rule for `queries` positions that read `keys` positions."""
-    if isinstance(rule, Full):
+def render(
+    rule: Attention, rows: int, queries: Tensor, keys: Tensor | None = None, in_order: bool = False
+) -> Rendered:
+    """Picks the cheapest rendering of a rule.
+
+    Arguments:
+        rule: who may see whom, by position.
+        rows: B.
+        queries: positions of the tokens that are read, (Q,) or (B, Q).
+        keys: positions of the keys, (K,); those that are read when None.
+        in_order: whether `queries` are 0 to Q - 1 and there are no other keys.
+    """
+    if isinstance(rule, Full) and queries.ndim == 1:
         return Rendered()
-    if isinstance(rule, Causal) and queries == keys:
+    if in_order and isinstance(rule, Causal):
         return Rendered(causal=True)
-    if isinstance(rule, Causal) and queries == 1:
-        return Rendered()
-    if device.type == "cuda" and queries == keys and queries >= 1024:
-        return Rendered(blocks=block_mask(rule, rows, queries, device))
-    return Rendered(mask=rule.mask(rows, keys, queries, device))
+    if in_order and queries.is_cuda and len(queries) >= 1024:
+        return Rendered(blocks=block_mask(rule, rows, len(queries), queries.device))
+    return Rendered(mask=rule.mask(rows, queries, keys))
 
 
 def block_mask(rule: Attention, rows: int, length: int, device: torch.device) -> Any:

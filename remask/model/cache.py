@@ -1,40 +1,163 @@
-"""Keys and values of positions that will not change, kept between forwards."""
+"""Keys and values that a network keeps from one call to the next, by the canvas position they belong to.
 
+A row of the canvas may hold any subset of its positions: rows of different lengths and at different stages share a
+cache, and what is read again replaces what was kept. Index -1 is a hole: a place in the batch that a shorter row does
+not need; it is stored aside and never seen.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+import torch
 from torch import Tensor
 
 
-class Cache:
-    """A growing key-value cache of causal attention, preallocated for `length` positions.
+class Cache(Protocol):
+    """What a network needs of a cache."""
 
-    One pair of (B, G, length, d) tensors per layer; `used` positions are filled. `append` writes the
-    new positions behind them and returns all that is filled. The model advances `used` once per
-    forward, after its last layer.
+    exact: bool
+    """Whether a cached call gives what a call without cache gives, but for rounding."""
+
+    def extent(self, index: Tensor) -> int:
+        """Number of canvas positions, from 0, whose keys a call that reads `index`, (B, Q), looks at."""
+        ...
+
+    def update(self, layer: int, index: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Stores (B, G, Q, d) keys and values at `index`, (B, Q); returns those of all positions, (B, G, K, d)."""
+        ...
+
+    def hidden(self, index: Tensor, hidden: Tensor) -> Tensor:
+        """Stores (B, Q, D) last hidden states at `index`; returns those of all positions, (B, K, D)."""
+        ...
+
+
+class KeyValueCache:
+    """Keys and values of every position read so far, as they were when it was read last.
+
+    Exact where attention is causal in the order of reading: then what was kept never changes. Each layer holds a pair
+    of (R, G, length + 1, d) tensors, the hole in front. With guidance a row has two `branches`, conditional and
+    unconditional; rows 0..B-1 are the first, B..2B-1 the second.
     """
 
-    def __init__(self, layers: int, length: int) -> None:
-        self.length = length
-        self.used = 0
-        self._pairs: list[tuple[Tensor, Tensor] | None] = [None] * layers
+    exact = True
 
-    def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Stores (B, G, Q, d) keys and values of a layer; returns those of all positions so far."""
-        pair = self._pairs[layer]
+    def __init__(self, layers: int, rows: int, length: int, branches: int = 1) -> None:
+        self.count, self.length, self.branches = rows, length, branches
+        self._layers: list[tuple[Tensor, Tensor] | None] = [None] * layers
+        self._hidden: Tensor | None = None
+        self._used = 0
+        """Canvas positions, from 0, that hold everything written so far."""
+
+    def choose(self, rows: Tensor) -> "ChosenRows":
+        """The same memory, for a call that reads some of the branches x B rows only."""
+        return ChosenRows(self, rows)
+
+    def extent(self, index: Tensor) -> int:
+        """On a CPU the positions used so far; on a GPU all of them, since finding out would make it wait."""
+        if index.device.type != "cpu":
+            return self.length
+        self._used = max(self._used, int(index.max()) + 1)
+        return self._used
+
+    def update(
+        self, layer: int, index: Tensor, k: Tensor, v: Tensor, rows: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Stores (B, G, Q, d) keys and values at `index`, (B, Q); returns those of all positions, (B, G, K, d).
+
+        `rows` (B,) are the cache's rows that these are; all of them when None.
+        """
+        pair = self._layers[layer]
         if pair is None:
-            shape = (k.shape[0], k.shape[1], self.length, k.shape[3])
-            pair = self._pairs[layer] = (k.new_empty(shape), v.new_empty(shape))
-        end = self.used + k.shape[2]
-        pair[0][:, :, self.used : end] = k
-        pair[1][:, :, self.used : end] = v
-        return pair[0][:, :, :end], pair[1][:, :, :end]
+            shape = (self.count * self.branches, k.shape[1], self.length + 1, k.shape[3])
+            pair = self._layers[layer] = (k.new_zeros(shape), v.new_zeros(shape))
+        keys = slice(1, 1 + (self._used if index.device.type == "cpu" else self.length))
+        return _store(pair[0], rows, index, k)[:, :, keys], _store(pair[1], rows, index, v)[:, :, keys]
 
-    def rewind(self, count: int) -> None:
-        """Forgets the last `count` positions."""
-        self.used -= count
+    def hidden(self, index: Tensor, hidden: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Stores (B, Q, D) last hidden states at `index`; returns those of all positions, (B, K, D)."""
+        if self._hidden is None:
+            shape = (self.count * self.branches, 1, self.length + 1, hidden.shape[2])
+            self._hidden = hidden.new_zeros(shape)
+        return _store(self._hidden, rows, index, hidden[:, None])[:, 0, 1:]
 
-    def keep(self, rows: Tensor) -> None:
-        """Drops all batch rows but these."""
-        self._pairs = [None if p is None else (p[0][rows], p[1][rows]) for p in self._pairs]
+    def rows(self, index: Tensor) -> "KeyValueCache":
+        """The cache of some rows, in that order."""
+        both = torch.cat([index + branch * self.count for branch in range(self.branches)])
+        return self._with(len(index), self.length, lambda memory: memory[both])
 
-    def bytes(self) -> int:
-        """Memory held."""
-        return sum(t.numel() * t.element_size() for p in self._pairs if p for t in p)
+    def join(self, other: "KeyValueCache") -> "KeyValueCache":
+        """The rows of two caches of the same model, those of the other behind; the longer canvas counts."""
+        length, branches = max(self.length, other.length), max(self.branches, other.branches)
+        mine, theirs = self._widened(length, branches), other._widened(length, branches)
+        joined = KeyValueCache(len(self._layers), self.count + other.count, length, branches)
+        joined._used = max(self._used, other._used)
+
+        def both(one: Tensor | None, two: Tensor | None) -> Tensor | None:
+            if one is None and two is None:
+                return None
+            one = _blank(two, mine.count * branches) if one is None else one
+            two = _blank(one, theirs.count * branches) if two is None else two
+            parts = zip(one.chunk(branches), two.chunk(branches), strict=True)
+            return torch.cat([rows for pair in parts for rows in pair])
+
+        for layer, (one, two) in enumerate(zip(mine._layers, theirs._layers, strict=True)):
+            k = both(one and one[0], two and two[0])
+            v = both(one and one[1], two and two[1])
+            joined._layers[layer] = None if k is None or v is None else (k, v)
+        joined._hidden = both(mine._hidden, theirs._hidden)
+        return joined
+
+    def _widened(self, length: int, branches: int) -> "KeyValueCache":
+        """The same rows with room for a longer canvas and for another branch."""
+        if (length, branches) == (self.length, self.branches):
+            return self
+
+        def widen(memory: Tensor) -> Tensor:
+            memory = torch.nn.functional.pad(memory, (0, 0, 0, length - self.length))
+            return torch.cat([memory, _blank(memory, (branches - self.branches) * self.count)])
+
+        wide = self._with(self.count, length, widen)
+        wide.branches = branches
+        return wide
+
+    def _with(self, rows: int, length: int, change: Callable[[Tensor], Tensor]) -> "KeyValueCache":
+        """A cache whose every tensor went through `change`."""
+        changed = KeyValueCache(len(self._layers), rows, length, self.branches)
+        changed._layers = [None if pair is None else (change(pair[0]), change(pair[1])) for pair in self._layers]
+        changed._hidden = None if self._hidden is None else change(self._hidden)
+        changed._used = self._used
+        return changed
+
+
+class ChosenRows:
+    """Some rows of a cache, for one call: what the network is given then."""
+
+    def __init__(self, cache: KeyValueCache, rows: Tensor) -> None:
+        self.cache, self.chosen, self.exact = cache, rows, cache.exact
+
+    def extent(self, index: Tensor) -> int:
+        """As the cache's."""
+        return self.cache.extent(index)
+
+    def update(self, layer: int, index: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """As the cache's."""
+        return self.cache.update(layer, index, k, v, self.chosen)
+
+    def hidden(self, index: Tensor, hidden: Tensor) -> Tensor:
+        """As the cache's."""
+        return self.cache.hidden(index, hidden, self.chosen)
+
+
+def _store(memory: Tensor, rows: Tensor | None, index: Tensor, values: Tensor) -> Tensor:
+    """Writes (B, G, Q, d) values at (B, Q) places of (R, G, length + 1, d) memory; returns the memory of these rows."""
+    place = index + 1
+    if rows is None:
+        memory.scatter_(2, place[:, None, :, None].expand_as(values), values)
+        return memory
+    memory[rows[:, None], :, place] = values.transpose(1, 2)
+    return memory[rows]
+
+
+def _blank(like: Tensor | None, rows: int) -> Tensor:
+    assert like is not None
+    return like.new_zeros(rows, *like.shape[1:])

@@ -4,7 +4,7 @@ LayerNorm without bias, fused attention with rotary positions, GELU, adaLN (Peeb
 head with bias. It answers the same calls as `Transformer`, so every family, sampler and likelihood
 reads it. Parameters are named as in the published checkpoints (s-sahoo/scaling-dllms, models/dit.py).
 
-Shapes: B batch, S positions read, N asked positions, D width, H heads, d head width, V ids.
+Shapes: B batch, Q positions read, N asked positions, D width, H heads, d head width, V ids.
 """
 
 import math
@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, layer_norm, linear, silu
+from torch.nn.functional import cross_entropy, layer_norm, silu
 
 from remask.errors import RemaskError
 from remask.model.attention import FULL, Attention, Rendered
 from remask.model.cache import Cache
 from remask.model.sizes import Architecture
 from remask.model.soft import Soft, embedded
-from remask.model.transformer import at, placed, rotate
+from remask.model.transformer import at, locate, rotate
 
 FREQUENCIES = 256
 """Sinusoids of the noise level."""
@@ -92,44 +92,27 @@ class DiT(nn.Module):
         self,
         tokens: Tensor | Soft,
         *,
+        index: Tensor | None = None,
         ask: Tensor | None = None,
+        target: Tensor | None = None,
         time: Tensor | None = None,
         attention: Attention = FULL,
         positions: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        """(B, S) ids or soft tokens -> logits at the asked positions, (N, V) float32; (B, S, V) when `ask` is None."""
-        hidden = self.hidden(tokens, time, attention, positions, cache)
-        hidden = hidden if ask is None else at(hidden, ask)
-        logits = linear(hidden, self.output_layer.linear.weight, self.output_layer.linear.bias).float()
+        """As `Transformer.forward`: (N, V) float32 logits at the asked positions, or (N,) nats of a target there."""
+        _, table, attend, index = locate(self.architecture, tokens, index, attention, positions, cache)
+        level = self._level(time, tokens.device)
+        x = embedded(tokens, self.vocab_embed.weight)  # (B, Q, D)
+        for block in self.blocks:
+            x = block(x, table, attend, level, cache, index)
+        logits = self.output_layer(x, level, ask).float()
         if self.architecture.silent is not None:
             logits[..., self.architecture.silent] = IMPOSSIBLE
-        return logits
-
-    def nll(self, tokens: Tensor, target: Tensor, *, ask: Tensor, **reading: Any) -> Tensor:
-        """(N,) float32 nats, -log p(target) at the asked positions."""
-        return cross_entropy(self(tokens, ask=ask, **reading), target, reduction="none")
-
-    def hidden(
-        self,
-        tokens: Tensor | Soft,
-        time: Tensor | None = None,
-        attention: Attention = FULL,
-        positions: Tensor | None = None,
-        cache: Cache | None = None,
-    ) -> Tensor:
-        """(B, S) ids -> (B, S, D), normalised and modulated, ready for the head."""
-        _, table, attend = placed(self.architecture, tokens, attention, positions, cache)
-        level = self._level(time, tokens.device)
-        x = embedded(tokens, self.vocab_embed.weight)  # (B, S, D)
-        for block in self.blocks:
-            x = block(x, table, attend, level, cache)
-        if cache:
-            cache.used += tokens.shape[1]
-        return self.output_layer(x, level)
+        return logits if target is None else cross_entropy(logits, target, reduction="none")
 
     def _level(self, time: Tensor | None, device: torch.device) -> Tensor | None:
-        """(1 or B, 1, C) or (B, S, C), the embedded noise level -log alpha(t); None without adaLN."""
+        """(1 or B, 1, C) or (B, Q, C), the embedded noise level -log alpha(t); None without adaLN."""
         if self.sigma_map is None:
             return None
         a = self.architecture
@@ -165,21 +148,34 @@ class DiTBlock(nn.Module):
         self.adaLN_modulation = nn.Linear(a.condition, 6 * a.width) if a.adaln else None
 
     def forward(
-        self, x: Tensor, table: tuple[Tensor, Tensor], attend: Rendered, level: Tensor | None, cache: Cache | None
+        self,
+        x: Tensor,
+        table: tuple[Tensor, Tensor],
+        attend: Rendered,
+        level: Tensor | None,
+        cache: Cache | None = None,
+        index: Tensor | None = None,
     ) -> Tensor:
         if self.adaLN_modulation is None:
-            x = x + self.attention(self.norm1(x), table, attend, cache)
+            x = x + self.attention(self.norm1(x), table, attend, cache, index)
             return x + self.mlp(self.norm2(x))
         a, b, c, d, e, f = self.adaLN_modulation(level).chunk(6, -1)  # shift, scale, gate; twice
-        x = x + c * self.attention(modulate(self.norm1(x), a, b), table, attend, cache)
+        x = x + c * self.attention(modulate(self.norm1(x), a, b), table, attend, cache, index)
         return x + f * self.mlp(modulate(self.norm2(x), d, e))
 
-    def attention(self, x: Tensor, table: tuple[Tensor, Tensor], attend: Rendered, cache: Cache | None) -> Tensor:
-        """(B, S, D) -> (B, S, D)."""
+    def attention(
+        self,
+        x: Tensor,
+        table: tuple[Tensor, Tensor],
+        attend: Rendered,
+        cache: Cache | None,
+        index: Tensor | None,
+    ) -> Tensor:
+        """(B, Q, D) -> (B, Q, D)."""
         q, k, v = self.attn_qkv(x).unflatten(-1, (3, -1, self.head_width)).permute(2, 0, 3, 1, 4)  # (B, H, S, d)
         q, k = rotate(q, *table), rotate(k, *table)
-        if cache is not None:
-            k, v = cache.append(self.index, k, v)
+        if cache is not None and index is not None:
+            k, v = cache.update(self.index, index, k, v)
         return self.attn_out(attend(q, k, v).transpose(1, 2).flatten(2))
 
 
@@ -192,13 +188,16 @@ class Output(nn.Module):
         self.linear = nn.Linear(a.width, a.predicted)
         self.adaLN_modulation = nn.Linear(a.condition, 2 * a.width) if a.adaln else None
 
-    def forward(self, x: Tensor, level: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, level: Tensor | None, ask: Tensor | None) -> Tensor:
+        """(B, Q, D) -> (B, Q, V) logits, or (N, V) at the asked positions, (B, Q) bool."""
         x = self.norm_final(x)
-        return x if self.adaLN_modulation is None else modulate(x, *self.adaLN_modulation(level).chunk(2, -1))
+        if self.adaLN_modulation is not None:
+            x = modulate(x, *self.adaLN_modulation(level).chunk(2, -1))
+        return self.linear(x if ask is None else at(x, ask))
 
 
 class Level(nn.Module):
-    """(B, 1) or (B, S) noise levels -> (..., C): sinusoids of the level itself, then two layers."""
+    """(B, 1) or (B, Q) noise levels -> (..., C): sinusoids of the level itself, then two layers."""
 
     def __init__(self, condition: int) -> None:
         super().__init__()

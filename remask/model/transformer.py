@@ -4,11 +4,12 @@ Pre-RMSNorm, SwiGLU, rotary positions (half-split), grouped-query attention, no 
 architecture of SMDM and LLaDA, which is Llama's. Whether it is causal is decided by the attention
 rule of the call, not by the weights. Parameters are named as in Hugging Face's Llama.
 
-Shapes: B batch, S positions read, N asked positions, D width, H heads, G key-value heads, d head
+Shapes: B batch, Q positions read, N asked positions, D width, H heads, G key-value heads, d head
 width, V predictable ids.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -24,65 +25,55 @@ from remask.model.soft import Soft, embedded
 
 
 class Transformer(nn.Module):
-    """A `Denoiser`: tokens in, logits at the asked positions out."""
+    """A `Denoiser`: tokens in, logits at the asked positions out, or the nats of given targets there."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
         self.architecture = architecture
         self.model = Trunk(architecture)
-        self.lm_head = Linear(architecture.width, architecture.predicted)
+        self.lm_head = Head(architecture)
         if architecture.tied:
             self.lm_head.weight = self.model.embed_tokens.weight
-        self._trunk = self.model.forward
-        self._nll = nll
 
     def forward(
         self,
         tokens: Tensor | Soft,
         *,
+        index: Tensor | None = None,
         ask: Tensor | None = None,
+        target: Tensor | None = None,
         time: Tensor | None = None,
         attention: Attention = FULL,
         positions: Tensor | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
-        """(B, S) ids or soft tokens -> logits at the asked positions, (N, V) float32; (B, S, V) when `ask` is None."""
-        hidden = self.hidden(tokens, time, attention, positions, cache)
-        return linear(hidden if ask is None else at(hidden, ask), self.head).float()
+        """Reads Q tokens of each row and predicts.
 
-    def nll(self, tokens: Tensor, target: Tensor, *, ask: Tensor, **reading: Any) -> Tensor:
-        """(N,) float32 nats, -log p(target) at the asked positions, without (N, V) logits in float32."""
-        hidden = at(self.hidden(tokens, **reading), ask)
-        if len(target) * self.architecture.predicted > LARGE and CHUNKED:
-            return nll_in_chunks(hidden, self.head, target)
-        return self._nll(hidden, self.head, target)
+        Arguments:
+            tokens: (B, Q) ids or soft tokens.
+            index: (B, Q) canvas positions of these tokens, -1 for a hole; 0 to Q - 1 when None.
+            ask: (B, Q) bool, which of them to predict; all when None.
+            target: (N,) ids wanted at the asked positions, row by row.
+            time: (B,) or (B, Q) noise level, for a network that is conditioned on it.
+            attention: who may see whom, by canvas position.
+            positions: (B, Q) rotary positions; the canvas positions when None.
+            cache: keys and values of canvas positions read before; those read now are added.
 
-    def hidden(
-        self,
-        tokens: Tensor | Soft,
-        time: Tensor | None = None,
-        attention: Attention = FULL,
-        positions: Tensor | None = None,
-        cache: Cache | None = None,
-    ) -> Tensor:
-        """(B, S) ids -> (B, S, D), normalised, ready for the head."""
-        positions, table, attend = placed(self.architecture, tokens, attention, positions, cache)
-        hidden = self._trunk(tokens, table, attend, time, cache)
-        if cache:
-            cache.used += tokens.shape[1]
-        return one_later(hidden, positions) if self.architecture.shifted else hidden
-
-    @property
-    def head(self) -> Tensor:
-        """(V, D) matrix from hidden state to logits."""
-        return self.lm_head.weight[: self.architecture.predicted]
+        Returns:
+            Logits in float32, (N, V) at the asked positions or (B, Q, V) where `ask` is None; with a target
+            (N,) float32 nats, -log p(target), without ever holding float32 logits.
+        """
+        positions, table, attend, index = locate(self.architecture, tokens, index, attention, positions, cache)
+        hidden = self.model(tokens, table, attend, time, cache, index)
+        if self.architecture.shifted:
+            hidden = one_later(hidden, positions, index, cache)
+        return self.lm_head(hidden if ask is None else at(hidden, ask), target)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compiles trunk and head in place, once. The number of asked positions stays free."""
-        if self._nll is not nll:
-            return
-        self._trunk = torch.compile(self.model.forward, *args, **kwargs)
-        self._nll = torch.compile(nll_to_compile, dynamic=True)
+        if self.lm_head.compiled is None:
+            self.model.compile(*args, **kwargs)
+            self.lm_head.compiled = torch.compile(nll_to_compile, dynamic=True)
 
     @property
     def device(self) -> torch.device:
@@ -107,11 +98,13 @@ class Trunk(nn.Module):
         attend: Rendered,
         time: Tensor | None = None,
         cache: Cache | None = None,
+        index: Tensor | None = None,
     ) -> Tensor:
-        x = embedded(tokens, self.embed_tokens.weight)  # (B, S, D)
+        """(B, Q) ids -> (B, Q, D), normalised, ready for the head."""
+        x = embedded(tokens, self.embed_tokens.weight)
         level = self.time_embed(time) if self.time_embed is not None else None
         for layer in self.layers:
-            x = layer(x, table, attend, level, cache)
+            x = layer(x, table, attend, level, cache, index)
         return self.norm(x)
 
 
@@ -127,14 +120,20 @@ class Block(nn.Module):
         self.modulation = nn.Linear(TIME, 6 * a.width) if a.time else None
 
     def forward(
-        self, x: Tensor, table: tuple[Tensor, Tensor], attend: Rendered, level: Tensor | None, cache: Cache | None
+        self,
+        x: Tensor,
+        table: tuple[Tensor, Tensor],
+        attend: Rendered,
+        level: Tensor | None,
+        cache: Cache | None = None,
+        index: Tensor | None = None,
     ) -> Tensor:
         if self.modulation is None:
-            x = x + self.self_attn(self.input_layernorm(x), table, attend, cache)
+            x = x + self.self_attn(self.input_layernorm(x), table, attend, cache, index)
             return x + self.mlp(self.post_attention_layernorm(x))
         # adaLN: a shift, a scale and a gate for each branch; zero weights leave the block as it is
         a, b, c, d, e, f = self.modulation(level).chunk(6, -1)
-        x = x + (1 + c) * self.self_attn(self.input_layernorm(x) * (1 + b) + a, table, attend, cache)
+        x = x + (1 + c) * self.self_attn(self.input_layernorm(x) * (1 + b) + a, table, attend, cache, index)
         return x + (1 + f) * self.mlp(self.post_attention_layernorm(x) * (1 + e) + d)
 
 
@@ -151,16 +150,23 @@ class SelfAttention(nn.Module):
         self.q_norm = nn.RMSNorm(a.head_width, eps=a.norm_eps) if a.qk_norm else None
         self.k_norm = nn.RMSNorm(a.head_width, eps=a.norm_eps) if a.qk_norm else None
 
-    def forward(self, x: Tensor, table: tuple[Tensor, Tensor], attend: Rendered, cache: Cache | None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        table: tuple[Tensor, Tensor],
+        attend: Rendered,
+        cache: Cache | None = None,
+        index: Tensor | None = None,
+    ) -> Tensor:
         q, k, v = (
-            project(x).unflatten(-1, (-1, self.head_width)).transpose(1, 2)  # (B, H or G, S, d)
+            project(x).unflatten(-1, (-1, self.head_width)).transpose(1, 2)  # (B, H or G, Q, d)
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         q, k = rotate(q, *table), rotate(k, *table)
-        if cache is not None:
-            k, v = cache.append(self.index, k, v)
+        if cache is not None and index is not None:
+            k, v = cache.update(self.index, index, k, v)
         return self.o_proj(attend(q, k, v).transpose(1, 2).flatten(2))
 
 
@@ -195,7 +201,7 @@ class Embedding(nn.Embedding):
 
 
 class TimeEmbedding(nn.Module):
-    """(B,) or (B, S) noise levels in [0, 1] -> (B, 1, 128) or (B, S, 128): sinusoids, then two layers."""
+    """(B,) or (B, Q) noise levels in [0, 1] -> (B, 1, 128) or (B, Q, 128): sinusoids, then two layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -212,19 +218,53 @@ class TimeEmbedding(nn.Module):
         return silu(self.outer(silu(self.inner(waves))))
 
 
-def placed(
-    a: Architecture, tokens: Tensor | Soft, attention: Attention, positions: Tensor | None, cache: Cache | None
-) -> tuple[Tensor, tuple[Tensor, Tensor], Rendered]:
-    """Where (B, S) tokens stand behind what a cache holds: their positions, rotary table and rendered attention."""
-    rows, queries = tokens.shape[:2]
-    keys = queries + (cache.used if cache else 0)
+class Head(Linear):
+    """Hidden states to logits over the V ids that can be predicted, or to the nats of given ids."""
+
+    def __init__(self, a: Architecture) -> None:
+        super().__init__(a.width, a.predicted)
+        self.predicted = a.predicted
+        self.compiled: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+        """The compiled form of `nll`, where the network was compiled."""
+
+    def forward(self, hidden: Tensor, target: Tensor | None = None) -> Tensor:
+        """(..., D) -> (..., V) float32 logits; (N, D) and a target (N,) -> (N,) float32 nats."""
+        weight = self.weight[: self.predicted]  # a tied head has a row for the mask too
+        if target is None:
+            return linear(hidden, weight).float()
+        if len(target) * self.predicted > LARGE and CHUNKED:
+            return nll_in_chunks(hidden, weight, target)
+        return (self.compiled or nll)(hidden, weight, target)
+
+
+def locate(
+    a: Architecture,
+    tokens: Tensor | Soft,
+    index: Tensor | None,
+    attention: Attention,
+    positions: Tensor | None,
+    cache: Cache | None,
+) -> tuple[Tensor, tuple[Tensor, Tensor], Rendered, Tensor | None]:
+    """Where the (B, Q) tokens of a call stand: rotary positions and their table, rendered attention, canvas index.
+
+    The index is None where neither a cache nor a partial read needs one.
+    """
+    rows, size = tokens.shape[:2]
+    along = torch.arange(size, device=tokens.device)
+    if cache is not None and index is None:
+        index = along.expand(rows, size)
     if positions is None:
-        positions = torch.arange(keys - queries, keys, device=tokens.device)
-    return positions, rotary(a, positions), render(attention, rows, keys, queries, tokens.device)
+        positions = along if index is None else index.clamp(min=0)
+    if index is None:
+        attend = render(attention, rows, along, in_order=True)
+    else:
+        keys = None if cache is None else torch.arange(cache.extent(index), device=tokens.device)
+        attend = render(attention, rows, index, keys)
+    return positions, rotary(a, positions), attend, index
 
 
 def rotary(a: Architecture, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """cos and sin of the angles position * base^(-2i/d), each (S, d/2) or (B, 1, S, d/2), float32."""
+    """cos and sin of the angles position * base^(-2i/d), each (Q, d/2) or (B, 1, Q, d/2), float32."""
     exponent = torch.arange(0, a.head_width, 2, device=positions.device).float() / a.head_width
     frequency = a.rope_base**-exponent
     if a.rope_scaling is not None:
@@ -245,19 +285,31 @@ def stretched(frequency: Tensor, factor: float, low: float, high: float, context
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """(B, H, S, d) rotated, the first half of d paired with the second (Su et al. 2021, as in NeoX)."""
+    """(B, H, Q, d) rotated, the first half of d paired with the second (Su et al. 2021, as in NeoX)."""
     first, second = x.float().chunk(2, -1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
 
 
-def one_later(hidden: Tensor, positions: Tensor) -> Tensor:
-    """(B, S, D) moved right by one; where a text begins, at position 0, the hidden state stays its own."""
-    moved = torch.cat([hidden[:, :1], hidden[:, :-1]], 1)
-    return torch.where((positions == 0)[..., None], hidden, moved)
+def one_later(hidden: Tensor, positions: Tensor, index: Tensor | None, cache: Cache | None) -> Tensor:
+    """(B, Q, D) hidden states, each replaced by that of the canvas position before it: what a shifted model predicts
+    from. Where a text begins, at rotary position 0, it stays its own.
+
+    With a cache the position before may have been read in an earlier call; without one it must be read in this.
+    """
+    if index is None:
+        before = torch.cat([hidden[:, :1], hidden[:, :-1]], 1)
+    else:
+        if cache is not None:
+            canvas = cache.hidden(index, hidden)
+        else:
+            canvas = hidden.new_zeros(len(hidden), int(index.max()) + 2, hidden.shape[2])
+            canvas = canvas.scatter(1, (index + 1)[..., None].expand_as(hidden), hidden)[:, 1:]
+        before = canvas.gather(1, (index - 1).clamp(min=0)[..., None].expand_as(hidden))
+    return torch.where((positions == 0)[..., None], hidden, before)
 
 
 def at(hidden: Tensor, ask: Tensor) -> Tensor:
-    """(B, S, D) and (B, S) bool -> (N, D), the asked positions row by row."""
+    """(B, Q, D) and (B, Q) bool -> (N, D), the asked positions row by row."""
     return hidden.flatten(0, 1).index_select(0, ask.flatten().nonzero()[:, 0])
 
 

@@ -8,7 +8,7 @@ import torch
 from remask.batch import Batch
 from remask.families.autoregressive import Autoregressive
 from remask.families.base import Family
-from remask.model.cache import Cache
+from remask.model.cache import KeyValueCache
 from remask.sampling.base import Sampler, Step, Writing
 
 
@@ -30,7 +30,8 @@ class LeftToRight(Sampler):
     def fill(self, writing: Writing) -> Iterator[Step]:
         family, denoiser = writing.family, writing.denoiser
         architecture = getattr(denoiser, "architecture", None)
-        cache = Cache(architecture.layers, writing.tokens.shape[1]) if architecture is not None else None
+        count, length = writing.tokens.shape
+        cache = KeyValueCache(architecture.layers, count, length) if architecture is not None else None
         rows = torch.arange(len(writing.tokens), device=writing.tokens.device)
         read = 0
         while bool((todo := writing.todo).any()):
@@ -39,13 +40,16 @@ class LeftToRight(Sampler):
             if not bool(going.all()):
                 rows = rows[going]
                 if cache is not None:
-                    cache.keep(going)
+                    cache = cache.rows(going.nonzero()[:, 0])
             text = writing.tokens[rows, : column + 1]
             ask = torch.zeros_like(text, dtype=torch.bool)
             ask[:, -1] = todo[rows, column]
             seen = family.inputs_for(Batch(text, ask), ask, torch.ones(len(rows), device=text.device))
             fresh = slice(read if cache is not None else 0, None)
-            logits = denoiser(seen.tokens[:, fresh], ask=ask[:, fresh], attention=seen.attention, cache=cache)
+            index = torch.arange(column + 1, device=text.device)[fresh].expand(len(rows), -1)
+            logits = denoiser(
+                seen.tokens[:, fresh], index=index, ask=ask[:, fresh], attention=seen.attention, cache=cache
+            )
             read = column + 1
             writing.evaluations[rows] += 1
             chosen = torch.zeros_like(todo)

@@ -15,7 +15,7 @@ from remask.errors import RemaskError
 from remask.families.base import Family
 from remask.families.interpolating import Interpolating
 from remask.model.attention import Attention, Padded
-from remask.model.cache import Cache
+from remask.model.cache import KeyValueCache
 from remask.sampling.base import Pen, Sampler, Step, Writing
 from remask.sampling.guidance import Guided
 
@@ -118,7 +118,10 @@ class Decoding:
         self.denoiser = writing.denoiser if self.guidance is None else self.guidance.denoiser
         counts = torch.stack([(self.turn == i).sum(1).max() for i in range(-1, int(self.turn.max()) + 1)])
         architecture = getattr(self.denoiser, "architecture", None)
-        self.cache = Cache(architecture.layers, int(counts.sum() + counts.max())) if architecture else None
+        self.used = 0
+        branches = 1 if self.guidance is None else 2
+        slots = int(counts.sum() + counts.max())
+        self.cache = KeyValueCache(architecture.layers, count, slots, branches) if architecture else None
 
     def write(self, pen: Pen, number: int) -> Step:
         """One pass: reads what is new, and writes what is its turn."""
@@ -145,7 +148,7 @@ class Decoding:
             x[going] for x in (self.rows, self.slots, self.real, self.front)
         )
         if self.cache is not None:
-            self.cache.keep(going if self.guidance is None else going.repeat(2))
+            self.cache = self.cache.rows(going.nonzero()[:, 0])
 
     def block(self, number: int) -> tuple[Tensor, Tensor]:
         """(R, k) positions that belong to a pass, and (R, k) bool, False where a row has fewer."""
@@ -162,11 +165,11 @@ class Decoding:
         self.front = torch.where(grows, self.slots.shape[1], self.front)
         again = not self.keeps or (self.family.variant == "A" and bool(grows.any()))
         if self.cache is not None and again:
-            self.cache.rewind(self.cache.used)
+            self.used = 0
 
     def read(self, places: Tensor, asks: Tensor) -> Tensor:
         """(N, V) logits at the masks of `places`, (R, k), where `asks`. Their keys and values are not kept."""
-        used = self.cache.used if self.cache is not None else 0
+        used = self.used if self.cache is not None else 0
         tokens = self.writing.tokens[self.rows].gather(1, self.slots[:, used:])
         tokens = torch.cat([tokens, torch.full_like(places, self.family.mask)], 1)
         positions = torch.cat([self.slots[:, used:], places], 1)
@@ -180,9 +183,10 @@ class Decoding:
         rule: Attention = self.family.seen(front)
         if not bool(real.all()):
             rule = rule & Padded(real)
-        logits = self.denoiser(tokens, ask=ask, attention=rule, positions=positions, cache=self.cache)
-        if self.cache is not None:
-            self.cache.rewind(places.shape[1])
+        index = torch.arange(used, used + tokens.shape[1], device=tokens.device).expand(tokens.shape)
+        index = None if self.cache is None else index
+        logits = self.denoiser(tokens, index=index, ask=ask, attention=rule, positions=positions, cache=self.cache)
+        self.used = self.slots.shape[1]
         return logits if self.guidance is None else self.guidance.mixed(*logits.chunk(2))
 
 

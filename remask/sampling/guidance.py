@@ -46,7 +46,9 @@ class Guided:
         self,
         tokens: Tensor,
         *,
+        index: Tensor | None = None,
         ask: Tensor | None = None,
+        target: Tensor | None = None,
         time: Tensor | None = None,
         attention: Attention = FULL,
         positions: Tensor | None = None,
@@ -61,7 +63,8 @@ class Guided:
             "attention": attention.rows(torch.arange(len(tokens), device=tokens.device).repeat(2)),
         }
         conditional, unconditional = self.denoiser(torch.cat([tokens, hidden]), **twice).chunk(2)
-        return self.mixed(conditional, unconditional)
+        logits = self.mixed(conditional, unconditional)
+        return logits if target is None else torch.nn.functional.cross_entropy(logits, target, reduction="none")
 
     def mixed(self, conditional: Tensor, unconditional: Tensor) -> Tensor:
         """(N, V) logits from those of the two branches."""

@@ -84,7 +84,7 @@ def test_predicate_at_single_indices(rule: Attention, truth: Truth) -> None:
 @each_rule
 @pytest.mark.parametrize("queries", [L, 5, 1])
 def test_mask(rule: Attention, truth: Truth, queries: int) -> None:
-    mask = rule.mask(B, L, queries)
+    mask = rule.mask(B, torch.arange(L - queries, L), torch.arange(L))
     if mask is None:
         mask = torch.ones(1, 1, queries, L, dtype=torch.bool)
     assert mask.dtype == torch.bool and mask.shape[1:] == (1, queries, L)
@@ -98,7 +98,7 @@ def test_mask(rule: Attention, truth: Truth, queries: int) -> None:
 def test_every_cpu_rendering(rule: Attention, truth: Truth, groups: int, queries: int, grad: bool) -> None:
     q, k, v = heads(groups, queries, grad)
     assert dense(q, k) == grad
-    found = render(rule, B, L, queries, CPU)(q, k, v).detach()
+    found = render(rule, B, torch.arange(L - queries, L), torch.arange(L), queries == L)(q, k, v).detach()
     wanted = by_hand(q.detach(), k.detach(), v.detach(), table(truth, queries))
     torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
 
@@ -126,7 +126,7 @@ def test_blocks_that_flex_attention_visits() -> None:
     segments = Segments(torch.stack([torch.zeros(length, dtype=torch.int64), cut]))
     padded = Padded(torch.arange(length) < torch.tensor([[300], [100]]))
     for rule in (FULL, CAUSAL, segments, CAUSAL & segments, padded):
-        seen = rule.mask(2, length)
+        seen = rule.mask(2, torch.arange(length))
         seen = torch.ones(2, length, length, dtype=torch.bool) if seen is None else seen[:, 0].expand(2, -1, -1)
         visited = block_mask(rule, 2, length, CPU).to_dense()[:, 0].bool()
         for b in range(2):
@@ -137,11 +137,26 @@ def test_blocks_that_flex_attention_visits() -> None:
 
 
 def test_cheapest_rendering() -> None:
-    assert render(FULL, B, L, L, CPU) == Rendered()
-    assert render(CAUSAL, B, L, L, CPU) == Rendered(causal=True)
-    assert render(CAUSAL, B, L, 1, CPU) == Rendered()  # the last position sees all
-    assert render(CAUSAL, B, L, 4, CPU).mask is not None
-    assert render(PADDED, B, L, L, CPU).mask is not None
+    along = torch.arange(L)
+    assert render(FULL, B, along, in_order=True) == Rendered()
+    assert render(FULL, B, along[5:], along) == Rendered()
+    assert render(CAUSAL, B, along, in_order=True) == Rendered(causal=True)
+    assert render(CAUSAL, B, along[-4:], along).mask is not None
+    assert render(PADDED, B, along, in_order=True).mask is not None
+
+
+@each_rule
+@pytest.mark.parametrize("cached", [False, True])
+def test_mask_of_scattered_positions_with_holes(rule: Attention, truth: Truth, cached: bool) -> None:
+    """Rows that read other positions, in any order, some of them none: what is no hole sees what the rule says."""
+    index = torch.tensor([[20, 3, 7, 0], [5, 12, -1, -1], [0, -1, -1, -1]])
+    keys = torch.arange(L) if cached else index
+    mask = rule.mask(B, index, None if not cached else keys)
+    assert mask is not None and mask.shape == (B, 1, 4, keys.shape[-1])
+    for b in range(B):
+        for i, q in enumerate(index[b].tolist()):
+            for j, k in enumerate((keys if cached else keys[b]).tolist()):
+                assert bool(mask[b, 0, i, j]) == (q < 0 or (k >= 0 and truth(b, q, k)))
 
 
 def test_and_leaves_full_out() -> None:
@@ -155,7 +170,7 @@ def test_and_leaves_full_out() -> None:
 @each_rule
 @pytest.mark.parametrize("chosen", [[2], [2, 0], [1, 1, 0, 2]], ids=str)
 def test_rows_of_a_rule(rule: Attention, truth: Truth, chosen: list[int]) -> None:
-    mask = rule.rows(torch.tensor(chosen)).mask(len(chosen), L)
+    mask = rule.rows(torch.tensor(chosen)).mask(len(chosen), torch.arange(L))
     found = torch.ones(1, 1, L, L, dtype=torch.bool) if mask is None else mask
     assert torch.equal(found.expand(len(chosen), -1, -1, -1), table(truth)[chosen])
 

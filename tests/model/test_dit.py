@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from remask.errors import RemaskError
 from remask.model.attention import CAUSAL, Padded
-from remask.model.cache import Cache
+from remask.model.cache import KeyValueCache
 from remask.model.dit import DiT, DiTArchitecture
 from remask.model.soft import Soft
 
@@ -35,7 +35,7 @@ def test_asked_positions_are_those_of_all(a: DiTArchitecture) -> None:
     torch.testing.assert_close(model(IDS, ask=ask, time=time), every[ask])
     target = IDS[ask]
     nll = -every[ask].log_softmax(-1).gather(-1, target[:, None])[:, 0]
-    torch.testing.assert_close(model.nll(IDS, target, ask=ask, time=time), nll)
+    torch.testing.assert_close(model(IDS, target=target, ask=ask, time=time), nll)
     assert every.dtype == torch.float32
     assert sum(p.numel() for p in model.parameters()) == a.parameters
 
@@ -67,10 +67,12 @@ def test_the_silent_id() -> None:
 
 
 def test_a_cache_and_permuted_positions() -> None:
-    model, cache = made(), Cache(2, 9)
+    model, cache = made(), KeyValueCache(2, 2, 9)
     whole = model(IDS, attention=CAUSAL)
-    parts = [model(IDS[:, :4], attention=CAUSAL, cache=cache)]
-    parts += [model(IDS[:, i : i + 1], attention=CAUSAL, cache=cache) for i in range(4, 9)]
+    pieces = [[0, 1, 2, 3], [4], [5], [6], [7], [8]]
+    parts = [
+        model(IDS[:, piece], index=torch.tensor([piece, piece]), attention=CAUSAL, cache=cache) for piece in pieces
+    ]
     torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-4, atol=1e-5)
     order = torch.tensor([3, 1, 0, 2, 8, 5, 4, 7, 6]).expand(2, -1)
     full = model(IDS)

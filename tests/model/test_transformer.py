@@ -13,7 +13,6 @@ from torch import Tensor
 from remask import machine
 from remask.errors import RemaskError
 from remask.model.attention import CAUSAL, FULL, Padded, Segments
-from remask.model.cache import Cache
 from remask.model.sizes import Architecture, SizeOverrides, size
 from remask.model.transformer import Initialisation, Transformer, initialise, rotary, rotate
 
@@ -184,16 +183,15 @@ def test_nll_is_the_cross_entropy_of_the_logits(tied: bool) -> None:
     ask = torch.rand(3, 8, generator=torch.Generator().manual_seed(1)) < 0.5
     target = ids(3, 8, 2).clamp(max=PREDICTED - 1)[ask]
     wanted = torch.nn.functional.cross_entropy(model(tokens, ask=ask), target, reduction="none")
-    torch.testing.assert_close(model.nll(tokens, target, ask=ask), wanted)
+    torch.testing.assert_close(model(tokens, target=target, ask=ask), wanted)
 
 
 def test_tied_head_is_the_embedding() -> None:
     model = made(tied=True)
     assert model.lm_head.weight is model.model.embed_tokens.weight
-    assert torch.equal(model.head, model.model.embed_tokens.weight[:PREDICTED])
     assert model(ids(1, 3)).shape == (1, 3, PREDICTED)
     untied = made(tied=False)
-    untied.load_state_dict(model.state_dict() | {"lm_head.weight": model.head.clone()})
+    untied.load_state_dict(model.state_dict() | {"lm_head.weight": model.lm_head.weight[:PREDICTED].clone()})
     torch.testing.assert_close(untied(ids(2, 5)), model(ids(2, 5)))
 
 
@@ -240,28 +238,6 @@ def test_causal_never_looks_ahead(length: int, place: int, token: int, learning:
     assert torch.equal(before[:, :place], after[:, :place])
 
 
-@given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.sampled_from([4, 2]))
-@settings(max_examples=25, deadline=None)
-def test_cached_pieces_are_the_whole(pieces: list[int], kv_heads: int) -> None:
-    model, length = made(kv_heads=kv_heads), sum(pieces)
-    tokens = ids(2, length)
-    cache = Cache(model.architecture.layers, length + 3)
-    parts = [model(part, attention=CAUSAL, cache=cache) for part in tokens.split(pieces, 1)]
-    assert cache.used == length
-    assert cache.bytes() == 2 * 2 * 2 * kv_heads * (length + 3) * 4 * 4  # layers, k and v, rows, ..., width, float32
-    torch.testing.assert_close(torch.cat(parts, 1), model(tokens, attention=CAUSAL), rtol=1e-4, atol=1e-4)
-
-
-def test_a_cache_can_drop_rows() -> None:
-    model, tokens = made(), ids(3, 6)
-    cache = Cache(2, 6)
-    model(tokens[:, :4], attention=CAUSAL, cache=cache)
-    keep = torch.tensor([True, False, True])
-    cache.keep(keep)
-    found = model(tokens[keep, 4:], attention=CAUSAL, cache=cache)
-    torch.testing.assert_close(found, model(tokens, attention=CAUSAL)[keep, 4:], rtol=1e-4, atol=1e-4)
-
-
 @pytest.mark.skipif(machine.compiler() is None, reason="no C++ compiler")
 def test_compiled_is_eager() -> None:
     model, tokens, ask = made(layers=1), ids(2, 16), torch.arange(16).repeat(2, 1) % 3 == 0
@@ -270,7 +246,7 @@ def test_compiled_is_eager() -> None:
 
     def step() -> tuple[Tensor, list[Tensor]]:
         model.zero_grad()
-        nats = model.nll(tokens, target[ask], ask=ask)
+        nats = model(tokens, target=target[ask], ask=ask)
         nats.mean().backward()
         return nats.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
