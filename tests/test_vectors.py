@@ -33,7 +33,7 @@ from remask.families.masked import Masked
 from remask.families.uniform import Uniform, nelbo, posterior
 from remask.likelihood import Text, score
 from remask.model.attention import CAUSAL, FULL, Padded, TwoStreams
-from remask.model.cache import Cache
+from remask.model.cache import KeyValueCache
 from remask.model.sizes import Architecture
 from remask.model.soft import Soft
 from remask.model.transformer import Transformer
@@ -177,9 +177,9 @@ def test_smdm_causal_logits_and_loss() -> None:
 
 def test_smdm_key_value_cache() -> None:
     io, model = recorded("smdm_arm/io"), smdm("smdm_arm")
-    row, cache = io["seq"][:1, :-1], Cache(2, 24)
-    parts = [model(row[:, :5], attention=CAUSAL, cache=cache)]
-    parts += [model(row[:, i : i + 1], attention=CAUSAL, cache=cache) for i in range(5, 24)]
+    row, cache = io["seq"][:1, :-1], KeyValueCache(2, 1, 24)
+    pieces = torch.arange(24)[None].split([5, *[1] * 19], 1)
+    parts = [model(row.gather(1, at), index=at, attention=CAUSAL, cache=cache) for at in pieces]
     close("smdm_arm logits through the cache", torch.cat(parts, 1), io["logits_kv_row0"], relative=2e-5)
 
 
@@ -511,10 +511,13 @@ def test_causal_dit_logits() -> None:
     assert isinstance(m.family, Autoregressive) and not m.model.architecture.adaln
     read, kept = io["ids"][:, :-1], slice(0, 128)
     close("dit_ar logits", m.model(read, attention=CAUSAL)[..., kept], io["logits"][..., kept], relative=2e-5)
-    nll = m.model(read, target=io["ids"][:, 1:].flatten(), ask=torch.ones_like(read, dtype=torch.bool), attention=CAUSAL)
+    nll = m.model(
+        read, target=io["ids"][:, 1:].flatten(), ask=torch.ones_like(read, dtype=torch.bool), attention=CAUSAL
+    )
     close("dit_ar nats of each token", nll.view_as(read), io["nll_per_token"], relative=1e-5)
-    cache = Cache(2, 24)
-    parts = [m.model(read[:, i : i + 1], attention=CAUSAL, cache=cache) for i in range(read.shape[1])]
+    cache = KeyValueCache(2, len(read), 24)
+    places = [torch.full((len(read), 1), i) for i in range(read.shape[1])]
+    parts = [m.model(read.gather(1, at), index=at, attention=CAUSAL, cache=cache) for at in places]
     close("dit_ar logits through the cache", torch.cat(parts, 1)[..., kept], io["logits_kv"][..., kept], relative=2e-5)
     io, m = recorded("dit_ar/adaln_io"), dit("dit_ar/adaln_weights", family="Autoregressive", start_id=0)
     logits = m.model(io["ids"], attention=CAUSAL)[..., kept]

@@ -260,9 +260,7 @@ def attend_densely(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal:
     return scores.float().softmax(-1).to(v.dtype) @ v
 
 
-def render(
-    rule: Attention, rows: int, queries: Tensor, keys: Tensor | None = None, in_order: bool = False
-) -> Rendered:
+def render(rule: Attention, rows: int, queries: Tensor, keys: Tensor | None = None, in_order: bool = False) -> Rendered:
     """Picks the cheapest rendering of a rule.
 
     Arguments:

@@ -57,8 +57,8 @@ def test_shifted_predictions_begin_anew_in_each_segment(tmp_path: Path) -> None:
     model = reference(a, weights(a))
     positions = torch.tensor([0, 1, 2, 0, 1, 2]).expand(2, -1)
     with torch.no_grad():
-        shifted = model.hidden(IDS[:, :6], positions=positions)
-        plain = reference(replace(a, shifted=False), weights(a)).hidden(IDS[:, :6], positions=positions)
+        shifted = model(IDS[:, :6], positions=positions)
+        plain = reference(replace(a, shifted=False), weights(a))(IDS[:, :6], positions=positions)
     assert torch.equal(shifted[:, [0, 3]], plain[:, [0, 3]])
     assert torch.equal(shifted[:, [1, 2, 4, 5]], plain[:, [0, 1, 3, 4]])
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.model.test_transformer import ids, made
 
 from remask.model.attention import CAUSAL, Padded, Ranked
 from remask.model.cache import KeyValueCache
+from tests.model.test_transformer import ids, made
 
 
 def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
@@ -66,8 +66,10 @@ def test_a_partial_read_without_cache_is_a_shorter_canvas(shifted: bool) -> None
         if not shifted:
             close(found[row, : len(places)], alone[0])
         else:
-            close(found[row, [j for j, p in enumerate(places) if p - 1 in places or p == 0]],
-                  alone[0, [j for j, p in enumerate(places) if p - 1 in places or p == 0]])
+            close(
+                found[row, [j for j, p in enumerate(places) if p - 1 in places or p == 0]],
+                alone[0, [j for j, p in enumerate(places) if p - 1 in places or p == 0]],
+            )
 
 
 def test_rows_leave_join_and_are_reordered() -> None:
@@ -113,5 +115,7 @@ def test_what_is_read_again_replaces_what_was_kept() -> None:
     cache, along = KeyValueCache(2, 1, 4), torch.arange(4)[None]
     model(other, index=along, attention=CAUSAL, cache=cache)
     model(tokens[:, 1:2], index=along[:, 1:2], attention=CAUSAL, cache=cache)
-    found = model(tokens[:, 2:3], index=along[:, 2:3], attention=CAUSAL & Padded(torch.tensor([[1, 1, 1, 0]]).bool()), cache=cache)
+    found = model(
+        tokens[:, 2:3], index=along[:, 2:3], attention=CAUSAL & Padded(torch.tensor([[1, 1, 1, 0]]).bool()), cache=cache
+    )
     close(found, model(tokens, attention=CAUSAL)[:, 2:3])
