@@ -20,21 +20,30 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
 from remask.errors import RemaskError, first_line
+from remask.lookalikes import CONVERTED, lookalike
 from remask.vocabulary import Vocabulary
 
 END, MASK = "<|endoftext|>", "<|mask|>"
-ENDS = (END, "</s>", "<|end_of_text|>", "<|im_end|>", "<eos>", "[SEP]", "<|eot_id|>")
+ENDS = (END, "</s>", "<|end_of_text|>", "<|im_end|>", "<eos>", "[SEP]", "<|eot_id|>", "<end_of_text>", "<|eos|>",
+        "[EOS]", "<EOS>", "<|end|>", "<|return|>", "<|end_of_sentence|>", "<｜end▁of▁sentence｜>",
+        "<EOS_TOKEN>", "<|END_OF_TURN_TOKEN|>", "<|eos_token|>", "<|eot|>", "<end_of_turn>", "<|end_of_turn|>",
+        "<END>", "[END]")  # fmt: skip
 """Names of the end-of-text token in published tokenizers, the likeliest first."""
 MASKS = (MASK, "<|mdm_mask|>", "<|mask_token|>", "[MASK]", "<mask>")
-FILE = "tokenizer.json"
+FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
 
 
 class Tokenizer:
     """A `tokenizers.Tokenizer` that knows its end and mask tokens and counts bytes."""
 
-    def __init__(self, inner: tokenizers.Tokenizer, vocabulary: Vocabulary | None = None) -> None:
+    def __init__(
+        self, inner: tokenizers.Tokenizer, vocabulary: Vocabulary | None = None, end: str | int | None = None
+    ) -> None:
         """Takes over `inner`. Without a `vocabulary` its special ids are found by name, and a mask is added as the
-        last id where there is none; with one, a model's ids are taken as that says."""
+        last id where there is none; with one, a model's ids are taken as that says.
+
+        `end` names the end-of-text token, by name or by id; RemaskError where there is no such token.
+        """
         if vocabulary is not None:
             inner = trimmed(inner, vocabulary.size)
         inner.no_padding()
@@ -44,6 +53,7 @@ class Tokenizer:
             inner.add_special_tokens([AddedToken(MASK, special=True, normalized=False)])
         inner.encode_special_tokens = True  # spelled out in a text, they are text
         self._inner = inner
+        self._end = None if end is None else self.token(end)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
@@ -76,18 +86,30 @@ class Tokenizer:
         return cls(inner)
 
     @classmethod
-    def load(cls, path: str | Path, vocabulary: Vocabulary | None = None) -> "Tokenizer":
-        """Reads a `tokenizer.json`, or the one in a folder. RemaskError when missing or damaged."""
+    def load(cls, path: str | Path, vocabulary: Vocabulary | None = None, end: str | int | None = None) -> "Tokenizer":
+        """Reads a `tokenizer.json`, or the one in a folder. RemaskError when missing, damaged, or of another kind.
+
+        The end-of-text token is `end`, by name or by id; else the `eos_token` of a `tokenizer_config.json` or
+        `special_tokens_map.json` beside the file; else the first usual name that it has (`ENDS`).
+        """
         path = Path(path)
         path = path / FILE if path.is_dir() else path
         if not path.is_file():
             raise RemaskError(f"no tokenizer at {str(path)!r}. Accepted: bpe, bytes, or a {FILE} file")
+        if what := lookalike(path):
+            raise RemaskError(f"{path} is {what}")
         try:
-            return cls(tokenizers.Tokenizer.from_file(str(path)), vocabulary)
+            inner = tokenizers.Tokenizer.from_file(str(path))
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # the library raises bare Exception, and panics
-            raise RemaskError(f"{path} is not a tokenizer: {first_line(error)}") from None
+            raise RemaskError(
+                f"{path} is not a tokenizer: {first_line(error)}. A {FILE} is wanted: {CONVERTED}"
+            ) from None
+        declared = declared_end(path.parent) if vocabulary is None and end is None else None
+        if declared is not None and inner.token_to_id(declared) is not None:
+            end = declared
+        return cls(inner, vocabulary, end)
 
     @classmethod
     def of(cls, spec: str, texts: Callable[[], Iterable[str]], vocab_size: int) -> "Tokenizer":
@@ -99,7 +121,8 @@ class Tokenizer:
     def save(self, path: str | Path, ids: int | None = None) -> None:
         """Writes `tokenizer.json`, atomically. A folder stands for the file in it.
 
-        With `ids`, special tokens from that id on are left out: a mask that the model has no row for.
+        With `ids`, special tokens from that id on are left out: a mask that the model has no row for. An end-of-text
+        token that `load` would not find by its name is written to `tokenizer_config.json`, as `transformers` does.
         """
         path = Path(path)
         path = path / FILE if path.is_dir() else path
@@ -107,6 +130,10 @@ class Tokenizer:
         inner = self._inner if ids is None else trimmed(self._inner, ids)
         passing.write_text(inner.to_str(pretty=True), encoding="utf-8")
         os.replace(passing, path)
+        end = self.vocabulary.end
+        if self._given is None and end is not None and end != self._first_of(ENDS):
+            config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.name(end)}
+            (path.parent / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -115,8 +142,9 @@ class Tokenizer:
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """Number of ids, the mask's and the end's; `end` is None where no known name is found."""
-        return self._given or Vocabulary(self.size, mask=self._first_of(MASKS), end=self._first_of(ENDS))
+        """Number of ids, the mask's and the end's; `end` is None where none is named and no usual name is found."""
+        end = self._first_of(ENDS) if self._end is None else self._end
+        return self._given or Vocabulary(self.size, mask=self._first_of(MASKS), end=end)
 
     @cached_property
     def size(self) -> int:
@@ -146,6 +174,18 @@ class Tokenizer:
     def id(self, name: str) -> int | None:
         """The id of a token by name, such as <|eot_id|>; None where there is none."""
         return self._inner.token_to_id(name)
+
+    def token(self, spec: str | int) -> int:
+        """The id of a token that an option names: by its name, or by the id itself.
+
+        RemaskError where the tokenizer has no such token; it lists the special ones.
+        """
+        found = int(spec) if str(spec).isdecimal() else self.id(str(spec))
+        if found is None or found >= self.size:
+            special = [token.content for token in self._inner.get_added_tokens_decoder().values()]
+            shown = ", ".join(special[:12]) + (", ..." if len(special) > 12 else "")
+            raise RemaskError(f"the tokenizer has no token {spec!r}; its special tokens are {shown or 'none'}")
+        return found
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without any special token."""
@@ -240,6 +280,20 @@ class Tokenizer:
     @cached_property
     def _added(self) -> set[int]:
         return set(self._inner.get_added_tokens_decoder())
+
+
+def declared_end(folder: Path) -> str | None:
+    """Name of the end-of-text token (`eos_token`) in the files that lie beside a `tokenizer.json`; None without."""
+    for name in (CONFIG, "special_tokens_map.json"):
+        try:
+            found = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            continue
+        token = found.get("eos_token") if isinstance(found, dict) else None
+        token = token.get("content") if isinstance(token, dict) else token
+        if isinstance(token, str):
+            return token
+    return None
 
 
 def trimmed(inner: tokenizers.Tokenizer, ids: int) -> tokenizers.Tokenizer:

@@ -140,3 +140,40 @@ def test_special_tokens_beyond_a_model_are_left_out() -> None:
     short = Tokenizer(tokenizers.Tokenizer.from_str(text), Vocabulary(257, end=256))
     assert short.size == 257 and short.encode("ab") == [97, 98] and short.vocabulary.end == 256
     assert Tokenizer(tokenizers.Tokenizer.from_str(text), Vocabulary(200)).size == 256
+
+
+def words(**tokens: int) -> tokenizers.Tokenizer:
+    """A tokenizer of a few words whose names are all its own."""
+    return tokenizers.Tokenizer(tokenizers.models.WordLevel({"the": 0, "<stop>": 1, "<|im_end|>": 2, **tokens}, "the"))
+
+
+def test_the_end_is_named_by_an_option_by_the_files_beside_or_by_a_usual_name(tmp_path: Path) -> None:
+    """And stays what it was through saving and loading, whatever its name is."""
+    words().save(str(tmp_path / "tokenizer.json"))
+    assert Tokenizer.load(tmp_path).vocabulary.end == 2
+    assert (
+        Tokenizer.load(tmp_path, end="<stop>").vocabulary.end == 1 == Tokenizer.load(tmp_path, end="1").vocabulary.end
+    )
+    for name, content in (
+        ("special_tokens_map.json", '{"eos_token": "<stop>"}'),
+        ("tokenizer_config.json", '{"eos_token": {"content": "the", "special": true}}'),
+    ):
+        (tmp_path / name).write_text(content)
+        assert Tokenizer.load(tmp_path).vocabulary.end == (1 if name.startswith("special") else 0)
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "not there"}')
+    (tmp_path / "special_tokens_map.json").unlink()
+    assert Tokenizer.load(tmp_path).vocabulary.end == 2
+    (tmp_path / "out").mkdir()
+    Tokenizer.load(tmp_path, end="<stop>").save(tmp_path / "out")
+    assert Tokenizer.load(tmp_path / "out").vocabulary.end == 1
+    for wrong in ("<halt>", "99", 99):
+        with pytest.raises(
+            RemaskError, match=f"no token {wrong!r}; its special tokens are <|mask|>".replace("|", r"\|")
+        ):
+            Tokenizer.load(tmp_path, end=wrong)
+
+
+@pytest.mark.parametrize("name", ["<|return|>", "<\uff5cend\u2581of\u2581sentence\uff5c>", "<EOS_TOKEN>", "[EOS]"])
+def test_usual_names_of_the_end(name: str, tmp_path: Path) -> None:
+    tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, name: 1}, "a")).save(str(tmp_path / "tokenizer.json"))
+    assert Tokenizer.load(tmp_path).vocabulary.end == 1
