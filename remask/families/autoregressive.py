@@ -7,19 +7,22 @@ of like with like.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from remask.batch import Batch
 from remask.errors import RemaskError
-from remask.families.base import Denoiser, Family, Loss, Noisy, per_row
+from remask.families.base import Denoiser, Family, Loss, Noisy, Order, per_row
 from remask.model.attention import CAUSAL
 
 
 @dataclass(frozen=True, kw_only=True)
 class Autoregressive(Family):
     """-log p(x) = sum_i -log p(x_i | x_<i), exactly."""
+
+    order: ClassVar[Order] = "left"
 
     @property
     def exact(self) -> bool:

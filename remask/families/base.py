@@ -11,7 +11,7 @@ contract tests and the checkpoint reader find it by its class name.
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import Any, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -55,6 +55,9 @@ class Noisy:
         return {"time": self.time, "attention": self.attention, "positions": self.positions}
 
 
+Order = Literal["left", "any", "block", "drawn", "all"]
+
+
 class Denoiser(Protocol):
     """Predicts clean tokens. `remask.model.transformer.Transformer` is one, a table in a test another."""
 
@@ -96,6 +99,10 @@ class Family(ABC):
     Options are dataclass fields; the vocabulary is bound later with `over`, since the same family
     serves every tokenizer.
     """
+
+    order: ClassVar[Order] = "any"
+    """The order in which it writes. left: left to right. any: any hidden positions from any others. block: block by
+    block. drawn: an order drawn beforehand (`writing_order`). all: every position is revised at every step."""
 
     def over(self, vocabulary: Vocabulary) -> Self:
         """This family bound to the ids of a tokenizer."""
@@ -198,6 +205,18 @@ class Family(ABC):
     def sampler(self) -> str:
         """Name of the sampler that fits this family when none is asked for."""
         return "Ancestral"
+
+    @property
+    def known_see_each_other(self) -> bool:
+        """Whether, of a drawn order, all that is known sees all of it, so that it is read anew while it grows."""
+        return False
+
+    def writing_order(self, hidden: Tensor, uniform: Tensor) -> Tensor:
+        """(B, L) float64 that sorts a text as it is written, known positions first, for families of order "drawn".
+
+        `hidden` (B, L) bool is what is to be written; `uniform` (B, L) float64 in [0, 1) draws the order.
+        """
+        raise RemaskError(f"{type(self).__name__} draws no order beforehand")
 
     def alpha(self, t: float) -> float:
         """The chance that a token is still clean at time t; falls to 0 at t = 1, from 1 but for `Interpolating`."""

@@ -14,14 +14,14 @@ Variant A lets the known tokens see each other, B does not, and is the one with 
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from remask.batch import Batch, strata
 from remask.errors import RemaskError, unknown
-from remask.families.base import Denoiser, Family, Loss, Noisy, per_row
+from remask.families.base import Denoiser, Family, Loss, Noisy, Order, per_row
 from remask.model.attention import CAUSAL, FULL, Attention, Front, TwoStreams
 from remask.model.sizes import Architecture
 
@@ -32,6 +32,8 @@ Objective = Literal["bound", "low_variance"]
 @dataclass(frozen=True, kw_only=True)
 class Interpolating(Family):
     """Between masked diffusion and left to right, on a network that is causal in the order of writing."""
+
+    order: ClassVar[Order] = "drawn"
 
     alpha_0: float = 1.0
     """Share of the tokens that diffusion writes; the others are written left to right behind them."""
@@ -197,7 +199,7 @@ class Interpolating(Family):
 
     # the likelihood of an order
 
-    def when(self, hidden: Tensor, uniform: Tensor) -> Tensor:
+    def writing_order(self, hidden: Tensor, uniform: Tensor) -> Tensor:
         """(B, L) float64 that sorts a text as it is written: known tokens, those of diffusion, those left to right.
 
         `uniform` (B, L): diffusion writes the hidden tokens below alpha_0, in this order.
@@ -214,10 +216,14 @@ class Interpolating(Family):
         """
         if self.variant != "B":
             raise RemaskError("orders have a likelihood of their own in variant B only: in A a token's reading changes")
-        noisy = self.chain(batch, batch.scored, self.when(batch.scored, uniform).argsort(1))
+        noisy = self.chain(batch, batch.scored, self.writing_order(batch.scored, uniform).argsort(1))
         return per_row(self.token_loss(denoiser, noisy), noisy.ask)
 
     # what others ask of a family
+
+    @property
+    def known_see_each_other(self) -> bool:
+        return self.variant == "A"
 
     @property
     def exact(self) -> bool:

@@ -11,7 +11,7 @@ difference, since there a masked position tells nothing about itself.
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from remask.batch import Batch
 from remask.errors import RemaskError
-from remask.families.base import Denoiser, Family, Loss, Noisy, per_row
+from remask.families.base import Denoiser, Family, Loss, Noisy, Order, per_row
 from remask.families.latent import Latent, full, gamma_of, rising, tabled
 from remask.model.attention import FULL
 from remask.vocabulary import Vocabulary
@@ -28,6 +28,8 @@ from remask.vocabulary import Vocabulary
 @dataclass(frozen=True, kw_only=True)
 class Uniform(Family):
     """Uniform-state diffusion on a bidirectional network."""
+
+    order: ClassVar[Order] = "all"
 
     eps: float = 1e-3
     """Share of tokens that are still clean at time 1."""

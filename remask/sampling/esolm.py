@@ -73,7 +73,9 @@ class EsoLM(Sampler):
             step = torch.searchsorted(passed, uniform, right=True).double()
         diffused = uniform < family.alpha(0.0)
         step = torch.where(diffused, step, self.steps + torch.arange(hidden.shape[1]).to(uniform))
-        order = family.when(hidden, uniform).masked_fill(~known & ~hidden, torch.inf).argsort(dim=1, stable=True)
+        order = (
+            family.writing_order(hidden, uniform).masked_fill(~known & ~hidden, torch.inf).argsort(dim=1, stable=True)
+        )
         step, hidden, known, diffused = (x.gather(1, order) for x in (step, hidden, known, diffused))
         starts = hidden.clone()
         starts[:, 1:] &= (step[:, 1:] != step[:, :-1]) | ~hidden[:, :-1]

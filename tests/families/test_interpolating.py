@@ -260,7 +260,7 @@ def test_one_reading_gives_what_reading_one_by_one_gives() -> None:
     scored[:, 2:4] = False
     uniform = torch.rand(2, 7, generator=rng(2))
     at_once = ours.in_order(model, Batch(x, scored), uniform)
-    order = ours.when(scored, uniform).argsort(1)
+    order = ours.writing_order(scored, uniform).argsort(1)
     for row in range(2):
         places, nats = order[row].tolist(), 0.0
         assert sorted(places[:2]) == [2, 3], "what is given comes first"
@@ -274,7 +274,7 @@ def test_one_reading_gives_what_reading_one_by_one_gives() -> None:
 def test_orders_have_the_stated_law() -> None:
     rows = 30000
     uniform = torch.rand(rows, 3, generator=rng(0), dtype=torch.float64)
-    order = family(0.4).when(torch.ones(rows, 3, dtype=torch.bool), uniform).argsort(1)
+    order = family(0.4).writing_order(torch.ones(rows, 3, dtype=torch.bool), uniform).argsort(1)
     law: dict[tuple[int, ...], float] = {}
     for chance, one in orders(0.4, 3):
         law[one] = law.get(one, 0.0) + chance
@@ -286,8 +286,8 @@ def test_orders_have_the_stated_law() -> None:
 def test_known_tokens_are_put_in_random_order_but_left_to_right() -> None:
     hidden = torch.tensor([[False, True, False, True]])
     uniform = torch.tensor([[0.9, 0.6, 0.1, 0.2]])
-    assert family(0.3).when(hidden, uniform).argsort(1).tolist() == [[2, 0, 3, 1]]
-    assert family(0.0).when(hidden, uniform).argsort(1).tolist() == [[0, 2, 1, 3]]
+    assert family(0.3).writing_order(hidden, uniform).argsort(1).tolist() == [[2, 0, 3, 1]]
+    assert family(0.0).writing_order(hidden, uniform).argsort(1).tolist() == [[0, 2, 1, 3]]
 
 
 @pytest.mark.parametrize("alpha_0", ALPHAS)
