@@ -69,7 +69,7 @@ def trainer(
         for _ in range(steps):
             start = time.perf_counter()
             with torch.autocast("cpu", torch.bfloat16):
-                loss = family.loss(model, batch, rng).value
+                loss = family.loss(model, batch, rng).per_token()
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()

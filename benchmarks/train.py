@@ -113,7 +113,7 @@ def stepper(variant: Variant, shape: Shape) -> Callable[[int], float]:
     def step(number: int) -> float:
         rng = torch.Generator().manual_seed(mix_seeds(0, number))
         with precision:
-            loss = family.loss(everywhere if variant.everywhere else model, batch, rng).value  # type: ignore[arg-type]
+            loss = family.loss(everywhere if variant.everywhere else model, batch, rng).per_token()  # type: ignore[arg-type]
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -23,7 +23,9 @@ class Batch:
     offset: int = 0
     """Index of the first row in the global batch, of which this is one process's share."""
     global_rows: int | None = None
-    """Rows of the global batch; these rows alone when None."""
+    """Rows of the global batch; None: these rows are the whole batch."""
+    global_tokens: int | None = None
+    """Scored tokens of the global batch; None: these rows are the whole batch."""
     progress: float = 1.0
     """Share of the training that is done, for objectives that change on the way."""
 

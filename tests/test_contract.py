@@ -81,7 +81,7 @@ def test_family_trains_and_scores(name: str, denoiser: Transformer) -> None:
     scored[:, :2] = False
     batch = Batch(tokens, scored)
     loss = family.loss(denoiser, batch, torch.Generator().manual_seed(2))
-    assert loss.tokens == 24 and math.isfinite(float(loss.value)) and loss.value.requires_grad
+    assert loss.tokens == 24 and math.isfinite(float(loss.total)) and loss.total.requires_grad
     bound = family.bound(denoiser, batch, torch.Generator().manual_seed(2))
     assert bound.shape == (4,) and bound.dtype == torch.float64 and bool((bound > 0).all())
 

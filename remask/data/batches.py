@@ -97,7 +97,8 @@ class Batches:
             own = torch.from_numpy(cuts[first : first + count])[:, None]
             segments = (torch.arange(self.rows.length) >= own).long()  # (B, L)
         scored = torch.ones_like(tokens, dtype=torch.bool)
-        return Batch(tokens, scored, segments, offset=first, global_rows=self.batch)
+        every = self.batch * self.rows.length
+        return Batch(tokens, scored, segments, offset=first, global_rows=self.batch, global_tokens=every)
 
     def _cuts(self, index: int) -> NDArray[np.int64] | None:
         """(batch,) where each row of a global batch is cut, L for not at all; None when none is."""

@@ -66,8 +66,7 @@ class Autoregressive(Family):
 
     def loss(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator) -> Loss:
         noisy = self.corrupt(batch)
-        tokens = max(1, noisy.target.numel())
-        return Loss(self.token_loss(denoiser, noisy).sum() / tokens, tokens)
+        return Loss(self.token_loss(denoiser, noisy).sum(), noisy.target.numel())
 
     def bound(
         self,

@@ -84,12 +84,25 @@ class Denoiser(Protocol):
 
 @dataclass(frozen=True)
 class Loss:
-    """What training minimises, and what it was made of."""
+    """What training minimises, as sums over the rows at hand.
 
-    value: Tensor
-    """Scalar, nats per scored token, with gradient."""
+    The loss of a step is the sum of the totals of all processes and micro-batches, divided by the scored tokens of the
+    global batch. A mean of means would be another number wherever rows have different numbers of scored tokens.
+    """
+
+    total: Tensor
+    """Scalar, the sum of nats over the scored tokens of these rows, with gradient."""
     tokens: int
-    """Scored positions of the batch."""
+    """Scored tokens of these rows."""
+
+    def per_token(self, global_tokens: int | None = None, shares: int = 1) -> Tensor:
+        """Scalar, nats per scored token of the global batch; its mean over all `shares` of that batch is the loss.
+
+        For a trainer that averages the gradients of processes and micro-batches, as Lightning does. Without
+        `global_tokens` these rows are the whole batch, as with `Batch.global_tokens`.
+        """
+        tokens = self.tokens if global_tokens is None else global_tokens
+        return self.total / (max(tokens, 1) / shares)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -151,8 +151,7 @@ class Interpolating(Family):
             part = batch.at(sequence)
             hidden = self.left(part.scored, left[sequence])
             sums.append(self.token_loss(denoiser, self.sequential(part, hidden, order[sequence])).sum())
-        tokens = max(1, int(batch.scored.sum()))
-        return Loss(torch.stack(sums).sum() * (2 if both else 1) / tokens, tokens)
+        return Loss(torch.stack(sums).sum() * (2 if both else 1), int(batch.scored.sum()))
 
     def bound(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator, levels: Tensor | None = None) -> Tensor:
         """(B,) float64: one draw of both terms, the diffusion term with exactly k tokens hidden.

@@ -105,8 +105,7 @@ class Masked(Family):
     def loss(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator) -> Loss:
         """The sum over masked tokens divided by all scored ones, not by the masked (SMDM, LLaDA)."""
         noisy = self.corrupt(batch, rng)
-        tokens = max(1, int(batch.scored.sum()))
-        return Loss(self.token_loss(denoiser, noisy).sum() / tokens, tokens)
+        return Loss(self.token_loss(denoiser, noisy).sum(), int(batch.scored.sum()))
 
     def bound(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator, levels: Tensor | None = None) -> Tensor:
         """(B,) float64: one draw of the exact-count form, whatever the objective of training."""

@@ -129,12 +129,11 @@ class Uniform(Family):
 
     def loss(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator) -> Loss:
         """The bound's integrand per scored token, times drawn from `t_min` on; blurred under the curriculum."""
-        tokens = max(1, int(batch.scored.sum()))
         if batch.progress < self.curriculum:
             noisy = self.blurred(batch, rng)
         else:
             noisy = self.corrupt(batch, rng, self.t_min + (1 - self.t_min) * batch.levels(rng))
-        return Loss(self.token_loss(denoiser, noisy).sum() / tokens, tokens)
+        return Loss(self.token_loss(denoiser, noisy).sum(), noisy.target.numel())
 
     def blurred(self, batch: Batch, rng: torch.Generator) -> Noisy:
         """Gaussian noise on one-hot tokens, read as its softmax; the label is its argmax (see `latent`).

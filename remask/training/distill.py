@@ -19,7 +19,7 @@ from remask.batch import Batch
 from remask.checkpoints.checkpoint import open_checkpoint
 from remask.checkpoints.folder import find
 from remask.errors import RemaskError
-from remask.families import Family
+from remask.families import Family, Loss
 from remask.families.latent import Latent, rising, tabled
 from remask.families.uniform import Uniform
 from remask.model.networks import network
@@ -72,8 +72,8 @@ class Consistency(nn.Module):
         self.low, self.high = family.gammas(options.gamma, 0.9987, 0.0062)
         self.operator = tabled(k, self.low, self.high)
 
-    def forward(self, student: Transformer, batch: Batch, rng: torch.Generator) -> Tensor:
-        """Nats per scored token."""
+    def forward(self, student: Transformer, batch: Batch, rng: torch.Generator) -> Loss:
+        """KL(student || teacher), summed over the scored tokens."""
         number = min(int(batch.progress * self.options.rounds + 1e-9), self.options.rounds - 1)
         if self.known is None:
             self.known = int(self.round)  # of a run that goes on; read once, not at every step
@@ -87,7 +87,7 @@ class Consistency(nn.Module):
         latent = Latent.drawn(batch.tokens, k, batch.draw((size, 3), rng, torch.float64))
         with torch.no_grad():
             target = self.predicted(self.teacher, batch, latent, t - step)
-        return divergence(self.predicted(student, batch, latent, t), target).sum() / max(1, len(target))
+        return Loss(divergence(self.predicted(student, batch, latent, t), target).sum(), len(target))
 
     def predicted(self, denoiser: Any, batch: Batch, latent: Latent, t: Tensor) -> Tensor:
         """(N, K) logits at the scored positions, at times `t`, (B,)."""

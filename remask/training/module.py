@@ -50,11 +50,9 @@ class Module(lightning.LightningModule):
         batch = self.batches.share(step, (micro * world + rank) * rows, rows).to(self.device)
         rng = torch.Generator().manual_seed(mix_seeds(self.seed, 1, step))
         batch = replace(batch, progress=step / self.steps)
-        loss = (
-            self.family.loss(self.denoiser, batch, rng).value
-            if self.objective is None
-            else (self.objective(self.denoiser, batch, rng))
-        )
+        objective = self.family.loss if self.objective is None else self.objective
+        # the gradients of processes and micro-batches are averaged, by DDP and by Lightning
+        loss = objective(self.denoiser, batch, rng).per_token(batch.global_tokens, world * self.micro)
         self.losses.append(loss.detach())
         # a loss that is not finite may still have finite gradients: spoil them, so that every process skips
         return loss * torch.where(loss.isfinite(), 1.0, float("nan"))

@@ -153,7 +153,7 @@ def _seconds_a_step(model: Transformer, family: Family, batches: Batches, accumu
         share = replace(batches.share(0, 0, batches.batch // accumulate).to(model.device), progress=0.0)
         for _ in range(accumulate):
             with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
-                value = family.loss(model, share, torch.Generator().manual_seed(index)).value
+                value = family.loss(model, share, torch.Generator().manual_seed(index)).per_token()
             value.backward()
         value.item()
         spent.append(time.perf_counter() - start)

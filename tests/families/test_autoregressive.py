@@ -27,7 +27,7 @@ def test_likelihood_is_that_of_the_table(symbols: int, length: int) -> None:
     torch.testing.assert_close(nats, -joint.flatten().log(), rtol=1e-6, atol=1e-6)
     loss = family.loss(table, batch, rng(0))
     assert loss.tokens == texts.numel()
-    assert float(loss.value) == pytest.approx(float(nats.sum()) / texts.numel(), rel=1e-6)
+    assert float(loss.per_token()) == pytest.approx(float(nats.sum()) / texts.numel(), rel=1e-6)
 
 
 @pytest.mark.parametrize("kv_heads", [1, 2])
@@ -84,7 +84,7 @@ def test_prompts_condition_and_are_not_scored() -> None:
     assert float(nats) == pytest.approx(truth, rel=1e-6)
     assert table.asked == [2]
     batch = Batch(tokens, torch.tensor([[False, False, True, True]]))
-    assert float(family.loss(table, batch, rng(0)).value) == pytest.approx(truth / 2, rel=1e-6)
+    assert float(family.loss(table, batch, rng(0)).per_token()) == pytest.approx(truth / 2, rel=1e-6)
 
 
 def test_a_row_in_two_pieces_has_the_likelihood_of_the_pieces_apart() -> None:

@@ -71,7 +71,7 @@ def test_training_has_the_mean_of_the_bound(alpha_0: float) -> None:
     rows, text = 12000, [0, 1, 1]
     trained = family(alpha_0, eps=0.0)
     draws = torch.stack(
-        [trained.loss(OrderedTable(TABLE), batch_of(text, rows // 40), rng(i)).value for i in range(40)]
+        [trained.loss(OrderedTable(TABLE), batch_of(text, rows // 40), rng(i)).per_token() for i in range(40)]
     )
     error = float(draws.std()) / math.sqrt(40) if alpha_0 else 1e-5
     assert abs(float(draws.mean()) * 3 - enumerated(TABLE, text, alpha_0)) < 4 * 3 * error
@@ -172,7 +172,7 @@ def test_a_prompt_is_given_and_never_written(alpha_0: float) -> None:
         error = 4 * float(values.std()) / math.sqrt(rows) + 1e-5
         assert abs(float(values.mean()) - truth) < error
     trained = family(alpha_0, eps=0.0)
-    draws = torch.stack([trained.loss(model, batch_with_prompt(200), rng(i)).value for i in range(60)])
+    draws = torch.stack([trained.loss(model, batch_with_prompt(200), rng(i)).per_token() for i in range(60)])
     assert abs(float(draws.mean()) * 2 - truth) < 4 * 2 * float(draws.std()) / math.sqrt(60) + 1e-5
     assert trained.loss(model, batch_with_prompt(5), rng(0)).tokens == 10
 
@@ -237,7 +237,7 @@ def test_what_is_written_has_the_likelihood_of_the_layout(variant: str) -> None:
 def test_any_number_of_rows_trains_both_terms_alike(rows: int) -> None:
     trained, text = family(0.3, eps=0.0), [0, 1, 1]
     model = OrderedTable(TABLE)
-    draws = torch.stack([trained.loss(model, batch_of(text, rows), rng(i)).value for i in range(3000)])
+    draws = torch.stack([trained.loss(model, batch_of(text, rows), rng(i)).per_token() for i in range(3000)])
     assert abs(float(draws.mean()) * 3 - enumerated(TABLE, text, 0.3)) < 4 * 3 * float(draws.std()) / math.sqrt(3000)
 
 
@@ -327,9 +327,9 @@ def test_processes_share_the_noise_and_the_terms(alpha_0: float, ranks: int) -> 
     for rank in range(ranks):
         own = slice(rank * rows, rank * rows + rows)
         values.append(
-            ours.loss(model, Batch(x[own], whole.scored[own], offset=rank * rows, global_rows=8), rng(9)).value
+            ours.loss(model, Batch(x[own], whole.scored[own], offset=rank * rows, global_rows=8), rng(9)).per_token()
         )
-    torch.testing.assert_close(torch.stack(values).mean(), ours.loss(model, whole, rng(9)).value)
+    torch.testing.assert_close(torch.stack(values).mean(), ours.loss(model, whole, rng(9)).per_token())
 
 
 @pytest.mark.parametrize("variant", ["A", "B"])

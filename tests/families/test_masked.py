@@ -152,7 +152,7 @@ def test_monte_carlo_agrees_with_enumeration(objective: Objective) -> None:
         batch = whole(torch.tensor([text] * 64))
         draw = rng(3)
         bounds = torch.stack([family.bound(table, batch, draw).mean() for _ in range(100)])
-        losses = torch.stack([family.loss(table, batch, draw).value.double() for _ in range(100)])
+        losses = torch.stack([family.loss(table, batch, draw).per_token().double() for _ in range(100)])
         assert bounds.dtype == torch.float64
         for values, truth in (
             (bounds, any_order(table, text)),
@@ -224,7 +224,7 @@ def test_loss_divides_by_all_scored_tokens() -> None:
     seen = [family.corrupt(batch, rng(seed)) for seed in range(200)]
     for seed, noisy in enumerate(seen):
         whole_sum = float(family.token_loss(table, noisy).sum())
-        assert float(family.loss(table, batch, rng(seed)).value) == pytest.approx(whole_sum / 4, rel=1e-6)
+        assert float(family.loss(table, batch, rng(seed)).per_token()) == pytest.approx(whole_sum / 4, rel=1e-6)
 
 
 # Levels
@@ -401,7 +401,7 @@ def test_the_fused_head_gives_the_same_loss() -> None:
     plain: Denoiser = Counting(model)  # offers no `nll`
     with torch.no_grad():
         fused, spelled = family.loss(model, batch, rng(1)), family.loss(plain, batch, rng(1))
-    assert float(fused.value) == pytest.approx(float(spelled.value), rel=1e-6)
+    assert float(fused.per_token()) == pytest.approx(float(spelled.per_token()), rel=1e-6)
 
 
 def test_time_is_the_share_of_scored_tokens_that_is_masked() -> None:
@@ -421,8 +421,8 @@ def test_a_row_without_scored_tokens_costs_nothing_and_spoils_nothing() -> None:
         batch = Batch(torch.zeros(2, 4, dtype=torch.long), scored)
         model.zero_grad()
         loss = family.loss(model, batch, rng(1))
-        loss.value.backward()
-        assert bool(loss.value.isfinite())
+        loss.per_token().backward()
+        assert bool(loss.per_token().isfinite())
         assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None), objective
 
 

@@ -107,9 +107,9 @@ def test_the_loss_is_the_bound_per_token() -> None:
     loss, bound = family.loss(Oracle(), batch, rng(4)), family.bound(Oracle(), batch, rng(4))
     prior = FAMILY.last_term() * int(scored.sum())
     assert loss.tokens == int(scored.sum())
-    assert float(loss.value) * loss.tokens == pytest.approx(float(bound.sum()) - prior, rel=1e-5)
+    assert float(loss.total) == pytest.approx(float(bound.sum()) - prior, rel=1e-5)
     late = Uniform(t_min=0.9).over(FAMILY.vocabulary).loss(Oracle(), batch, rng(4))
-    assert float(late.value) != pytest.approx(float(loss.value), rel=1e-3)
+    assert float(late.per_token()) != pytest.approx(float(loss.per_token()), rel=1e-3)
 
 
 def test_the_term_of_the_prior() -> None:

@@ -272,7 +272,7 @@ class Broken(Masked):
         if rng.initial_seed() not in Broken.seeds:
             Broken.seeds.append(rng.initial_seed())
         if len(Broken.seeds) in self.bad:
-            return Loss(found.value * 0 + self.value, found.tokens)
+            return Loss(found.total * 0 + self.value, found.tokens)
         return found
 
 
