@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from remask.data.corpus import Document
+from remask.data.reading import Document
 from remask.data.tokenizer import FILE, Tokenizer
 from remask.errors import RemaskError
 

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remask.data import shards
-from remask.data.corpus import Document, Undecodable, documents, stamp
+from remask.data.corpus import documents, stamp
+from remask.data.reading import Document, Omissions, Undecodable
 from remask.data.shards import FORMAT, MANIFEST, SPLITS, publish, replaced, tokenised
 from remask.data.tokenizer import FILE, Tokenizer
 from remask.errors import RemaskError

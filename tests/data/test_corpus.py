@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from remask.data.corpus import PIECE, Document, documents, stamp
+from remask.data.corpus import documents, stamp
+from remask.data.reading import Document
+from remask.data.text_files import PIECE
 from remask.errors import RemaskError
 
 RECORDS = [{"text": "first é", "other": "one"}, {"text": "second 🎉", "other": "two"}]
