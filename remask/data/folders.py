@@ -105,19 +105,19 @@ def _item(path: Path, folder: Path, field: str, omissions: Omissions) -> Item | 
 def split_of(name: str, kind: Kind) -> Split | None:
     """The split that the path of a file names; None where it names none, or two.
 
-    A file of records is of a split when that is a word of its name (`c4-train.00000.json.gz`), a text file when that
-    is its whole name but for numbers (`valid.txt`, `train-00.txt`). Otherwise the innermost folder decides that has
-    the name of a split.
+    A file of records is of a split when that is a word of its name (`c4-train.00000.json.gz`). A text file is held
+    out when its whole name is that of a split but for numbers (`valid.txt`), and for training when its name begins so
+    (`train-00.txt`, `train_clean.txt`). Otherwise the innermost folder decides that has the name of a split.
     """
     path = PurePosixPath(name.lower())
     if kind == "text" and plain_suffix(Path(name)) not in TEXT:
         return None
-    stem = path.name.partition(".")[0] if kind == "text" else path.name
-    words = set(re.findall(r"[a-z]+", stem)) - {"of"}
-    if kind != "text" or len(words) == 1:
-        splits = {split for split, names in _SPLITS.items() if words & names}
-        if splits:
-            return splits.pop() if len(splits) == 1 else None
+    words = re.findall(r"[a-z]+", path.name.partition(".")[0] if kind == "text" else path.name)
+    if kind == "text" and len(set(words) - {"of"}) > 1:
+        words = [word for word in words[:1] if word in TRAIN]
+    splits: list[Split] = [split for split, names in _SPLITS.items() if names.intersection(words)]
+    if splits:
+        return splits[0] if len(splits) == 1 else None
     for parent in map(str, path.parts[-2::-1]):
         for split, names in _SPLITS.items():
             if parent in names:

@@ -1,11 +1,15 @@
 """Data sets as `datasets` keeps them: streamed from the Hub, or saved to a folder with `save_to_disk`."""
 
+import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
+from remask.data.json_files import records_in
 from remask.data.reading import Document, Reading
 from remask.data.records import Record, missing_field, record_documents
+from remask.data.streams import HEAD, encoding
 from remask.data.tables import batch_records, check_text
 from remask.errors import RemaskError, first_line
 
@@ -20,14 +24,37 @@ def hub_documents(source: str, reading: Reading) -> Iterator[Document]:
 
 
 def _stream(name: str, config: str | None, split: str, source: str, field: str) -> Iterator[Record]:
+    """The records of a split. JSON is read here: `datasets` guesses the types of all fields from the first ones."""
     datasets = _library()
+    from datasets.packaged_modules.json.json import Json
+
     try:
-        for number, record in enumerate(datasets.load_dataset(name, config, split=split, streaming=True), start=1):
+        builder = datasets.load_dataset_builder(name, config)
+        files = builder.config.data_files
+        if isinstance(builder, Json) and files and split in files:
+            for url in files[split]:
+                yield from _json(str(url), field)
+            return
+        for number, record in enumerate(builder.as_streaming_dataset(split=split), start=1):
             yield Record(f"record {number}", record.get(field), None if field in record else tuple(record))
     except (RemaskError, GeneratorExit):
         raise
     except Exception as error:  # pyarrow, fsspec, the Hub and zlib each have their own
         raise RemaskError(f"cannot read {source}: {first_line(error)}") from error
+
+
+def _json(url: str, field: str) -> Iterator[Record]:
+    """The records of a JSON file at any address that `fsspec` opens."""
+    import fsspec
+
+    with fsspec.open(url, "rb", compression="infer") as raw:
+        start: bytes = raw.read(HEAD)  # type: ignore[union-attr]
+        raw.seek(0)  # type: ignore[union-attr]
+        name = encoding(start)
+        file = io.TextIOWrapper(cast(BinaryIO, raw), encoding=name, errors="surrogateescape", newline="")
+        place = url.rpartition("/")[2]
+        for record in records_in(file, start.decode(name, errors="replace").lstrip(), field, lines=False):
+            yield replace(record, where=f"{place}, {record.where}")
 
 
 def saved_documents(folder: Path, name: str, reading: Reading) -> Iterator[Document]:

@@ -28,11 +28,15 @@ def json_records(path: Path, field: str, lines: bool) -> Iterator[Record]:
         lines: whether its name promises one record a line. If not, records may take several lines.
     """
     with readable(path), open_text(path) as file:
-        start = _first_text(path)
-        if start.startswith("[") or (not lines and not _is_record(start)):
-            yield from _sequence(file, field)
-        else:
-            yield from _lines(file, field)
+        yield from records_in(file, _first_text(path), field, lines)
+
+
+def records_in(file: TextIO, start: str, field: str, lines: bool) -> Iterator[Record]:
+    """The same of an open file, of which `start` is the beginning without blanks."""
+    if start.startswith("[") or (not lines and not _is_record(start)):
+        yield from _sequence(file, field)
+    else:
+        yield from _lines(file, field)
 
 
 def first_record(path: Path) -> dict[str, Any] | None:

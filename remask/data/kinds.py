@@ -5,6 +5,7 @@ from typing import Literal
 
 from remask.data.json_files import first_record
 from remask.data.streams import COMPRESSIONS, encoding, head
+from remask.lookalikes import MAGIC, WEB_PAGE
 
 Kind = Literal["text", "lines", "json", "csv", "parquet", "arrow", "saved"]
 """lines: JSON Lines. json: a .json file of records. saved: a folder of `save_to_disk` of `datasets`."""
@@ -25,16 +26,15 @@ SUFFIXES: dict[str, Kind] = {
 """Files of records, by suffix. Every other file is text, if it is anything."""
 TEXT = {".txt", ".text"}
 """Suffixes of text that is data, and neither prose about it nor the source of a program."""
-_CONTENTS = {
-    b"version https://git-lfs": "a Git LFS pointer and not the data: fetch it with `git lfs pull`",
-    b"PK\x03\x04": "a zip archive (or an Office document): unpack it, or save it as text or CSV",
-    b"%PDF": "a PDF: convert it to text",
-    b"7z\xbc\xaf": "a 7-zip archive: unpack it",
-    b"Rar!": "a RAR archive: unpack it",
-    b"\x80\x02": "a pickle of Python, which is not read",
-    b"\x93NUMPY": "an array of NumPy, and not text",
-    b"GGUF": "a GGUF model, and not text",
-}
+_DOCUMENTS = (
+    (b"PK\x03\x04", "a zip archive (or an Office document): unpack it, or save it as text or CSV"),
+    (b"%PDF", "a PDF: convert it to text"),
+    (b"7z\xbc\xaf", "a 7-zip archive: unpack it"),
+    (b"Rar!", "a RAR archive: unpack it"),
+    (b"\x80\x02", "a pickle of Python, which is not read"),
+    (b"\x93NUMPY", "an array of NumPy, and not text"),
+)
+"""First bytes of files that hold no plain text, and what to do, beside those of `remask.lookalikes`."""
 
 
 def plain_suffix(path: Path) -> str:
@@ -67,13 +67,13 @@ def kind_in_folder(path: Path, field: str) -> Kind:
 def obstacle(path: Path, kind: Kind) -> str | None:
     """What a file is that can be read as no text, with what to do; None for every other."""
     start = head(path)
-    for magic, what in _CONTENTS.items():
+    for magic, what in (*MAGIC, *_DOCUMENTS):
         if start.startswith(magic):
             return what
     if start[257:262] == b"ustar":
         return "a tar archive: unpack it"
-    if kind != "text" and start.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
-        return "an HTML page, perhaps of a failed download, and not the data"
+    if kind != "text" and WEB_PAGE.match(start):
+        return "a web page, saved in place of the data: the download failed or needs a login"
     return None if kind in ("parquet", "arrow") else _unmarked(start)
 
 

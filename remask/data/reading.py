@@ -38,6 +38,10 @@ class Omissions:
         if len(names) < EXAMPLES:
             names.append(name)
 
+    def copy(self) -> "Omissions":
+        """The same as it stands now."""
+        return Omissions(dict(self.counts), {reason: list(names) for reason, names in self.examples.items()})
+
     def lines(self) -> Iterator[str]:
         """One line for each reason, such as `not read: 12 files that look binary: a.png, b.png, c.png, ...`."""
         for reason, count in self.counts.items():

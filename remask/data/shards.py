@@ -1,54 +1,63 @@
-"""Shards: a corpus tokenised piece by piece, each piece whole or not at all, and then joined.
+"""Shards: a corpus is tokenised chunk by chunk, each chunk into a file that is there as a whole or not at all.
 
-A run that was killed finds the pieces it had finished and makes only the others.
+A run that was killed finds the shards that it had finished and makes only the others. `publish` joins them.
 """
 
 import json
-import os
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from remask.data.reading import Document
-from remask.data.tokenizer import FILE, Tokenizer
+from remask.data.tokenizer import CONFIG, FILE, Tokenizer
 from remask.errors import RemaskError
+from remask.files import write_atomically
 
 MANIFEST = "data.json"
 FORMAT = 1
+"""Version of the layout of a prepared folder."""
 SPLITS = ("train", "valid")
 CHUNK = 2_000_000
-"""Bytes of text tokenised into one shard."""
+"""Bytes of text that are tokenised into one shard."""
 NAMES = 10_000
-"""At most so many names of validation documents are kept."""
+"""At most so many names of validation documents are kept in the manifest."""
 
 
-def tokenised(work: Path, found: Iterable[tuple[Document, bool]], tokenizer: Tokenizer, total: int) -> Iterator[Path]:
-    """Yields one file per chunk of documents, tokenising only where it is not there yet."""
+def tokenise_shards(
+    work: Path, documents: Iterable[tuple[Document, bool]], tokenizer: Tokenizer, total: int
+) -> Iterator[Path]:
+    """Tokenises documents into shards in the folder `work`, and yields the file of each. Shards that exist are kept.
+
+    Arguments:
+        work: folder of the shards.
+        documents: the documents in order, and whether each is for validation.
+        tokenizer: gives ids and byte lengths.
+        total: bytes of all documents, for the progress bar.
+    """
     from remask.terminal import progress
 
     with progress("tokenising", total=total, unit="B") as tick:
-        for i, (chunk, size) in enumerate(_chunks(found)):
+        for i, (chunk, size) in enumerate(_chunks(documents)):
             path = work / f"{i:06d}.npz"
-            if not _whole(path):
-                passing = path.with_suffix(f".{os.getpid()}.tmp")
-                with passing.open("wb") as file:
-                    np.savez(file, **_tokenise(chunk, tokenizer))  # type: ignore[arg-type]
-                os.replace(passing, path)
+            if not _is_whole(path):
+                arrays: dict[str, Any] = _tokenise(chunk, tokenizer)
+                write_atomically(path, partial(np.savez, **arrays))
             yield path
             tick(size, shards=i + 1)
 
 
-def _chunks(found: Iterable[tuple[Document, bool]]) -> Iterator[tuple[list[tuple[Document, bool]], int]]:
-    """Runs of documents of about CHUNK bytes, and their bytes."""
+def _chunks(documents: Iterable[tuple[Document, bool]]) -> Iterator[tuple[list[tuple[Document, bool]], int]]:
+    """Consecutive documents that hold about CHUNK bytes together, and their bytes."""
     chunk: list[tuple[Document, bool]] = []
     size = 0
-    for document, held in found:
-        chunk.append((document, held))
+    for document, for_validation in documents:
+        chunk.append((document, for_validation))
         size += len(document.text.encode())
         if size >= CHUNK:
             yield chunk, size
@@ -60,23 +69,24 @@ def _chunks(found: Iterable[tuple[Document, bool]]) -> Iterator[tuple[list[tuple
 def _tokenise(chunk: list[tuple[Document, bool]], tokenizer: Tokenizer) -> dict[str, NDArray[Any]]:
     """The arrays of a shard: ids, byte lengths and number of documents of both splits, and names."""
     end = tokenizer.vocabulary.end
-    kind = id_type(tokenizer)
+    dtype = id_type(tokenizer)
     after = ([], []) if end is None else ([end], [0])
-    parts: dict[str, list[NDArray[Any]]] = {f"{s}_{what}": [] for s in SPLITS for what in ("ids", "bytes")}
+    parts: dict[str, list[NDArray[Any]]] = {f"{split}_{what}": [] for split in SPLITS for what in ("ids", "bytes")}
     count, names = dict.fromkeys(SPLITS, 0), []
     encoded = tokenizer.encode_with_bytes([document.text for document, _ in chunk])
-    for (document, held), (ids, lengths) in zip(chunk, encoded, strict=True):
-        split = "valid" if held else "train"
+    for (document, for_validation), (ids, lengths) in zip(chunk, encoded, strict=True):
+        split = "valid" if for_validation else "train"
         count[split] += 1
-        names += [document.name] if held else []
+        names += [document.name] if for_validation else []
         last_id, last_length = after if document.ends else ([], [])
-        parts[f"{split}_ids"] += [ids.astype(kind), np.array(last_id, kind)]
+        parts[f"{split}_ids"] += [ids.astype(dtype), np.array(last_id, dtype)]
         parts[f"{split}_bytes"] += [lengths.astype("<u2"), np.array(last_length, "<u2")]
-    arrays = {key: np.concatenate(p) if p else np.zeros(0, kind) for key, p in parts.items()}
-    return arrays | {f"{s}_documents": np.array(n) for s, n in count.items()} | {"names": np.array(names, str)}
+    arrays = {key: np.concatenate(part) if part else np.zeros(0, dtype) for key, part in parts.items()}
+    counts = {f"{split}_documents": np.array(number) for split, number in count.items()}
+    return arrays | counts | {"names": np.array(names, str)}
 
 
-def _whole(path: Path) -> bool:
+def _is_whole(path: Path) -> bool:
     """Whether a shard is there and can be read."""
     try:
         with np.load(path) as arrays:
@@ -86,49 +96,53 @@ def _whole(path: Path) -> bool:
 
 
 def id_type(tokenizer: Tokenizer) -> str:
+    """The NumPy type of the ids of a prepared folder."""
     return "<u2" if tokenizer.vocabulary.size <= 2**16 else "<u4"
 
 
 def publish(out: Path, shards: list[Path], tokenizer: Tokenizer, about: dict[str, Any]) -> None:
-    """Joins the shards into the final files, the manifest last."""
+    """Joins the shards into the files of a prepared folder; the manifest, with `about` in it, comes last.
+
+    RemaskError where a split holds no text.
+    """
+    count, names = _count(shards)
+    for split, counts in count.items():
+        if not counts["bytes"]:
+            raise RemaskError(f"the {split} split of {about['source']!r} holds no text after tokenising")
+    (out / MANIFEST).unlink(missing_ok=True)  # from here on the old files do not fit together
+    for split in SPLITS:
+        for what in ("ids", "bytes"):
+            write_atomically(out / f"{split}.{what}", partial(_join, shards, f"{split}_{what}"))
+    (out / CONFIG).unlink(missing_ok=True)  # of another tokenizer
+    tokenizer.save(out / FILE)
+    layout = {"format": FORMAT, "versions": _versions(), "dtype": id_type(tokenizer)}
+    manifest = json.dumps({**layout, **about, **count, "names": names}, indent=1, ensure_ascii=False)
+    write_atomically(out / MANIFEST, manifest)
+
+
+def _count(shards: list[Path]) -> tuple[dict[str, dict[str, int]], list[str]]:
+    """Tokens, bytes and documents of each split, and the first names of validation documents."""
     count = {split: {"tokens": 0, "bytes": 0, "documents": 0} for split in SPLITS}
     names: list[str] = []
-    targets = {f"{s}_{what}": out / f"{s}.{what}" for s in SPLITS for what in ("ids", "bytes")}
-    passing = {key: path.with_name(f"{path.name}.{os.getpid()}.tmp") for key, path in targets.items()}
-    files = {key: path.open("wb") for key, path in passing.items()}
-    try:
-        for shard in shards:
-            with np.load(shard) as arrays:
-                for key, file in files.items():
-                    arrays[key].tofile(file)
-                for split, counted in count.items():
-                    counted["tokens"] += len(arrays[f"{split}_ids"])
-                    counted["bytes"] += int(arrays[f"{split}_bytes"].sum(dtype=np.int64))
-                    counted["documents"] += int(arrays[f"{split}_documents"])
-                names += arrays["names"].tolist()[: NAMES - len(names)]
-    finally:
-        for file in files.values():
-            file.close()
-    for split, counted in count.items():
-        if not counted["bytes"]:
-            raise RemaskError(f"the {split} split of {about['source']!r} holds no text after tokenising")
-    (out / MANIFEST).unlink(missing_ok=True)  # from here on the old files are not whole
-    for key, path in passing.items():
-        os.replace(path, targets[key])
-    tokenizer.save(out / FILE)
-    dtype = id_type(tokenizer)
-    manifest = {"format": FORMAT, "versions": _versions(), "dtype": dtype, **about, **count, "names": names}
-    replaced(out / MANIFEST, json.dumps(manifest, indent=1, ensure_ascii=False).encode())
+    for shard in shards:
+        with np.load(shard) as arrays:
+            for split, counts in count.items():
+                lengths = arrays[f"{split}_bytes"]
+                counts["tokens"] += len(lengths)
+                counts["bytes"] += int(lengths.sum(dtype=np.int64))
+                counts["documents"] += int(arrays[f"{split}_documents"])
+            names += arrays["names"].tolist()[: NAMES - len(names)]
+    return count, names
+
+
+def _join(shards: list[Path], key: str, file: BinaryIO) -> None:
+    """Writes one array of all shards, one after the other."""
+    for shard in shards:
+        with np.load(shard) as arrays:
+            arrays[key].tofile(file)
 
 
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
     return {"python": sys.version.split()[0], "tokenizers": version("tokenizers"), "numpy": np.__version__}
-
-
-def replaced(path: Path, content: bytes) -> None:
-    """Replaces a file as a whole."""
-    passing = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    passing.write_bytes(content)
-    os.replace(passing, path)

@@ -104,6 +104,8 @@ def readable(path: Path) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        raise RemaskError(f"{path} is not {error.encoding.upper()}, as its byte-order mark says: {error.reason}") from None
+        raise RemaskError(
+            f"{path} is not {error.encoding.upper()}, as its byte-order mark says: {error.reason}"
+        ) from None
     except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise RemaskError(f"cannot read {path}: {first_line(error)}") from error

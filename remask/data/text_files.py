@@ -94,10 +94,10 @@ def examine(blocks: Iterable[bytes]) -> Contents:
         if not ends:
             tail += block
             ends = any(match.end() < len(tail) for match in _END_LINE.finditer(tail, searched))
+            searched = int(len(tail) > _LONGEST)  # then the first byte only tells what stands before a match
             del tail[: -(_LONGEST + 1)]
-            searched = 1  # the first byte only tells what stands before a match
     rest = len(decoder.decode(b"", final=True))  # a character that is cut off
-    ends = ends or _END_LINE.search(tail, min(searched, len(tail))) is not None
+    ends = ends or _END_LINE.search(tail, searched) is not None
     return Contents(invalid + rest, first if invalid else read - rest, ends, some or rest > 0)
 
 

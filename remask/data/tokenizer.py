@@ -9,7 +9,6 @@ import builtins
 import codecs
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
 from remask.errors import RemaskError, first_line
+from remask.files import write_atomically
 from remask.lookalikes import CONVERTED, lookalike
 from remask.vocabulary import Vocabulary
 
@@ -31,6 +31,8 @@ ENDS = (END, "</s>", "<|end_of_text|>", "<|im_end|>", "<eos>", "[SEP]", "<|eot_i
 """Names of the end-of-text token in published tokenizers, the likeliest first."""
 MASKS = (MASK, "<|mdm_mask|>", "<|mask_token|>", "[MASK]", "<mask>")
 FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
+WORD = 512
+"""Bytes at which a word is cut when a BPE is trained."""
 
 
 class Tokenizer:
@@ -61,11 +63,16 @@ class Tokenizer:
 
         The end token is id 0, then come the 256 bytes and the merges; the mask is the last id, so
         that the output head needs no row for it. A small corpus may yield fewer merges than asked.
+
+        Words longer than WORD bytes are cut for the training only: a merge takes time in proportion to the square
+        of the longest word, and some corpora (DNA, base64) are one word.
         """
         if vocab_size < 258:
             raise RemaskError(f"vocab_size={vocab_size}: 256 bytes, the end and the mask need at least 258")
         inner = tokenizers.Tokenizer(models.BPE())
-        inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        cut = pre_tokenizers.Split(tokenizers.Regex(f".{{{WORD}}}"), "isolated")
+        inner.pre_tokenizer = pre_tokenizers.Sequence([words, cut])  # type: ignore[assignment]
         inner.decoder = decoders.ByteLevel()
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size - 1,
@@ -74,6 +81,7 @@ class Tokenizer:
             show_progress=False,
         )
         inner.train_from_iterator(texts, trainer)
+        inner.pre_tokenizer = words  # type: ignore[assignment]
         return cls(inner)
 
     @classmethod
@@ -92,14 +100,9 @@ class Tokenizer:
         The end-of-text token is `end`, by name or by id; else the `eos_token` of a `tokenizer_config.json` or
         `special_tokens_map.json` beside the file; else the first usual name that it has (`ENDS`).
         """
-        path = Path(path)
-        path = path / FILE if path.is_dir() else path
-        if not path.is_file():
-            raise RemaskError(f"no tokenizer at {str(path)!r}. Accepted: bpe, bytes, or a {FILE} file")
-        if what := lookalike(path):
-            raise RemaskError(f"{path} is {what}")
+        path = tokenizer_file(path)
         try:
-            inner = tokenizers.Tokenizer.from_file(str(path))
+            inner = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8-sig"))
         except (KeyboardInterrupt, SystemExit):
             raise
         except BaseException as error:  # the library raises bare Exception, and panics
@@ -112,11 +115,13 @@ class Tokenizer:
         return cls(inner, vocabulary, end)
 
     @classmethod
-    def of(cls, spec: str, texts: Callable[[], Iterable[str]], vocab_size: int) -> "Tokenizer":
-        """`bpe` trains on `texts()`, `bytes` needs none, anything else is a path to load."""
+    def of(
+        cls, spec: str, texts: Callable[[], Iterable[str]], vocab_size: int, end: str | int | None = None
+    ) -> "Tokenizer":
+        """`bpe` trains on `texts()`, `bytes` needs none, anything else is loaded, with the end token `end`."""
         if spec == "bpe":
             return cls.train(texts(), vocab_size)
-        return cls.bytes() if spec == "bytes" else cls.load(spec)
+        return cls.bytes() if spec == "bytes" else cls.load(spec, end=end)
 
     def save(self, path: str | Path, ids: int | None = None) -> None:
         """Writes `tokenizer.json`, atomically. A folder stands for the file in it.
@@ -126,14 +131,12 @@ class Tokenizer:
         """
         path = Path(path)
         path = path / FILE if path.is_dir() else path
-        passing = path.with_name(f"{path.name}.{os.getpid()}.tmp")
         inner = self._inner if ids is None else trimmed(self._inner, ids)
-        passing.write_text(inner.to_str(pretty=True), encoding="utf-8")
-        os.replace(passing, path)
+        write_atomically(path, inner.to_str(pretty=True))
         end = self.vocabulary.end
         if self._given is None and end is not None and end != self._first_of(ENDS):
             config = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": self.name(end)}
-            (path.parent / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+            write_atomically(path.parent / CONFIG, json.dumps(config, indent=2) + "\n")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -282,11 +285,49 @@ class Tokenizer:
         return set(self._inner.get_added_tokens_decoder())
 
 
+def tokenizer_file(spec: str | Path) -> Path:
+    """The `tokenizer.json` that a path, a folder, or `hub:OWNER/NAME` names.
+
+    RemaskError where there is none; it says what is there instead and how a `tokenizer.json` is made from it.
+    """
+    path = Path(spec)
+    if str(spec).startswith("hub:"):
+        return _from_hub(str(spec))
+    if path.is_dir():
+        if (path / FILE).is_file():
+            return path / FILE
+        others = [name for name in ("tokenizer.model", "vocab.json", "vocab.txt") if (path / name).is_file()]
+        if others:
+            raise RemaskError(f"{path} has {others[0]}, and a {FILE} is wanted: {CONVERTED}")
+        inside = f": it is in {path / 'latest'}" if (path / "latest" / FILE).is_file() else ""
+        raise RemaskError(f"the folder {path} has no {FILE}{inside}")
+    if not path.is_file():
+        hub = f" (on the Hub? hub:{spec})" if str(spec).count("/") == 1 else ""
+        raise RemaskError(
+            f"no tokenizer at {str(spec)!r}{hub}. Accepted: bpe, bytes, a {FILE}, a folder with one, or hub:OWNER/NAME"
+        )
+    if what := lookalike(path):
+        raise RemaskError(f"{path} is {what}")
+    return path
+
+
+def _from_hub(spec: str) -> Path:
+    """The `tokenizer.json` of a repository of the Hub, downloaded or found in the cache, and its settings with it."""
+    import huggingface_hub
+
+    try:
+        wanted = [FILE, CONFIG, "special_tokens_map.json"]
+        folder = huggingface_hub.snapshot_download(spec.removeprefix("hub:"), allow_patterns=wanted)
+    except Exception as error:  # whatever the name or the connection may raise
+        raise RemaskError(f"{spec} cannot be fetched from the Hub: {first_line(error)}") from error
+    return tokenizer_file(folder)
+
+
 def declared_end(folder: Path) -> str | None:
     """Name of the end-of-text token (`eos_token`) in the files that lie beside a `tokenizer.json`; None without."""
     for name in (CONFIG, "special_tokens_map.json"):
         try:
-            found = json.loads((folder / name).read_text(encoding="utf-8"))
+            found = json.loads((folder / name).read_text(encoding="utf-8-sig"))
         except (OSError, ValueError, RecursionError):
             continue
         token = found.get("eos_token") if isinstance(found, dict) else None

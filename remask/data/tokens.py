@@ -1,11 +1,11 @@
-"""Corpus to token files: `prepare` once, `open_tokens` ever after.
+"""From a corpus to files of tokens: `prepare` once, `open_tokens` ever after.
 
-A prepared folder holds `train.ids` and `valid.ids` (little-endian uint16, or uint32 for a large
-vocabulary), `train.bytes` and `valid.bytes` (uint16, the bytes of text each token stands for),
-`tokenizer.json`, and `data.json`, which is written last and says what the others are.
+A prepared folder holds `train.ids` and `valid.ids` (little-endian uint16, or uint32 for a large vocabulary),
+`train.bytes` and `valid.bytes` (uint16, the bytes of text that each token stands for), `tokenizer.json`, and
+`data.json`, which is written last and says what the others are.
 
-Tokens are first written as shards, each whole or not at all, so a run that was killed goes on
-where it stopped.
+Tokens are first written as shards, each as a whole or not at all, so that a run that was killed goes on where it
+stopped.
 """
 
 import hashlib
@@ -23,13 +23,15 @@ from numpy.typing import NDArray
 from remask.data import shards
 from remask.data.corpus import documents, stamp
 from remask.data.reading import Document, Omissions, Undecodable
-from remask.data.shards import FORMAT, MANIFEST, SPLITS, publish, replaced, tokenised
+from remask.data.shards import FORMAT, MANIFEST, SPLITS, publish, tokenise_shards
 from remask.data.tokenizer import FILE, Tokenizer
 from remask.errors import RemaskError
+from remask.files import write_atomically
 from remask.locking import locked
+from remask.terminal import say
 
 SAMPLE = 32_000_000
-"""At most so many bytes of training text teach the tokenizer."""
+"""A tokenizer is trained on at most so many bytes of training text."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class Prepared:
 
     folder: Path
     manifest: dict[str, Any]
-    """What `data.json` says: source, options, and tokens, bytes and documents of each split."""
+    """The content of `data.json`: the source, the options, and the tokens, bytes and documents of each split."""
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -66,12 +68,13 @@ class Prepared:
         return self._split("valid")
 
     def __str__(self) -> str:
-        """What was prepared, and what to do with it."""
+        """What was prepared, and the command that trains on it."""
         lines = []
-        for split in ("train", "valid"):
-            found = self.manifest[split]
-            counts = f"{found['documents']:,} documents, {found['tokens']:,} tokens, {found['bytes']:,} bytes"
-            lines.append(f"{split}: {counts}")
+        for split in SPLITS:
+            count = self.manifest[split]
+            lines.append(
+                f"{split}: {count['documents']:,} documents, {count['tokens']:,} tokens, {count['bytes']:,} bytes"
+            )
         next_ = f"remask train --data {self.folder} --budget.minutes 10 --out runs/first"
         return "\n".join([*lines, f"written to {self.folder}; next: {next_}"])
 
@@ -85,9 +88,11 @@ class _Survey:
     """What a first reading of the corpus found."""
 
     below: int
-    """A document whose digest is below this is for validation."""
+    """A document is for validation when the digest of its text is below this."""
     bytes: int
     """Bytes of text in all."""
+    omissions: Omissions
+    """What is not read, and why."""
 
 
 def prepare(
@@ -101,23 +106,27 @@ def prepare(
     separator: str | None = None,
     undecodable: Undecodable = "stop",
     max_bytes: int | None = None,
+    end: str | None = None,
 ) -> Prepared:
     """Tokenises a corpus into a folder; returns at once when that was already done.
 
-    A document is for training or validation by a hash of its text, so equal texts stay together
-    and the split does not depend on their order.
+    A hash of its text decides whether a document is for training or for validation, so that equal texts are in the
+    same split and the order of the documents does not matter.
 
     Args:
-        source: A text file, a folder, .jsonl, .parquet, hub:OWNER/NAME, stdlib, or synthetic:KEY=VALUE,...
+        source: A text file, JSON Lines, CSV, Parquet or Arrow, compressed or not; a folder of these, the clone of a
+            data set or a folder of save_to_disk; hub:OWNER/NAME[:SPLIT[:CONFIG]], stdlib, or synthetic:KEY=VALUE,...
         out: Folder to write.
-        tokenizer: bpe trains a byte-level BPE on the training split; bytes; or a tokenizer.json.
-        vocab_size: Ids of a BPE trained here, its end and mask included.
+        tokenizer: bpe trains a byte-level BPE on the training split; bytes; a tokenizer.json, a folder with one, or
+            hub:OWNER/NAME.
+        vocab_size: Number of ids of a BPE that is trained here, its end-of-text and mask tokens included.
         validation: A source of its own for validation, instead of a share of the documents.
         validation_share: Share of the documents held out, by the hash of their text; at least one.
-        field: Field of JSONL, Parquet and Hub records that holds the text.
-        separator: What separates the documents of a text file.
-        undecodable: stop at a file that is not UTF-8, or skip it.
+        field: Field of a JSON, Parquet, Arrow or Hub record, or column of a table, that holds the text.
+        separator: What separates the documents of a text file; by default lines of <|endoftext|>.
+        undecodable: stop at a text file that is not UTF-8 or a record that cannot be read, or skip it.
         max_bytes: Read no more than this.
+        end: Name or id of the tokenizer's end-of-text token, where it has no usual name.
 
     Raises:
         RemaskError: an option is out of range, a corpus cannot be read, or a split stays empty.
@@ -126,16 +135,20 @@ def prepare(
         raise RemaskError(f"validation_share={validation_share} must lie between 0 and 1")
     if max_bytes is not None and max_bytes < 1:
         raise RemaskError(f"max_bytes={max_bytes} must be at least 1")
-    reading: dict[str, Any] = {"field": field, "separator": separator, "undecodable": undecodable}
-    options = {
+    if end is not None and tokenizer in ("bpe", "bytes"):
+        raise RemaskError(f"--end {end}: the tokenizer {tokenizer} has an end-of-text token of its own, <|endoftext|>")
+    options: dict[str, Any] = {
         "source": source,
         "validation": validation,
         "validation_share": validation_share,
         "max_bytes": max_bytes,
         "tokenizer": tokenizer,
         "vocab_size": vocab_size if tokenizer == "bpe" else None,
-        **reading,
+        "field": field,
+        "separator": separator,
+        "undecodable": undecodable,
     }
+    options |= {} if end is None else {"end": end}  # absent by default, so that folders prepared before are recognised
     out = Path(out)
     fingerprint = _fingerprint(options)
     with locked(out, "preparing a corpus"):
@@ -152,61 +165,85 @@ def prepare(
 
 def _write(out: Path, options: dict[str, Any], fingerprint: str) -> None:
     """Reads, splits, tokenises, joins."""
-    reading = {k: options[k] for k in ("field", "separator", "undecodable")}
+    reading = {name: options[name] for name in ("field", "separator", "undecodable")}
+    omissions = Omissions()
 
     def read() -> Iterator[tuple[Document, bool | None]]:
         """Every document, and whether it is for validation; None where the digest decides."""
-        fixed = None if options["validation"] is None else False
-        yield from ((d, fixed) for d in _up_to(documents(options["source"], **reading), options["max_bytes"]))
+        own = None if options["validation"] is None else False
+        corpus = documents(options["source"], **reading, omissions=omissions)
+        yield from ((document, own) for document in _up_to(corpus, options["max_bytes"]))
         if options["validation"] is not None:
-            yield from ((d, True) for d in documents(options["validation"], **reading))
+            corpus = documents(options["validation"], **reading, omissions=omissions)
+            yield from ((document, True) for document in corpus)
 
     work = out / ".shards" / f"{fingerprint}-{shards.CHUNK}"
     work.mkdir(parents=True, exist_ok=True)
-    survey = _survey(work, read, options["validation_share"])
+    survey = _survey(work, read, options["validation_share"], omissions)
+    for line in survey.omissions.lines():
+        say(line)
 
     def split() -> Iterator[tuple[Document, bool]]:
-        return ((d, _digest(d.text) < survey.below if held is None else held) for d, held in read())
+        for document, for_validation in read():
+            yield document, _digest(document.text) < survey.below if for_validation is None else for_validation
 
     def texts() -> Iterator[str]:
-        return _spread(d.text for d, held in split() if not held)
+        return _spread(document.text for document, for_validation in split() if not for_validation)
 
-    made = _tokenizer(work, options["tokenizer"], texts, options["vocab_size"] or 0)
-    pieces = list(tokenised(work, split(), made, survey.bytes))
-    publish(out, pieces, made, {"fingerprint": fingerprint, **options})
+    tokenizer = _tokenizer(work, options["tokenizer"], texts, options["vocab_size"] or 0, options.get("end"))
+    if tokenizer.vocabulary.end is None:
+        say(
+            f"the tokenizer {options['tokenizer']} has no end-of-text token of a usual name: documents follow each "
+            "other without one, and a model learns no end. If it has one by another name, give it with --end NAME"
+        )
+    pieces = list(tokenise_shards(work, split(), tokenizer, survey.bytes))
+    about = {"fingerprint": fingerprint, **options, "not_read": survey.omissions.counts}
+    publish(out, pieces, tokenizer, about)
     shutil.rmtree(out / ".shards")
 
 
 def open_tokens(folder: str | Path) -> Prepared:
-    """Opens what `prepare` wrote. RemaskError when it is missing, unfinished or damaged."""
+    """Opens what `prepare` wrote. RemaskError when it is missing, unfinished or damaged, or is text."""
     folder = Path(folder)
+    if not (folder / MANIFEST).is_file():
+        raise _not_prepared(folder)
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         width = np.dtype(manifest["dtype"]).itemsize
-        wanted = {f"{s}.ids": manifest[s]["tokens"] * width for s in SPLITS}
-        wanted |= {f"{s}.bytes": manifest[s]["tokens"] * 2 for s in SPLITS}
-    except FileNotFoundError:
-        raise RemaskError(f"{str(folder)!r} is not a prepared corpus: it has no {MANIFEST}") from None
+        sizes = {f"{split}.ids": manifest[split]["tokens"] * width for split in SPLITS}
+        sizes |= {f"{split}.bytes": manifest[split]["tokens"] * 2 for split in SPLITS}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RemaskError(f"{folder / MANIFEST} is damaged: {error!r}") from None
     if manifest.get("format") != FORMAT:
         raise RemaskError(f"{folder / MANIFEST} has format {manifest.get('format')}, not {FORMAT}: prepare anew")
-    for name, size in wanted.items():
+    for name, size in sizes.items():
         path = folder / name
-        found = path.stat().st_size if path.is_file() else 0
-        if found != size:
-            raise RemaskError(f"{path} is damaged: {found} bytes, where {MANIFEST} says {size}")
+        there = path.stat().st_size if path.is_file() else 0
+        if there != size:
+            raise RemaskError(f"{path} is damaged: {there} bytes, where {MANIFEST} says {size}")
     if not (folder / FILE).is_file():
         raise RemaskError(f"{folder} is damaged: it has no {FILE}")
     return Prepared(folder, manifest)
 
 
+def _not_prepared(path: Path) -> RemaskError:
+    """The error for a path that is no prepared folder, with what to do."""
+    command = f"make one with `remask prepare {path} --out DIR`, and give DIR"
+    if not path.exists():
+        if str(path) == "stdlib" or str(path).startswith(("synthetic:", "hub:")):
+            return RemaskError(f"{str(path)!r} is a corpus and not a prepared folder: {command}")
+        return RemaskError(f"no prepared corpus at {str(path)!r}: `remask prepare SOURCE --out {path}` makes one")
+    if path.is_dir():
+        return RemaskError(f"{str(path)!r} is not a prepared corpus: it has no {MANIFEST}. If it holds text, {command}")
+    return RemaskError(f"{str(path)!r} is a file and not a prepared folder: {command}")
+
+
 def _fingerprint(options: dict[str, Any]) -> str:
     """A hash of everything the result depends on: options, the corpus's files, the tokenizer's file."""
-    stamps = [stamp(s) for s in (options["source"], options["validation"]) if s is not None]
+    stamps = [stamp(s, options["field"]) for s in (options["source"], options["validation"]) if s is not None]
     content = None
     if options["tokenizer"] not in ("bpe", "bytes"):
-        content = Tokenizer.load(options["tokenizer"]).fingerprint
+        content = Tokenizer.load(options["tokenizer"], end=options.get("end")).fingerprint
     text = json.dumps([FORMAT, options, stamps, content], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -216,25 +253,31 @@ def _digest(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def _up_to(found: Iterable[Document], max_bytes: int | None) -> Iterator[Document]:
+def _up_to(corpus: Iterable[Document], max_bytes: int | None) -> Iterator[Document]:
     """The first documents, up to the one with which they hold `max_bytes` bytes."""
     total = 0
-    for document in found:
+    for document in corpus:
         yield document
         total += len(document.text.encode())
         if max_bytes is not None and total >= max_bytes:
             return
 
 
-def _survey(work: Path, read: Callable[[], Iterable[tuple[Document, bool | None]]], share: float) -> _Survey:
-    """Measures the corpus, or recalls an earlier measure; fails where it cannot be split."""
+def _survey(
+    work: Path, read: Callable[[], Iterable[tuple[Document, bool | None]]], share: float, omissions: Omissions
+) -> _Survey:
+    """Measures the corpus, or recalls an earlier measurement; RemaskError where it cannot be split.
+
+    The threshold of the digests is such that at least one document is for validation and one for training.
+    """
     path = work / "survey.json"
     if path.is_file():
-        return _Survey(**json.loads(path.read_text()))
+        known = json.loads(path.read_text(encoding="utf-8"))
+        return _Survey(known["below"], known["bytes"], Omissions(**known["omissions"]))
     least, most, total, hashed = 2**64, -1, 0, False
-    for document, held in read():
+    for document, for_validation in read():
         total += len(document.text.encode())
-        if held is None:
+        if for_validation is None:
             hashed, digest = True, _digest(document.text)
             least, most = min(least, digest), max(most, digest)
     if hashed and least == most:
@@ -242,8 +285,8 @@ def _survey(work: Path, read: Callable[[], Iterable[tuple[Document, bool | None]
             "the corpus is a single document, so no validation text can be held out: "
             "name another corpus with --validation, or split this one with --separator"
         )
-    survey = _Survey(min(max(round(share * 2**64), least + 1), most), total)
-    replaced(path, json.dumps(asdict(survey)).encode())
+    survey = _Survey(min(max(round(share * 2**64), least + 1), most), total, omissions.copy())
+    write_atomically(path, json.dumps(asdict(survey)))
     return survey
 
 
@@ -266,10 +309,10 @@ def _spread(texts: Iterable[str]) -> Iterator[str]:
     return (text for _, text in kept)
 
 
-def _tokenizer(work: Path, spec: str, texts: Callable[[], Iterable[str]], vocab_size: int) -> Tokenizer:
+def _tokenizer(
+    work: Path, spec: str, texts: Callable[[], Iterable[str]], vocab_size: int, end: str | None
+) -> Tokenizer:
     """The tokenizer of an earlier try, or a new one."""
-    if (work / FILE).is_file():
-        return Tokenizer.load(work)
-    made = Tokenizer.of(spec, texts, vocab_size)
-    made.save(work / FILE)
+    if not (work / FILE).is_file():
+        Tokenizer.of(spec, texts, vocab_size, end).save(work / FILE)
     return Tokenizer.load(work)  # the same object whether or not the work was interrupted

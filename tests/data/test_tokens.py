@@ -20,7 +20,7 @@ from remask.errors import RemaskError
 RESULTS = ("train.ids", "train.bytes", "valid.ids", "valid.bytes", "tokenizer.json", "data.json")
 SLOW = (
     "import sys, remask.data.shards as s, remask.data.tokens as t; "
-    "s.CHUNK = 5000; t.prepare(*sys.argv[1:], vocab_size=400)"
+    "s.CHUNK = 40_000; t.prepare(*sys.argv[1:], vocab_size=400)"
 )
 
 
@@ -69,12 +69,12 @@ def test_second_run_returns_at_once_and_a_change_prepares_anew(corpus: Path, tmp
 
 
 def test_killed_run_goes_on_to_the_same_bytes(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "CHUNK", 5000)
+    monkeypatch.setattr(shards, "CHUNK", 40_000)
     prepare(str(corpus), tmp_path / "whole", vocab_size=400)
     killed = tmp_path / "killed"
     run = subprocess.Popen([sys.executable, "-c", SLOW, str(corpus), str(killed)], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
-    while not list(killed.glob(".shards/*/000003.npz")) and time.monotonic() < deadline:
+    while not list(killed.glob(".shards/*/000002.npz")) and time.monotonic() < deadline:
         time.sleep(0.002)
     run.send_signal(signal.SIGKILL)
     assert run.wait() == -signal.SIGKILL
