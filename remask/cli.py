@@ -393,7 +393,7 @@ def info(
         json: Print one JSON document on standard output, and nothing else.
         tokenizer: A tokenizer.json, where there is none beside the weights.
     """
-    from remask.checkpoints.checkpoint import contents
+    from remask.checkpoints.contents import contents
 
     found = contents(source, form, tokenizer, overrides)
     if json:

@@ -4,7 +4,7 @@
     m = remask.load("GSAI-ML/LLaDA-8B-Instruct")               # from the Hub, or a local file or folder
     m = remask.load("mdm-1028M-1600e18.safetensors", tokenizer="tokenizer.json")
 
-The files are mapped into memory, not copied, and no code of theirs is run.
+Files are mapped into memory and not copied, and no code in them is run.
 """
 
 from dataclasses import asdict, dataclass, replace
@@ -15,18 +15,17 @@ import torch
 from torch import Tensor
 
 from remask.batch import Batch
-from remask.checkpoints.base import Format, Overrides, Parsed, recognised
 from remask.checkpoints.folder import LazyCheckpoint, find, open_own
-from remask.checkpoints.hub import HUB, fetched
+from remask.checkpoints.format import Format, Parsed, recognise
+from remask.checkpoints.hub import HUB, fetch
+from remask.checkpoints.overrides import Overrides
 from remask.checkpoints.source import Source, Tensors, open_source
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 from remask.families import Family
 from remask.families.autoregressive import Autoregressive
 from remask.model.networks import network, shapes
-
-NEAR = 0.95
-"""Least share of a model's ids that its tokenizer may have; the rest is padding of the matrices."""
+from remask.terminal import say
 
 
 @dataclass(frozen=True)
@@ -38,20 +37,22 @@ class Checkpoint:
     family: Family
     text: Tokenizer | None
     about: dict[str, Any]
-    """What config.json says beside: versions, data, budget, scores, or where it was converted from."""
+    """What config.json says beside: versions, data, budget, scores; or where it was converted from."""
 
     @property
     def tokenizer(self) -> Tokenizer:
         """RemaskError where the checkpoint came without one."""
         if self.text is None:
-            raise RemaskError("this checkpoint came without a tokenizer. Give --tokenizer tokenizer.json, or ids")
+            other = self.about.get("other_tokenizer")
+            why = f" ({other})" if other else ""
+            raise RemaskError(f"this checkpoint came without a tokenizer{why}. Give --tokenizer tokenizer.json, or ids")
         return self.text
 
     @torch.inference_mode()
     def logits(self, ids: Tensor) -> Tensor:
         """(B, L) int64 -> (B, L, V) float32. An autoregressive model predicts, at i, token i of the row.
 
-        An interpolating one reads the masks among the ids behind the other tokens, as it learnt to.
+        An interpolating model reads the masks among the ids behind the other tokens, as it was trained to.
         """
         rows = torch.as_tensor(ids, device=self.model.device)
         batch = Batch(rows, torch.ones_like(rows, dtype=torch.bool))
@@ -69,7 +70,7 @@ class Checkpoint:
 def load(
     source: str | Path,
     *,
-    device: str = "cpu",
+    device: str = "auto",
     dtype: torch.dtype | None = None,
     form: str | None = None,
     tokenizer: str | Path | None = None,
@@ -80,38 +81,48 @@ def load(
     Args:
         source: A run directory, a published folder; or a file, folder or Hub name in SMDM's, LLaDA's, the DiT's or
             Llama's form.
-        device: Where it goes.
+        device: cpu, cuda, or auto: a GPU where there is one.
         dtype: Casts the weights; None leaves them as stored.
         form: smdm, llada, dit or llama; recognised from the tensors when not given.
         tokenizer: A tokenizer.json, where there is none beside the weights.
-        overrides: What the tensors cannot tell.
+        overrides: What the tensors cannot show.
 
     Raises:
         RemaskError: For what is missing, damaged or does not fit together, naming it.
     """
-    try:
-        place = torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:
-        raise RemaskError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
-    found = open_checkpoint(source, form, tokenizer, overrides)
-    if found.family.timed and not found.architecture.time:
-        kind = type(found.family).__name__
+    place = usable_device(device)
+    lazy = open_checkpoint(source, form, tokenizer, overrides)
+    if lazy.family.timed and not lazy.architecture.time:
+        kind = type(lazy.family).__name__
         raise RemaskError(f"{source} is not conditioned on time, which {kind} models have to be; name another --family")
+    if lazy.family.vocabulary.end is None:
+        say(f"{source}: no end-of-text token is known, so no text ends by itself. Name one with --end")
     with torch.device("meta"):
-        model = network(found.architecture)
-    dtype = dtype or common(found.tensors)
-    weights = {name: found.tensors[name].to(place, dtype) for name in found.tensors}  # one cast at a time
-    if found.architecture.tied:
+        model = network(lazy.architecture)
+    dtype = dtype or prevalent_dtype(lazy.tensors)
+    weights = {name: lazy.tensors[name].to(place, dtype) for name in lazy.tensors}  # one cast at a time
+    if lazy.architecture.tied:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
     model.load_state_dict(weights, assign=True)
-    if found.architecture.tied:
+    if lazy.architecture.tied:
         model.lm_head.weight = model.model.embed_tokens.weight
     model = model.eval().requires_grad_(False)
-    return Checkpoint(model, found.family, found.tokenizer, found.about)
+    return Checkpoint(model, lazy.family, lazy.tokenizer, lazy.about)
 
 
-def common(tensors: Tensors) -> torch.dtype:
-    """The dtype in which most of the weights are stored: a network computes in one."""
+def usable_device(name: str) -> torch.device:
+    """The device of that name; auto is a GPU where there is one. RemaskError where it cannot be used."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        why = str(error).splitlines()[0]
+        raise RemaskError(f"device {name!r} cannot be used: {why}. Accepted: auto, cpu, cuda") from None
+
+
+def prevalent_dtype(tensors: Tensors) -> torch.dtype:
+    """The dtype in which most of the weights are stored; a network computes in one."""
     sizes: dict[torch.dtype, int] = {}
     for name in tensors:
         sizes[tensors.dtype(name)] = sizes.get(tensors.dtype(name), 0) + tensors.bytes(name)
@@ -128,62 +139,100 @@ def open_checkpoint(
     folder = find(source) if form is None else None
     if folder is None:
         return open_foreign(open_source(source), form, tokenizer, overrides)
-    if given := [k for k, v in asdict(overrides).items() if v is not None]:
+    if given := [k for k, v in asdict(replace(overrides, end=None)).items() if v is not None]:
         raise RemaskError(f"{folder} says all about itself; {given[0]} is for other people's weights")
-    found = open_own(folder)
-    if tokenizer is None:
-        return found
-    return replace(found, tokenizer=fitting(Path(tokenizer), found.family.vocabulary.size, found.family))
+    lazy = open_own(folder)
+    text = lazy.tokenizer
+    if tokenizer is not None:
+        text = fitting_tokenizer(Path(tokenizer), lazy.family.vocabulary.size, lazy.family)
+    if overrides.end is None:
+        return replace(lazy, tokenizer=text)
+    end = named_end(overrides.end, text)
+    family = with_ids(lazy.family, str(folder), end=end)
+    return replace(lazy, family=family, tokenizer=text and text.over(family.vocabulary))
 
 
 def open_foreign(
     source: Source, form: str | None, tokenizer: str | Path | None, overrides: Overrides
 ) -> LazyCheckpoint:
     """Other people's weights under our names."""
-    known, source, reading, text = understood(source, form, tokenizer, overrides)
-    known.check(source, reading.architecture)
-    about = {"source": source.name, "form": known.name, "averaged": source.averaged}
-    tensors = ours(known, source.tensors, reading.architecture)
-    return LazyCheckpoint(reading.architecture, reading.family, text, tensors, about)
+    layout, source, parsed, text = parse_source(source, form, tokenizer, overrides)
+    layout.check(source, parsed.architecture)
+    about = {"source": source.name, "form": layout.name, "averaged": source.averaged}
+    if text is None and source.other_tokenizer:
+        about["other_tokenizer"] = source.other_tokenizer
+    tensors = our_tensors(layout, source.tensors, parsed.architecture)
+    return LazyCheckpoint(parsed.architecture, parsed.family, text, tensors, about)
 
 
-def understood(
+def parse_source(
     source: Source, form: str | None, tokenizer: str | Path | None, overrides: Overrides
 ) -> tuple[Format, Source, Parsed, Tokenizer | None]:
-    """What a source is, before it is known whether all its tensors are there."""
-    known = recognised(source, form, overrides)
-    source = known.prefixed(source)
-    path = tokenizer_of(source, known, tokenizer)
-    plain = None if path is None else Tokenizer.load(path)
-    if plain is not None:
-        source = replace(source, tokens=plain.vocabulary.predicted)
-    reading = known.read(source, overrides)
-    a, family = reading.architecture, reading.family
+    """Layout, architecture, family and tokenizer of a source, whether or not all its tensors are there.
+
+    The source comes back with its tensors under the published names.
+    """
+    layout = recognise(source, form, overrides)
+    source = layout.with_published_names(source)
+    path = tokenizer_path(source, layout, tokenizer)
+    text = None if path is None else Tokenizer.load(path)
+    if text is not None:
+        source = replace(source, tokens=text.vocabulary.predicted)
+    parsed = layout.read(source, overrides)
+    a, family = parsed.architecture, parsed.family
     if overrides.kv_heads not in (None, a.kv_heads):
         raise RemaskError(f"{source.name}: with {a.heads} heads there are {a.kv_heads} for keys and values")
-    if path is None or plain is None:
-        return known, source, reading, None
-    if family.vocabulary.start is None and not isinstance(family, Autoregressive):
-        try:  # a prompt begins as the published tokenizer has it
-            family = family.over(replace(family.vocabulary, start=plain.bos[0] if plain.bos else None))
-        except RemaskError as error:
-            raise RemaskError(f"{path}: {error}") from None
-    return known, source, Parsed(a, family), fitting(path, a.rows, family)
+    fitted = None if path is None else fitting_tokenizer(path, a.rows, family)
+    if path is not None and text is not None:
+        family = with_ids(family, str(path), **ids_of_tokenizer(family, text))
+    if overrides.end is not None:
+        family = with_ids(family, source.name, end=named_end(overrides.end, text))
+    return layout, source, Parsed(a, family), fitted and fitted.over(family.vocabulary)
 
 
-def ours(form: Format, theirs: Tensors, a: Any) -> Tensors:
+def ids_of_tokenizer(family: Family, text: Tokenizer) -> dict[str, int]:
+    """The special ids that a tokenizer tells where the model's configuration does not.
+
+    A prompt begins as the published tokenizer begins a text; an autoregressive row begins by itself.
+    """
+    ids: dict[str, int] = {}
+    if family.vocabulary.end is None and text.vocabulary.end is not None:
+        ids["end"] = text.vocabulary.end
+    if family.vocabulary.start is None and not isinstance(family, Autoregressive) and text.bos:
+        ids["start"] = text.bos[0]
+    return ids
+
+
+def with_ids(family: Family, source: str, **ids: int) -> Family:
+    """The family over its vocabulary with other special ids. RemaskError, naming the source, for ids it has not."""
+    try:
+        return family.over(replace(family.vocabulary, **ids))
+    except RemaskError as error:
+        raise RemaskError(f"{source}: {error}") from None
+
+
+def named_end(spec: str, text: Tokenizer | None) -> int:
+    """The id of the end-of-text token that the option names, by name or id."""
+    if text is not None:
+        return text.token(spec)
+    if not str(spec).isdecimal():
+        raise RemaskError(f"--end {spec!r} names a token, and there is no tokenizer that knows it. Give its id")
+    return int(spec)
+
+
+def our_tensors(form: Format, theirs: Tensors, a: Any) -> Tensors:
     """Their tensors under our names, each made when it is asked for, in the order of their files."""
     wanted = shapes(a)
     order = {name: i for i, name in enumerate(theirs)}
     names = sorted(form.names(a).items(), key=lambda pair: order[pair[1]])
     return Tensors(
-        {new: (lambda new=new, old=old: form.take(theirs[old], new, a)) for new, old in names},
+        {new: (lambda new=new, old=old: form.to_ours(theirs[old], new, a)) for new, old in names},
         {new: (theirs.dtype(old), wanted[new]) for new, old in names},
     )
 
 
-def tokenizer_of(source: Source, form: Format, given: str | Path | None) -> Path | None:
-    """The tokenizer.json of a source: given, beside the weights, or for a Hub name what its authors used."""
+def tokenizer_path(source: Source, form: Format, given: str | Path | None) -> Path | None:
+    """The tokenizer.json of a source: given, beside the weights, or for a Hub name the one its authors used."""
     if given is not None:
         return Path(given)
     if source.tokenizer is not None:
@@ -191,75 +240,18 @@ def tokenizer_of(source: Source, form: Format, given: str | Path | None) -> Path
     if Path(source.name).exists() or not HUB.fullmatch(source.name):
         return None
     hub = form.tokenizer(source)
-    return None if hub is None else fetched(hub, file="tokenizer.json")
+    return None if hub is None else fetch(hub, file="tokenizer.json")
 
 
-def fitting(path: Path, rows: int, family: Family) -> Tokenizer:
-    """The tokenizer over the model's vocabulary; RemaskError when they do not belong together."""
+def fitting_tokenizer(path: Path, rows: int, family: Family) -> Tokenizer:
+    """The tokenizer over the model's vocabulary, which may be padded beyond its ids by any number of rows."""
     text = Tokenizer.load(path, family.vocabulary)
-    if not NEAR * rows <= text.size <= rows:
+    if text.size > rows:
         raise RemaskError(f"{path} has {text.size} ids and the model {rows}: they do not belong together")
+    if text.size < LEAST_SHARE * rows:
+        say(f"{path} has {text.size} ids and the model {rows}; the others are taken for padding of its matrices")
     return text
 
 
-def contents(
-    source: str | Path,
-    form: str | None = None,
-    tokenizer: str | Path | None = None,
-    overrides: Overrides = Overrides(),  # noqa: B008
-) -> dict[str, Any]:
-    """What a checkpoint of any form holds, for people, and what is wrong with it. No weight is read."""
-    folder = find(source) if form is None else None
-    if folder is not None:
-        found = open_checkpoint(source, form, tokenizer, overrides)
-        about = found.about
-        validation = about.get("validation")
-        steps = f"step {about.get('step')} of {about.get('steps')} on {about.get('data')}"
-        more = {
-            "trained": steps if "steps" in about else None,
-            "converted": f"from {about.get('source')} ({about.get('form')})" if "form" in about else None,
-            "validation": measured(validation) if isinstance(validation, dict) else None,
-        }
-        return _about(str(folder), "remask", found.architecture, found.family, found.tensors, found.tokenizer, more)
-    known, opened, reading, text = understood(open_source(source), form, tokenizer, overrides)
-    wrong = known.differences(opened.tensors, reading.architecture)
-    more = {
-        "files": len(opened.files),
-        "weights": "the moving average (EMA)" if opened.averaged else None,
-        "problems": "; ".join(wrong[:20]) if wrong else "none: every tensor is there, with the right shape",
-    }
-    return _about(str(source), known.name, reading.architecture, reading.family, opened.tensors, text, more)
-
-
-def measured(validation: dict[str, Any]) -> str:
-    """A validation score in words."""
-    value = validation.get("bits_per_byte")
-    shown = f"{value:.4f}" if isinstance(value, int | float) else str(value)
-    return f"{shown} bits/byte ({validation.get('kind')})"
-
-
-def _about(
-    name: str, form: str, a: Any, family: Family, tensors: Tensors, text: Tokenizer | None, more: dict[str, Any]
-) -> dict[str, Any]:
-    vocabulary = family.vocabulary
-    ids = {k: v for k, v in asdict(vocabulary).items() if k != "size" and v is not None}
-    options = [f"{k}={v}" for k, v in vars(family).items() if not k.startswith("_")]
-    return {
-        "source": name,
-        "form": form,
-        "family": " ".join([type(family).__name__, *options]),
-        "network": type(a).__name__.removesuffix("Architecture") or "Transformer",
-        "parameters": a.parameters,
-        "non_embedding": a.non_embedding,
-        "layers": a.layers,
-        "width": a.width,
-        "heads": f"{a.heads} ({a.kv_heads} for keys and values)",
-        "ffn": a.ffn,
-        "context": a.context,
-        "rotary": f"base {a.rope_base:g}" + (", rounded to bfloat16" if a.rope_bf16 else ""),
-        "vocabulary": f"{a.rows} read, {a.predicted} predicted; " + ", ".join(f"{k} {v}" for k, v in ids.items()),
-        "tokenizer": f"{text.size} ids" if text else "none",
-        "tensors": f"{len(tensors)}, {sum(map(tensors.bytes, tensors)) / 2**20:,.1f} MiB",
-        "dtype": ", ".join(sorted({str(tensors.dtype(n)).removeprefix("torch.") for n in tensors})),
-        **{k: v for k, v in more.items() if v is not None},
-    }
+LEAST_SHARE = 0.95
+"""A tokenizer with fewer of the model's ids may be another model's, and is mentioned."""

@@ -1,8 +1,9 @@
 """Our published folder: `config.json`, `model.safetensors`, `tokenizer.json`, `README.md`.
 
-Weights are safetensors only, and a config names only networks and families of this package: loading runs
-no code from a file. Parameters are named as in Hugging Face's Llama (as in the published code for a DiT). A folder
-appears under its name only when it is whole, and its weights are written one tensor at a time.
+Weights are safetensors only, and config.json can name only networks and families of this package, so that loading runs
+no code from a file. Parameters are named as in Hugging Face's Llama, those of a DiT as in its published code. A folder
+appears under its name only when it is whole. Its weights are written one tensor at a time, from whole tensors: a
+sharded run gathers its state dict first.
 """
 
 import json
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from remask.checkpoints.replacing import replacing
-from remask.checkpoints.source import DTYPES, Tensors, opened, settings
+from remask.checkpoints.source import DTYPES, Tensors, open_files, read_json
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 from remask.families import Family, build, describe
@@ -25,8 +26,9 @@ from remask.model.sizes import Architecture
 from remask.vocabulary import Vocabulary
 
 FORMAT = 1
-"""Version of the folder's form."""
-WEIGHTS, CONFIG, TOKENIZER = "model.safetensors", "config.json", "tokenizer.json"
+"""Version of the folder's layout."""
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class LazyCheckpoint:
     tokenizer: Tokenizer | None
     tensors: Tensors
     about: dict[str, Any]
+    """What config.json says beside: versions, data, budget, scores; or where it was converted from."""
 
 
 def save(
@@ -50,11 +53,21 @@ def save(
     about: dict[str, Any],
     card: str,
 ) -> None:
-    """Writes a published folder whole, over one that is there. A tied head is not stored twice."""
+    """Writes a published folder, whole, in the place of one that is there.
+
+    Args:
+        folder: Where; its parents are made.
+        weights: Every parameter by our name, whole and on any device. A tied head is not stored twice.
+        architecture: Shape of the network.
+        family: Bound to its vocabulary.
+        tokenizer: None for a model without one.
+        about: What config.json keeps beside, such as data and scores.
+        card: Text of the README.
+    """
     kept = {k: v for k, v in weights.items() if not (architecture.tied and k == "lm_head.weight")}
-    shapes = {k: (v.dtype, tuple(v.shape)) for k, v in kept.items()}
+    headers = {k: (v.dtype, tuple(v.shape)) for k, v in kept.items()}
     with replacing(folder) as fresh:
-        write_safetensors(fresh / WEIGHTS, Tensors({k: (lambda v=v: v) for k, v in kept.items()}, shapes))
+        write_safetensors(fresh / WEIGHTS, Tensors({k: (lambda v=v: v) for k, v in kept.items()}, headers))
         write_rest(fresh, config_of(architecture, family, tokenizer, about), tokenizer, card)
 
 
@@ -79,7 +92,7 @@ def config_of(a: Architecture, family: Family, tokenizer: Tokenizer | None, abou
 def write_rest(
     folder: Path, config: dict[str, Any], tokenizer: Tokenizer | None, card: str, ids: int | None = None
 ) -> None:
-    """What is in a folder beside the weights; the tokenizer without special tokens from `ids` on."""
+    """Writes what is in a folder beside the weights. The tokenizer goes without special tokens from `ids` on."""
     if tokenizer is not None:
         tokenizer.save(folder / TOKENIZER, ids)
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n")
@@ -87,18 +100,18 @@ def write_rest(
 
 
 def write_safetensors(path: Path, tensors: Tensors, tick: Any = lambda n: None) -> None:
-    """Writes tensors one after another, so that no more than one of them is in memory; `tick` counts bytes.
+    """Writes tensors one after another, so that no more than one of them is in memory; `tick` is told the bytes.
 
-    The library's own writer wants all of them at once. The form: 8 bytes of header length, a JSON header, the
-    tensors little-endian and end to end (https://huggingface.co/docs/safetensors).
+    The library's own writer wants all of them at once. The form: 8 bytes of header length, a JSON header, then the
+    tensors, little-endian and end to end (https://huggingface.co/docs/safetensors).
     """
-    names = {kind: name for name, kind in DTYPES.items()}
+    names = {dtype: name for name, dtype in DTYPES.items()}
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     place = 0
     for name in tensors:
         size = tensors.bytes(name)
-        kind, shape = names[tensors.dtype(name)], list(tensors.shape(name))
-        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [place, place + size]}
+        dtype, shape = names[tensors.dtype(name)], list(tensors.shape(name))
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [place, place + size]}
         place += size
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
@@ -115,13 +128,14 @@ def write_safetensors(path: Path, tensors: Tensors, tick: Any = lambda n: None) 
 
 
 def find(source: str | Path) -> Path | None:
-    """The published folder of a run directory (`latest/`, or what a kill between two renames left) or itself.
+    """The published folder that a path names: itself, or that of a run directory.
 
-    None where there is none; RemaskError where its config.json is damaged.
+    Of a run directory it is `latest/`, else `latest.old/` (left by a kill between two renames), else `best/`. None
+    where there is none; RemaskError where its config.json is damaged or of another version.
     """
     root = Path(source)
     for folder in (root, root / "latest", root / "latest.old", root / "best"):
-        if (folder / CONFIG).is_file() and "architecture" in (config := settings(folder)):
+        if (folder / CONFIG).is_file() and "architecture" in (config := read_json(folder / CONFIG)):
             if config.get("format") != FORMAT:
                 raise RemaskError(f"{folder / CONFIG} has format {config.get('format')}; this version reads {FORMAT}")
             return folder
@@ -130,7 +144,7 @@ def find(source: str | Path) -> Path | None:
 
 def open_own(folder: Path) -> LazyCheckpoint:
     """A published folder. RemaskError for what is missing, damaged or does not fit together, naming the file."""
-    config = settings(folder)
+    config = read_json(folder / CONFIG)
     try:
         kind, _ = NETWORKS[config.get("network", "Transformer")]
         known = {f.name for f in fields(kind)}
@@ -150,13 +164,13 @@ def open_own(folder: Path) -> LazyCheckpoint:
                 f"{folder / TOKENIZER} has {tokenizer.size} ids, and the model reads "
                 f"{architecture.rows} and predicts {architecture.predicted}: they do not belong together"
             )
-    tensors = checked(folder / WEIGHTS, wanted)
+    tensors = open_weights(folder / WEIGHTS, wanted)
     return LazyCheckpoint(architecture, family, tokenizer, tensors, config.get("about") or {})
 
 
-def checked(path: Path, wanted: dict[str, tuple[int, ...]]) -> Tensors:
-    """The tensors of our own file, checked by name and shape."""
-    tensors, _, _ = opened([path])
+def open_weights(path: Path, wanted: dict[str, tuple[int, ...]]) -> Tensors:
+    """The tensors of our own file. RemaskError unless their names and shapes are those `wanted`."""
+    tensors, _, _ = open_files([path])
     for name in sorted(wanted.keys() | set(tensors)):
         if name not in tensors or name not in wanted:
             raise RemaskError(f"{path}: tensor {name} is {'missing' if name not in tensors else 'not of this model'}")

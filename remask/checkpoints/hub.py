@@ -17,10 +17,10 @@ def from_hub(spec: str) -> Path:
     match = HUB.fullmatch(spec)
     if not match or spec.startswith(("/", ".")) or Path(spec).parent.is_dir():
         raise RemaskError(f"no checkpoint at {spec}: there is no such file or folder, and it is no Hub name OWNER/NAME")
-    return fetched(*match.groups())
+    return fetch(*match.groups())
 
 
-def fetched(repository: str, revision: str | None = None, file: str | None = None) -> Path:
+def fetch(repository: str, revision: str | None = None, file: str | None = None) -> Path:
     """The local copy of a Hub repository's weights and what lies beside them, or of one file of it."""
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError

@@ -1,9 +1,11 @@
-"""LLaDA (GSAI-ML/LLaDA-8B-Base, -Instruct, 1.5, ...): names of OLMo, the network of Llama.
+"""LLaDA (GSAI-ML/LLaDA-8B-Base, -Instruct, 1.5, ...): the names of OLMo on the network of Llama.
 
-`ff_out` means two things: inside a block the way back from the feed-forward, outside the head. Source:
-modeling_llada.py of GSAI-ML/LLaDA-8B-Instruct. Written for engines that read this layout: the head gets a row for
-every id, the mask's as well, which here is a copy of the row before it (the rarest piece of a BPE), so
-that the mask is never strictly the best.
+`ff_out` means two things: in a block the matrix that leads out of the feed-forward, outside the blocks the head.
+Source: modeling_llada.py of GSAI-ML/LLaDA-8B-Instruct. The embedding and the head may have more rows than `vocab_size`;
+such padding belongs to no token and is not read.
+
+When this layout is written, the head gets a row for every id that can be read. Where our head has none for the mask,
+the row is a copy of the one before it (the rarest piece of a BPE), so that the mask is never strictly the most likely.
 """
 
 from collections.abc import Sequence
@@ -12,17 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from remask.checkpoints.base import (
-    Format,
-    Overrides,
-    Parsed,
-    count,
-    family_over,
-    heads_of,
+from remask.checkpoints.format import Format, Parsed
+from remask.checkpoints.overrides import Overrides
+from remask.checkpoints.parsing import (
+    attention_heads,
+    bound_family,
+    count_layers,
     integer,
     number,
     optional_id,
     shape,
+    tied_head,
+    vocabulary_size,
 )
 from remask.checkpoints.source import Source
 from remask.errors import RemaskError
@@ -32,7 +35,7 @@ from remask.model.sizes import Architecture
 from remask.vocabulary import Vocabulary
 
 LAYER = "model.transformer.blocks.{}."
-HEAD = "model.transformer.ff_out.weight"
+EMBEDDING, HEAD = "model.transformer.wte.weight", "model.transformer.ff_out.weight"
 NAMES = {
     "attn_norm": "input_layernorm",
     "ff_norm": "post_attention_layernorm",
@@ -45,18 +48,18 @@ NAMES = {
     "ff_out": "mlp.down_proj",
 }
 SPECIAL = {126464: {"mask": 126336, "end": 126081, "turn": 126348}}
-"""Ids of the published vocabulary, by embedding rows; a text does not begin with a token of its own."""
+"""Special ids of the published vocabulary, by its number of ids. Texts do not begin with a special token."""
 UNSUPPORTED = {"alibi": True, "include_bias": True, "attention_layer_norm": True, "input_emb_norm": True,
                "scale_logits": True, "rope": False, "layer_norm_with_affine": False}  # fmt: skip
-"""Options of the published code under which the network would be another one."""
+"""Settings of the published code under which it computes something that our network does not."""
 
 
 class LLaDA(Format):
     """LLaDA's layout."""
 
     name = "llada"
-    mark = "model.transformer.blocks.0.attn_out.weight"
-    wrapper = "model."
+    mark = "transformer.blocks.0.attn_out.weight"
+    prefix = "model."
     writes = True
 
     def read(self, source: Source, overrides: Overrides) -> Parsed:
@@ -64,16 +67,22 @@ class LLaDA(Format):
             if source.config.get(option) is value:
                 raise RemaskError(f"{source.name}: config.json says {option}: {value}, which remask's network has not")
         tensors = source.tensors
-        layers = count(tensors, LAYER + "attn_out.weight")
-        rows, width = shape(source, "model.transformer.wte.weight")
+        layers = count_layers(tensors, LAYER + "attn_out.weight")
+        embeddings, width = shape(source, EMBEDDING)
         ffn, _ = shape(source, LAYER.format(0) + "ff_proj.weight")
         (queries, _), (keys, _) = (shape(source, LAYER.format(0) + f"{x}_proj.weight") for x in "qk")
-        heads = heads_of(source, overrides.heads, "n_heads", layers=layers, width=width, ffn=ffn)
-        own = source.config.get("remask")  # what our own export adds
-        own = own if isinstance(own, dict) else {}
-        predicted = own.get("predicted", rows)
-        if predicted not in (rows, rows - 1):
-            raise RemaskError(f"{source.name}: config.json says that {predicted!r} of its {rows} ids are predicted")
+        heads = attention_heads(source, overrides.heads, "n_heads", layers=layers, width=width, ffn=ffn)
+        size = vocabulary_size(source, embeddings)
+        ids = SPECIAL.get(size, {})
+        mask = optional_id(source, overrides.mask_id, "mask_token_id", default=ids.get("mask"))
+        if mask is None:
+            raise RemaskError(f"{source.name}: no config.json says which id is the mask. Give --mask-id")
+        rows = min(embeddings, max(size, mask + 1, source.tokens or 0))  # a mask behind the vocabulary is read as well
+        exported = source.config.get("remask")  # what our own export adds
+        exported = exported if isinstance(exported, dict) else {}
+        predicted = exported.get("predicted", size)
+        if not (isinstance(predicted, int) and 1 <= predicted <= size):
+            raise RemaskError(f"{source.name}: config.json says that {predicted!r} of its {size} ids are predicted")
         a = Architecture(
             layers=layers,
             width=width,
@@ -83,44 +92,45 @@ class LLaDA(Format):
             ffn=ffn,
             context=integer(source, overrides.context, "max_sequence_length", default=4096),
             rope_base=number(source, overrides.rope_theta, "rope_theta", default=500000.0),
-            rope_bf16=bool(own.get("rope_bf16", False)),
+            rope_bf16=bool(exported.get("rope_bf16", False)),
             norm_eps=number(source, overrides.norm_eps, "rms_norm_eps", default=1e-5),
-            tied=HEAD not in tensors,
+            tied=tied_head(source, HEAD, "weight_tying"),
             qkv_bias=LAYER.format(0) + "q_proj.bias" in tensors,
             rows=rows,
             predicted=predicted,
         )
-        ids = SPECIAL.get(rows, {})
-        mask = optional_id(source, overrides.mask_id, "mask_token_id", default=ids.get("mask"))
-        if mask is None:
-            raise RemaskError(f"{source.name}: no config.json says which id is the mask. Give --mask-id")
         vocabulary = Vocabulary(
             rows,
             mask=mask,
             start=optional_id(source, overrides.start_id, "bos_token_id"),
-            end=optional_id(source, overrides.end_id, "eos_token_id", default=ids.get("end")),
+            end=optional_id(source, None, "eos_token_id", default=ids.get("end")),
             end_of_turn=ids.get("turn"),
         )
-        return Parsed(a, family_over(source, overrides.family or "Masked", vocabulary))
+        return Parsed(a, bound_family(source, overrides.family or "Masked", vocabulary))
 
     def names(self, a: Architecture) -> dict[str, str]:
-        found = {
-            "model.embed_tokens.weight": "model.transformer.wte.weight",
-            "model.norm.weight": "model.transformer.ln_f.weight",
-        }
+        names = {"model.embed_tokens.weight": EMBEDDING, "model.norm.weight": "model.transformer.ln_f.weight"}
         if not a.tied:
-            found["lm_head.weight"] = HEAD
+            names["lm_head.weight"] = HEAD
         for i in range(a.layers):
             ours, theirs = f"model.layers.{i}.", LAYER.format(i)
-            found |= {f"{ours}{b}.weight": f"{theirs}{x}.weight" for x, b in NAMES.items()}
+            names |= {f"{ours}{b}.weight": f"{theirs}{x}.weight" for x, b in NAMES.items()}
             if a.qkv_bias:
-                found |= {f"{ours}self_attn.{x}_proj.bias": f"{theirs}{x}_proj.bias" for x in "qkv"}
-        return found
+                names |= {f"{ours}self_attn.{x}_proj.bias": f"{theirs}{x}_proj.bias" for x in "qkv"}
+        return names
 
-    def take(self, theirs: Tensor, ours: str, a: Architecture) -> Tensor:
+    def optional(self, a: Architecture) -> set[str]:
+        return {HEAD} if a.tied else set()
+
+    def padded(self, a: Architecture) -> set[str]:
+        return {EMBEDDING, HEAD}
+
+    def to_ours(self, theirs: Tensor, ours: str, a: Architecture) -> Tensor:
+        if ours == "model.embed_tokens.weight":
+            return theirs[: a.rows]
         return theirs[: a.predicted] if ours == "lm_head.weight" else theirs
 
-    def give(self, ours: Sequence[Tensor], theirs: str, a: Architecture) -> Tensor:
+    def to_theirs(self, ours: Sequence[Tensor], theirs: str, a: Architecture) -> Tensor:
         (only,) = ours
         if theirs != HEAD or a.predicted == a.rows:
             return only

@@ -1,8 +1,9 @@
-"""Llama and Qwen (and Dream): the layout of Hugging Face, whose names are also ours.
+"""Llama, Mistral, Qwen 2 and 3, and Dream: the layout of Hugging Face, whose names are also ours.
 
-Read as an autoregressive model; or with `--family Masked` as the starting point of a masked one: attention opened,
-a row for the mask added (the mean of the others), and with `--shift` each position predicted where the one before
-it is read, as the weights are used to (DiffuLLaMA, Gong et al. 2024). Written for what opens a `LlamaForCausalLM`.
+It is read as an autoregressive model, or with `--family Masked` as the beginning of a masked one: attention in both
+directions, a row for the mask (the mean of the others), and with `--shift` predictions for position i made at position
+i-1, which the weights are used to (DiffuLLaMA, Gong et al. 2024). It is written for all that opens a
+`LlamaForCausalLM`. Rows of the embedding behind `vocab_size` are padding and are not read.
 """
 
 from collections.abc import Sequence
@@ -11,17 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from remask.checkpoints.base import (
-    Format,
-    Overrides,
-    Parsed,
-    count,
-    family_over,
-    heads_of,
+from remask.checkpoints.format import Format, Parsed
+from remask.checkpoints.overrides import Overrides
+from remask.checkpoints.parsing import (
+    attention_heads,
+    bound_family,
+    count_layers,
     integer,
     number,
     optional_id,
     shape,
+    tied_head,
+    vocabulary_size,
 )
 from remask.checkpoints.source import Source
 from remask.errors import RemaskError
@@ -35,35 +37,46 @@ EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 PARTS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
             "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "input_layernorm", "post_attention_layernorm")  # fmt: skip
 KINDS = ("llama", "mistral", "qwen2", "qwen3", "dream")
-"""Values of `model_type` of which this is the whole network."""
+"""Values of `model_type` whose network is ours."""
 DIFFUSION = ("dream",)
-"""Values of `model_type` of masked models in this layout; they keep the shifted prediction."""
+"""Values of `model_type` of masked models in this layout, which predict position i at position i-1."""
 
 
 class Llama(Format):
     """The layout of Hugging Face's Llama."""
 
     name = "llama"
-    mark = "model.layers.0.self_attn.q_proj.weight"
+    mark = "layers.0.self_attn.q_proj.weight"
+    prefix = "model."
+    unprefixed = frozenset({HEAD})
     writes = True
     overrides = frozenset({"shift"})
 
     def read(self, source: Source, overrides: Overrides) -> Parsed:
         config, tensors = source.config, source.tensors
-        self.known(source)
+        refuse_other_networks(source)
         first = LAYER.format(0)
-        layers = count(tensors, LAYER + "self_attn.o_proj.weight")
-        rows, width = shape(source, EMBEDDING)
+        layers = count_layers(tensors, LAYER + "self_attn.o_proj.weight")
+        embeddings, width = shape(source, EMBEDDING)
         ffn, _ = shape(source, first + "mlp.gate_proj.weight")
         (queries, _), (keys, _) = (shape(source, f"{first}self_attn.{x}_proj.weight") for x in "qk")
-        heads = heads_of(source, overrides.heads, "num_attention_heads", layers=layers, width=width, ffn=ffn)
+        heads = attention_heads(source, overrides.heads, "num_attention_heads", layers=layers, width=width, ffn=ffn)
         diffusion = str(config.get("model_type", "")).lower() in DIFFUSION
         family = overrides.family or ("Masked" if diffusion else "Autoregressive")
         masked = family in families() and families()[family]().any_order
-        mask = integer(source, overrides.mask_id, "mask_token_id", default=min(source.tokens or rows, rows))
         shifted = diffusion and masked if overrides.shift is None else overrides.shift
-        told = overrides.mask_id is not None or isinstance(config.get("mask_token_id"), int)
-        fresh = masked and not told  # a row for the mask, where padding began
+        if shifted and not masked:
+            raise RemaskError(
+                f"{source.name}: --shift is for a masked model; reading from left to right shifts by itself"
+            )
+        size = vocabulary_size(source, embeddings)
+        trained = optional_id(source, overrides.mask_id, "mask_token_id") if masked else None
+        if masked and trained is None:  # a new row for the mask, behind the ids of the tokenizer
+            predicted = min(source.tokens or size, size)
+            mask, rows = predicted, predicted + 1
+        else:
+            mask, rows = trained, min(embeddings, max(size, source.tokens or 0, (trained or 0) + 1))
+            predicted = rows
         a = Architecture(
             layers=layers,
             width=width,
@@ -73,69 +86,51 @@ class Llama(Format):
             ffn=ffn,
             context=integer(source, overrides.context, "max_position_embeddings", default=2048),
             rope_base=number(source, overrides.rope_theta, "rope_theta", default=rotary_base(config)),
-            rope_scaling=scaling(source),
+            rope_scaling=rotary_scaling(source),
             norm_eps=number(source, overrides.norm_eps, "rms_norm_eps", default=1e-5),
-            tied=HEAD not in tensors or config.get("tie_word_embeddings") is True,
+            tied=tied_head(source, HEAD, "tie_word_embeddings"),
             qkv_bias=first + "self_attn.q_proj.bias" in tensors,
             qk_norm=first + "self_attn.q_norm.weight" in tensors,
             shifted=shifted,
-            rows=mask + 1 if fresh else rows,
-            predicted=mask if fresh else rows,
+            rows=rows,
+            predicted=predicted,
         )
-        if shifted and not masked:
-            raise RemaskError(
-                f"{source.name}: --shift is for a masked model; reading from left to right shifts by itself"
-            )
         ends = config.get("eos_token_id")
-        several = ends[0] if isinstance(ends, list) and ends and isinstance(ends[0], int) else None
+        ends = [i for i in ends if isinstance(i, int)] if isinstance(ends, list) else []
         vocabulary = Vocabulary(
             a.rows,
-            mask=mask if masked else None,
+            mask=mask,
             start=overrides.start_id if masked else optional_id(source, overrides.start_id, "bos_token_id"),
-            end=optional_id(source, overrides.end_id, "eos_token_id", default=several),
-            end_of_turn=ends[-1] if isinstance(ends, list) and len(ends) > 1 and isinstance(ends[-1], int) else None,
+            end=optional_id(source, None, "eos_token_id", default=ends[0] if ends else None),
+            end_of_turn=ends[-1] if len(ends) > 1 else None,
         )
-        return Parsed(a, family_over(source, family, vocabulary))
-
-    def known(self, source: Source) -> None:
-        """RemaskError for a network that shares the names of this layout and computes something else."""
-        config = source.config
-        kind = config.get("model_type")
-        if kind is not None and str(kind).lower() not in KINDS:
-            raise RemaskError(f"{source.name}: model_type {kind!r} is not among those known here: {', '.join(KINDS)}")
-        act, window = config.get("hidden_act", "silu"), config.get("sliding_window")
-        if act != "silu":
-            raise RemaskError(f"{source.name}: config.json says hidden_act: {act}, which remask's network has not")
-        context = config.get("max_position_embeddings", 0)
-        whole = isinstance(window, int) and isinstance(context, int)
-        if whole and config.get("use_sliding_window", True) and window and window < context:
-            raise RemaskError(
-                f"{source.name}: config.json says sliding_window: {window}, which remask's network has not"
-            )
+        return Parsed(a, bound_family(source, family, vocabulary))
 
     def names(self, a: Architecture) -> dict[str, str]:
-        ours = [EMBEDDING, "model.norm.weight", *([] if a.tied else [HEAD])]
+        names = [EMBEDDING, "model.norm.weight", *([] if a.tied else [HEAD])]
         for i in range(a.layers):
-            ours += [f"{LAYER.format(i)}{part}.weight" for part in PARTS]
-            ours += [f"{LAYER.format(i)}self_attn.{x}_proj.bias" for x in "qkv" if a.qkv_bias]
-            ours += [f"{LAYER.format(i)}self_attn.{x}_norm.weight" for x in "qk" if a.qk_norm]
-        return {name: name for name in ours}
+            names += [f"{LAYER.format(i)}{part}.weight" for part in PARTS]
+            names += [f"{LAYER.format(i)}self_attn.{x}_proj.bias" for x in "qkv" if a.qkv_bias]
+            names += [f"{LAYER.format(i)}self_attn.{x}_norm.weight" for x in "qk" if a.qk_norm]
+        return {name: name for name in names}
 
     def optional(self, a: Architecture) -> set[str]:
         return {HEAD} if a.tied else set()
 
     def padded(self, a: Architecture) -> set[str]:
-        return {EMBEDDING, HEAD} if a.predicted < a.rows else set()
+        return {EMBEDDING, HEAD}
 
-    def take(self, theirs: Tensor, ours: str, a: Architecture) -> Tensor:
+    def to_ours(self, theirs: Tensor, ours: str, a: Architecture) -> Tensor:
         if ours == HEAD:
             return theirs[: a.predicted]
-        if ours != EMBEDDING or a.predicted == a.rows:
+        if ours != EMBEDDING:
             return theirs
-        known = theirs[: a.predicted]
+        if a.predicted == a.rows:
+            return theirs[: a.rows]
+        known = theirs[: a.predicted]  # and a new row for the mask, their mean
         return torch.cat([known, known.float().mean(0, keepdim=True).to(theirs.dtype)])
 
-    def give(self, ours: Sequence[Tensor], theirs: str, a: Architecture) -> Tensor:
+    def to_theirs(self, ours: Sequence[Tensor], theirs: str, a: Architecture) -> Tensor:
         (only,) = ours
         return only[: a.predicted] if theirs == EMBEDDING else only
 
@@ -164,7 +159,7 @@ class Llama(Format):
             "mlp_bias": False,
             "rms_norm_eps": a.norm_eps,
             "rope_theta": a.rope_base,
-            **({"rope_scaling": stretched_config(a.rope_scaling)} if a.rope_scaling else {}),
+            **({"rope_scaling": scaling_config(a.rope_scaling)} if a.rope_scaling else {}),
             "tie_word_embeddings": a.tied,
             "max_position_embeddings": a.context,
             "vocab_size": a.predicted,
@@ -174,15 +169,30 @@ class Llama(Format):
         }
 
 
+def refuse_other_networks(source: Source) -> None:
+    """RemaskError for a network that shares the names of this layout and computes something else."""
+    config = source.config
+    kind = config.get("model_type")
+    if kind is not None and str(kind).lower() not in KINDS:
+        raise RemaskError(f"{source.name}: model_type {kind!r} is not among those known here: {', '.join(KINDS)}")
+    act, window = config.get("hidden_act", "silu"), config.get("sliding_window")
+    if act != "silu":
+        raise RemaskError(f"{source.name}: config.json says hidden_act: {act}, which remask's network has not")
+    context = config.get("max_position_embeddings", 0)
+    given = isinstance(window, int) and isinstance(context, int)
+    if given and config.get("use_sliding_window", True) and window and window < context:
+        raise RemaskError(f"{source.name}: config.json says sliding_window: {window}, which remask's network has not")
+
+
 def rotary_base(config: dict[str, Any]) -> float:
-    """The base of the rotations where newer configurations keep it."""
+    """The base of the rotary frequencies where newer configurations keep it."""
     found = config.get("rope_parameters")
     value = found.get("rope_theta") if isinstance(found, dict) else None
     return float(value) if isinstance(value, int | float) else 10000.0
 
 
-def scaling(source: Source) -> tuple[float, float, float, float] | None:
-    """Llama 3's stretching of the rotations, None without any. RemaskError for one of another kind."""
+def rotary_scaling(source: Source) -> tuple[float, float, float, float] | None:
+    """Llama 3's scaling of the rotary frequencies, None without any. RemaskError for a scaling of another kind."""
     for key in ("rope_scaling", "rope_parameters"):
         found = source.config.get(key)
         kind = found.get("rope_type", found.get("type", "default")) if isinstance(found, dict) else "default"
@@ -198,7 +208,7 @@ def scaling(source: Source) -> tuple[float, float, float, float] | None:
     return None
 
 
-def stretched_config(scale: tuple[float, float, float, float]) -> dict[str, Any]:
+def scaling_config(scale: tuple[float, float, float, float]) -> dict[str, Any]:
     """`rope_scaling` of a Llama 3 config."""
     factor, low, high, context = scale
     return {"rope_type": "llama3", "factor": factor, "low_freq_factor": low, "high_freq_factor": high,

@@ -1,7 +1,8 @@
-"""PyTorch files without the code that they may ask for: weights, and configuration as inert data.
+"""PyTorch files, read without running the code that a pickle may ask for: weights, and configuration as inert data.
 
-Read with weights only. Where a file holds configuration objects as well (OmegaConf, a tokenizer, as the Lightning
-checkpoints of MDLM and Duo do), these become data that does nothing. A file that asks for anything else is refused.
+Files are opened with `weights_only`. Where one holds configuration objects as well (OmegaConf, a tokenizer, as the
+Lightning checkpoints of MDLM and Duo do), these become data that does nothing. A file that asks for anything else is
+refused by the name of what it asks for.
 """
 
 import re
@@ -18,20 +19,25 @@ from remask.errors import RemaskError, first_line
 INERT = ("omegaconf", "transformers", "tokenizers", "lightning", "pytorch_lightning", "hydra", "datasets", "typing",
          "dataloader", "numpy", "pathlib", "argparse")  # fmt: skip
 """Modules whose objects a checkpoint may mention; they are never imported for it."""
+ANYWHERE = ("module", "_orig_mod", "_forward_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+"""Parts of names that DDP, torch.compile, Fabric, FSDP and activation checkpointing add, wherever they wrap."""
+LEADING = ("model", "backbone", "denoiser", "state_dict", "net", "network")
+"""Names that training programs give the network as a member of something else."""
 OTHERS = ("teacher.", "sampler.", "noise.")
 """What names begin with that are no weights of the model."""
 
 
-def cleaned(name: str) -> str | None:
-    """A tensor's name without what compiling or wrapping put before it; None for what is no weight."""
-    for prefix in ("_orig_mod.", "module.", "_forward_module."):
-        name = name.removeprefix(prefix)
-    name = name.replace("._orig_mod.", ".")
-    return None if name.startswith(OTHERS) or name.endswith("rotary_emb.inv_freq") else name
+def bare_name(name: str) -> str | None:
+    """A tensor's name without what wrappers put before its parts, in any order and number; None for no weight."""
+    parts = [part for part in name.split(".") if part not in ANYWHERE]
+    while len(parts) > 1 and parts[0] in LEADING:
+        del parts[0]
+    bare = ".".join(parts)
+    return None if bare.startswith(OTHERS) or bare.endswith("rotary_emb.inv_freq") else bare
 
 
 class Inert:
-    """Stands for an object that a checkpoint mentions: keeps the data it was to be made of, and does nothing."""
+    """Stands for an object that a checkpoint mentions: it keeps the data the object was made of, and does nothing."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         self.arguments = arguments
@@ -46,10 +52,13 @@ class Inert:
         return id(self)
 
 
-def unpickled(file: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
-    """Weights, configuration and whether the weights are the EMA of a PyTorch file, mapped where its form allows."""
+def read_pickle(file: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
+    """Weights by their stored names, configuration, and whether the weights are a moving average (EMA).
+
+    The weights are mapped where the file allows it. RemaskError for a file that is damaged or asks for code.
+    """
     if not zipfile.is_zipfile(file):
-        found = _load(file, mapped=False, inert=())
+        content = _load(file, mapped=False, inert=())
     else:
         try:
             asked = torch.serialization.get_unsafe_globals_in_checkpoint(file)
@@ -60,8 +69,8 @@ def unpickled(file: Path) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
         foreign = [name for name in asked if name.split(".")[0] not in INERT]
         if foreign:
             raise RemaskError(refusal(file, foreign[0]))
-        found = _load(file, mapped=stored, inert=asked)
-    return states(file, found)
+        content = _load(file, mapped=stored, inert=asked)
+    return split_content(file, content)
 
 
 def refusal(file: Path, what: str) -> str:
@@ -86,52 +95,59 @@ def _load(file: Path, mapped: bool, inert: tuple[str, ...] | list[str]) -> Any:
         raise RemaskError(f"{file} is damaged, or no file of weights{why}") from None
 
 
-def states(file: Path, found: Any) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
-    """The weights inside what a PyTorch file holds: plain, under "model" (Fabric), or Lightning's "state_dict"."""
-    if not isinstance(found, dict):
-        raise RemaskError(f"{file} holds a {type(found).__name__}, not weights by name")
-    found = dict(found.items())
-    state = next((found[key] for key in ("state_dict", "model", "module") if isinstance(found.get(key), dict)), found)
-    weights = {name: checked(file, name, t) for name, t in dict(state.items()).items() if isinstance(t, Tensor)}
+def split_content(file: Path, content: Any) -> tuple[dict[str, Tensor], dict[str, Any], bool]:
+    """What `read_pickle` gives, of the content of a file.
+
+    The weights lie in it plainly, under "model" (Fabric), "module" (DeepSpeed), or Lightning's "state_dict". Where
+    Lightning kept a moving average beside them ("ema"), the average is given in their place.
+    """
+    if not isinstance(content, dict):
+        raise RemaskError(f"{file} holds a {type(content).__name__}, not weights by name")
+    content = dict(content.items())
+    keys = ("state_dict", "model_state_dict", "model", "module")
+    state = next((content[key] for key in keys if isinstance(content.get(key), dict)), content)
+    weights = {name: check_tensor(file, name, t) for name, t in dict(state.items()).items() if isinstance(t, Tensor)}
     if not weights:
-        raise RemaskError(f"{file} holds no weights by name; its keys are {', '.join(map(repr, list(found)[:8]))}")
-    config = plain(found.get("hyper_parameters"))
+        raise RemaskError(f"{file} holds no weights by name; its keys are {', '.join(map(repr, list(content)[:8]))}")
+    config = plain(content.get("hyper_parameters"))
     config = config.get("config", config) if isinstance(config, dict) else None
     config = config if isinstance(config, dict) else {}
-    ema = found.get("ema")
+    ema = content.get("ema")
     shadow = ema.get("shadow_params") if isinstance(ema, dict) else None
     if not isinstance(shadow, list):
         return weights, config, False
-    names = [n for n in weights if cleaned(n) is not None]  # an EMA lists the parameters in the order of the model
+    names = [n for n in weights if bare_name(n) is not None]  # an EMA lists the parameters in the order of the model
     if [getattr(t, "shape", None) for t in shadow] != [weights[n].shape for n in names]:
         raise RemaskError(
             f"{file}: its moving average of {len(shadow)} tensors does not match its {len(names)} weights"
         )
-    return {n: checked(file, n, t) for n, t in zip(names, shadow, strict=True)}, config, True
+    return {n: check_tensor(file, n, t) for n, t in zip(names, shadow, strict=True)}, config, True
 
 
-def checked(file: Path, name: Any, tensor: Tensor) -> Tensor:
-    """A tensor that is an ordinary one: dense, of floating-point numbers, on the CPU."""
+def check_tensor(file: Path, name: Any, tensor: Tensor) -> Tensor:
+    """The tensor, detached. RemaskError unless it is an ordinary one: dense floating-point numbers on the CPU."""
+    if not isinstance(name, str):
+        raise RemaskError(f"{file}: {str(name)[:40]!r} is no name of a tensor")
     kind = tensor.dtype if tensor.layout is torch.strided else tensor.layout
-    plainly = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.device.type == "cpu"
-    if not plainly or tensor.is_nested or tensor.is_quantized or kind not in FLOATS or tensor.is_neg():
-        where = "" if plainly else f" on {tensor.device}"
+    ordinary = type(tensor) in (Tensor, torch.nn.Parameter) and tensor.device.type == "cpu"
+    if not ordinary or tensor.is_nested or tensor.is_quantized or kind not in FLOATS or tensor.is_neg():
+        where = "" if ordinary else f" on {tensor.device}"
         raise RemaskError(f"{file}: tensor {name} is of {kind}{where}, expected ordinary floating-point numbers")
     return tensor.detach()
 
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-DEEP, MANY = 24, 20_000
-"""Levels and nodes of a configuration that are read."""
+DEEPEST, MOST = 24, 20_000
+"""Levels, and nodes, of a configuration that are read."""
 
 
 def plain(value: Any) -> Any:
-    """Inert OmegaConf nodes as the dicts, lists and values they stood for; what is too deep or too much is left out."""
-    left = [MANY]
+    """Inert OmegaConf nodes as the dicts, lists and values they stand for; what is too deep or too much is None."""
+    left = [MOST]
 
     def go(x: Any, depth: int) -> Any:
         left[0] -= 1
-        if depth > DEEP or left[0] < 0:
+        if depth > DEEPEST or left[0] < 0:
             return None
         if isinstance(x, Inert):
             state = getattr(x, "state", None)

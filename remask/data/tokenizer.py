@@ -114,6 +114,10 @@ class Tokenizer:
             end = declared
         return cls(inner, vocabulary, end)
 
+    def over(self, vocabulary: Vocabulary) -> "Tokenizer":
+        """This tokenizer with the ids of a model, as `load` takes them."""
+        return Tokenizer(self._inner, vocabulary)
+
     @classmethod
     def of(
         cls, spec: str, texts: Callable[[], Iterable[str]], vocab_size: int, end: str | int | None = None

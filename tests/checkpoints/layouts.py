@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from remask.checkpoints.base import Format, formats
 from remask.checkpoints.checkpoint import load
+from remask.checkpoints.format import Format, formats
 from remask.checkpoints.source import Source, Tensors
 from remask.model.dit import DiTArchitecture
 from remask.model.networks import network
@@ -86,7 +86,7 @@ def publish(folder: Path, name: str, ours: dict[str, Tensor] | None = None) -> P
     a, form = SHAPES[name], form_of(name)
     ours = ours or weights(a)
     folder.mkdir(parents=True)
-    theirs = {t: form.give([ours[o] for o in group], t, a).contiguous() for t, group in form.groups(a).items()}
+    theirs = {t: form.to_theirs([ours[o] for o in group], t, a).contiguous() for t, group in form.groups(a).items()}
     save_file(theirs, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps(config_of(name, a)))
     return folder

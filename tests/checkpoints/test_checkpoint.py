@@ -5,15 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import tokenizers
 import torch
-from layouts import IDS, PLAIN, publish, weights
+from layouts import IDS, PLAIN, SHAPES, config_of, publish, weights
 from safetensors.torch import load_file, save_file
 
 import remask
 from remask.api import split
-from remask.checkpoints.base import formats
-from remask.checkpoints.checkpoint import contents, load
+from remask.checkpoints.checkpoint import load
+from remask.checkpoints.contents import contents
 from remask.checkpoints.convert import convert
+from remask.checkpoints.format import formats
 from remask.checkpoints.overrides import Overrides
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
@@ -27,7 +29,7 @@ def test_hints_overrule(tmp_path: Path) -> None:
         load(folder, overrides=Overrides(time=True))
     with pytest.raises(RemaskError, match=r"architecture\.context is 0"):
         load(folder, overrides=Overrides(context=0))
-    overrides = Overrides(heads=8, rope_theta=123.0, norm_eps=1e-3, context=99, start_id=5, end_id=6)
+    overrides = Overrides(heads=8, rope_theta=123.0, norm_eps=1e-3, context=99, start_id=5, end="6")
     found = load(folder, overrides=overrides)
     a, vocabulary = found.model.architecture, found.family.vocabulary
     assert (a.heads, a.kv_heads, a.head_width) == (8, 4, 4)
@@ -44,7 +46,7 @@ def test_a_prompt_begins_as_the_model_was_trained(tmp_path: Path) -> None:
     a = replace(PLAIN, rows=258, predicted=257, context=16)
     folder.mkdir()
     form, ours = formats()["smdm"], weights(a)
-    theirs = {t: form.give([ours[o] for o in g], t, a).contiguous() for t, g in form.groups(a).items()}
+    theirs = {t: form.to_theirs([ours[o] for o in g], t, a).contiguous() for t, g in form.groups(a).items()}
     save_file(theirs, folder / "model.safetensors")
     (folder / "config.json").write_text(json.dumps({"n_head": 4, "block_size": 16}))
     Tokenizer.bytes().save(folder / "tokenizer.json")
@@ -89,3 +91,71 @@ def test_weights_of_several_kinds_compute_in_one(tmp_path: Path) -> None:
     save_file(mixed, folder / "model.safetensors")
     m = load(folder)
     assert {p.dtype for p in m.model.parameters()} == {torch.float32} and bool(m.logits(IDS).isfinite().all())
+
+
+# The token that ends a text
+
+
+def named(folder: Path, **tokens: int) -> Path:
+    """A Llama whose configuration names no end, with a tokenizer of 40 words of which some have names."""
+    publish(folder, "llama")
+    config = {**config_of("llama", SHAPES["llama"])}
+    (folder / "config.json").write_text(json.dumps({k: v for k, v in config.items() if k != "eos_token_id"}))
+    vocabulary = {f"w{i}": i for i in range(40) if i not in tokens.values()} | tokens
+    tokenizers.Tokenizer(tokenizers.models.WordLevel(vocabulary, "w0")).save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def test_the_end_of_text_is_found_or_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """In the tokenizer by a usual name, in the files beside it, in generation_config.json, or by --end."""
+    folder = named(tmp_path / "usual", **{"<|return|>": 7})
+    assert load(folder).family.vocabulary.end == 7 and contents(folder)["end of text"] == "7 (<|return|>)"
+    assert "no end-of-text" not in capsys.readouterr().err
+    folder = named(tmp_path / "odd", **{"<stop>": 9})
+    assert load(folder).family.vocabulary.end is None and "name one with --end" in contents(folder)["end of text"]
+    assert "no end-of-text token is known" in capsys.readouterr().err
+    for end in ("<stop>", "9"):
+        m = load(folder, overrides=Overrides(end=end))
+        assert m.family.vocabulary.end == 9 == m.tokenizer.vocabulary.end
+    assert "9 (<stop>)" in contents(folder, overrides=Overrides(end="<stop>"))["end of text"]
+    with pytest.raises(RemaskError, match="no token '<halt>'"):
+        load(folder, overrides=Overrides(end="<halt>"))
+    ours = convert(folder, tmp_path / "ours", overrides=Overrides(end="<stop>"))
+    assert load(ours).family.vocabulary.end == 9
+    assert load(ours, overrides=Overrides(end="w3")).family.vocabulary.end == 3, "a folder of ours takes it too"
+    (folder / "tokenizer_config.json").write_text('{"eos_token": "<stop>"}')
+    assert load(folder).family.vocabulary.end == 9
+    (folder / "generation_config.json").write_text('{"eos_token_id": [5, 6]}')
+    assert (load(folder).family.vocabulary.end, load(folder).family.vocabulary.end_of_turn) == (5, 6)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(RemaskError, match="--end '<stop>' names a token, and there is no tokenizer"):
+        load(folder, overrides=Overrides(end="<stop>"))
+    assert load(folder, overrides=Overrides(end="8")).family.vocabulary.end == 8
+
+
+def test_a_named_end_ends_a_text(tmp_path: Path) -> None:
+    folder = named(tmp_path / "odd", **{"<stop>": 9})
+    free = remask.sample(load(folder), prompt=[3], length=8, temperature=0.0)
+    assert not free.ended and len(free.tokens) == 8
+    m = load(folder, overrides=Overrides(end=str(free.tokens[2])))
+    ended = remask.sample(m, prompt=[3], length=8, temperature=0.0)
+    assert ended.ended and ended.tokens == free.tokens[: free.tokens.index(free.tokens[2])]
+
+
+# Devices and other tokenizers
+
+
+def test_devices(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "theirs", "smdm")
+    assert load(folder).model.device.type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert load(folder, device="cpu").model.device.type == "cpu"
+    with pytest.raises(RemaskError, match=r"device 'tpu' cannot be used: .*Accepted: auto, cpu, cuda"):
+        load(folder, device="tpu")
+
+
+def test_a_tokenizer_in_another_form_is_named(tmp_path: Path) -> None:
+    folder = publish(tmp_path / "theirs", "llama")
+    (folder / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>\x15\x00\x00\x00\x00\x18\x02")
+    assert "tokenizer.model is a SentencePiece model" in contents(folder)["tokenizer"]
+    with pytest.raises(RemaskError, match=r"without a tokenizer \(tokenizer\.model is a Sentence.* Give --tokenizer"):
+        load(folder).tokenizer.encode("a")

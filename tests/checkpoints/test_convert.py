@@ -11,9 +11,9 @@ from layouts import SHAPES, form_of, publish
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from remask.checkpoints.base import written_formats
 from remask.checkpoints.checkpoint import Checkpoint, load
 from remask.checkpoints.convert import convert
+from remask.checkpoints.format import written_formats
 from remask.checkpoints.overrides import Overrides
 from remask.errors import RemaskError
 
@@ -209,7 +209,7 @@ def test_one_tensor_at_a_time(tmp_path: Path) -> None:
     code = """
 import resource, sys
 from remask.checkpoints.convert import convert
-from remask.checkpoints.base import formats
+from remask.checkpoints.format import formats
 import safetensors.torch
 formats()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

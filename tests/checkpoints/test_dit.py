@@ -11,8 +11,8 @@ from layouts import DIT, OWT, empty, publish
 from safetensors.torch import load_file, save_file
 
 import remask
-from remask.checkpoints.base import formats
 from remask.checkpoints.checkpoint import load
+from remask.checkpoints.format import formats
 from remask.checkpoints.overrides import Overrides
 from remask.errors import RemaskError
 from remask.families.autoregressive import Autoregressive

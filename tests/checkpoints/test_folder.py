@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from remask.checkpoints.checkpoint import Checkpoint, contents, load
+from remask.checkpoints.checkpoint import Checkpoint, load
+from remask.checkpoints.contents import contents
 from remask.checkpoints.folder import find, save, write_safetensors
 from remask.checkpoints.source import Tensors
 from remask.data.tokenizer import Tokenizer
@@ -19,6 +20,7 @@ from remask.errors import RemaskError
 from remask.families import Family, describe
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
+from remask.families.uniform import Uniform
 from remask.model.sizes import Architecture
 from remask.model.transformer import Transformer, initialise
 
@@ -168,7 +170,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "half the weights": (shortened("model.safetensors", 5000), r"model\.safetensors is missing or damaged"),
     "no weights": (shortened("model.safetensors", 0), r"model\.safetensors is missing or damaged"),
     "weights removed": (lambda f: (f / "model.safetensors").unlink(), r"model\.safetensors is missing or damaged"),
-    "weights are text": (lambda f: (f / "model.safetensors").write_text("x" * 999), r"model\.safetensors is missing"),
+    "weights are text": (lambda f: (f / "model.safetensors").write_text("x" * 999), r"model\.safetensors holds text"),
     "tensor missing": (
         retensored(lambda w: w.__delitem__(NORM)), r"model\.safetensors: tensor model\.norm\.weight is missing",
     ),
@@ -240,3 +242,16 @@ def test_our_writer_is_read_by_the_library(tmp_path: Path, dtype: torch.dtype) -
     write_safetensors(tmp_path / "x.safetensors", Tensors({k: (lambda v=v: v) for k, v in made.items()}, shapes))
     found = load_file(tmp_path / "x.safetensors")
     assert found.keys() == made.keys() and all(torch.equal(found[k], made[k]) for k in made)
+
+
+def test_a_checkpoint_of_the_previous_version(tmp_path: Path) -> None:
+    """Its config.json names options of families as they were called then."""
+    publish(tmp_path / "model", replace(SHAPE, time=True), Uniform(t_min=0.2, soft_top_k=5))
+
+    def rename(config: dict) -> None:
+        config["family"]["least"] = config["family"].pop("t_min")
+        config["family"]["top_k"] = config["family"].pop("soft_top_k")
+
+    edited(rename)(tmp_path / "model")
+    family = load(tmp_path / "model").family
+    assert isinstance(family, Uniform) and (family.t_min, family.soft_top_k) == (0.2, 5)

@@ -1,24 +1,29 @@
 """What all layouts share: recognised by their tensors, checked by name and shape, special ids and heads."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 import torch
 from layouts import IDS, OWT, SHAPES, config_of, empty, publish, reference, weights
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from remask.checkpoints.base import formats
+import remask
 from remask.checkpoints.checkpoint import load
+from remask.checkpoints.contents import contents
 from remask.checkpoints.convert import convert
+from remask.checkpoints.format import formats
 from remask.checkpoints.overrides import Overrides
 from remask.errors import RemaskError
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
+from remask.model.attention import CAUSAL
 from remask.model.sizes import SIZES, Architecture
 
 
@@ -57,7 +62,7 @@ def test_heads_come_from_options_config_or_a_named_size(tmp_path: Path) -> None:
         load(folder, overrides=Overrides(heads=3))
     named = replace(SIZES["6M"], rows=12, predicted=11, rope_bf16=True)
     ours, form = weights(named), formats()["smdm"]
-    theirs = {t: form.give([ours[o] for o in g], t, named).contiguous() for t, g in form.groups(named).items()}
+    theirs = {t: form.to_theirs([ours[o] for o in g], t, named).contiguous() for t, g in form.groups(named).items()}
     save_file(theirs, tmp_path / "mdm-6M.safetensors")
     assert load(tmp_path / "mdm-6M.safetensors").model.architecture == named
 
@@ -165,3 +170,62 @@ def test_networks_that_share_the_names_and_are_others(tmp_path: Path) -> None:
             load(folder)
     with pytest.raises(RemaskError, match="--shift is for a masked model"):
         load(publish(tmp_path / "plain", "llama"), overrides=Overrides(shift=True))
+
+
+HEADS = {
+    "llama": ({"tie_word_embeddings": False}, "lm_head.weight"),
+    "llada": ({"weight_tying": False}, "model.transformer.ff_out.weight"),
+    "smdm": ({}, "lm_head.weight"),
+    "dit": ({}, "backbone.output_layer.linear.weight"),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_head_that_is_not_tied_and_not_there_is_missing(name: str, tmp_path: Path) -> None:
+    """The embedding is not taken for it without a word."""
+    more, head = HEADS[name]
+    folder = publish(tmp_path / "theirs", name)
+    (folder / "config.json").write_text(json.dumps({**config_of(name, SHAPES[name]), **more}))
+    rest = load_file(folder / "model.safetensors")
+    del rest[head]
+    save_file(rest, folder / "model.safetensors")
+    says = f"tensor {head} is missing"
+    assert contents(folder)["problems"].startswith(says)
+    for use in (load, lambda f: convert(f, tmp_path / "out")):
+        with pytest.raises(RemaskError, match=re.escape(says)):
+            use(folder)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("name", "key"), [("llama", "tie_word_embeddings"), ("llada", "weight_tying")])
+def test_a_head_that_may_be_tied(name: str, key: str, tmp_path: Path) -> None:
+    """A file without a head and a configuration that does not mention it; and a second copy of a tied head."""
+    folder = publish(tmp_path / "theirs", name)
+    rest = load_file(folder / "model.safetensors")
+    config = {k: v for k, v in config_of(name, SHAPES[name]).items() if k != key}
+    (folder / "config.json").write_text(json.dumps(config | {key: True}))
+    assert load(folder).model.architecture.tied and contents(folder)["problems"].startswith("none")
+    del rest[HEADS[name][1]]
+    save_file(rest, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config))
+    assert load(folder).model.architecture.tied
+
+
+@pytest.mark.parametrize("name", ["smdm", "llada", "llama"])
+def test_rows_behind_the_vocabulary_are_padding(name: str, tmp_path: Path) -> None:
+    """They are given no probability, and so are never written, whatever the padding's size."""
+    a, ours = SHAPES[name], weights(SHAPES[name])
+    folder = publish(tmp_path / "theirs", name, ours)
+    more = {"vocab_size": 23, "mask_token_id": 11} if name == "llada" else {"vocab_size": 23}
+    (folder / "config.json").write_text(json.dumps({**config_of(name, a), **more}))
+    m = load(folder, overrides=Overrides(end="3"))
+    whole = reference(a, ours)
+    causal = {"attention": CAUSAL} if name == "llama" else {}
+    with torch.no_grad():
+        torch.testing.assert_close(m.model(IDS % 23, **causal), whole(IDS % 23, **causal)[..., :23])
+    assert m.model.architecture.predicted == 23
+    sampled = remask.sample(m, prompt=[3, 4], length=40, temperature=5.0, stop=False, seed=1).tokens
+    assert max(sampled) < 23
+    text = tmp_path / "tokenizer.json"
+    tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, "</s>": 1}, "a")).save(str(text))
+    assert load(folder, tokenizer=text).tokenizer.size == 2, "a tokenizer may have far fewer ids than the matrices"

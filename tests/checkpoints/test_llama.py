@@ -9,7 +9,8 @@ import torch
 from layouts import GROUPED, IDS, PLAIN, config_of, publish, reference, weights
 from safetensors.torch import load_file, save_file
 
-from remask.checkpoints.checkpoint import contents, load
+from remask.checkpoints.checkpoint import load
+from remask.checkpoints.contents import contents
 from remask.checkpoints.convert import convert
 from remask.checkpoints.overrides import Overrides
 from remask.data.tokenizer import Tokenizer

@@ -15,7 +15,8 @@ import torch
 from layouts import SHAPES, publish, same, state, weights
 from safetensors.torch import save_file
 
-from remask.checkpoints.checkpoint import contents, load
+from remask.checkpoints.checkpoint import load
+from remask.checkpoints.contents import contents
 from remask.checkpoints.convert import convert
 from remask.checkpoints.overrides import Overrides
 from remask.checkpoints.pickles import plain
@@ -40,6 +41,28 @@ def test_pytorch_files(theirs: Path, tmp_path: Path, wrap: Callable, zipped: boo
     compiled = {f"_orig_mod.{k}": v for k, v in state(theirs).items()}
     torch.save(wrap(compiled), path, _use_new_zipfile_serialization=zipped)
     assert same(path, theirs, overrides=Overrides(heads=4))
+
+
+WRAPPERS = [
+    ["module", "_orig_mod"],
+    ["_orig_mod", "module"],
+    ["module", "module"],
+    ["state_dict", "denoiser", "_orig_mod"],
+    ["_forward_module", "_orig_mod", "model"],
+    ["_fsdp_wrapped_module", "backbone"],
+    ["model", "model", "net"],
+]
+
+
+@pytest.mark.parametrize("wrappers", WRAPPERS, ids=".".join)
+@pytest.mark.parametrize("name", ["smdm", "llada", "dit", "llama"])
+def test_prefixes_of_wrappers_in_any_order_and_number(name: str, wrappers: list[str], tmp_path: Path) -> None:
+    """Also inside a name, where each block was compiled, sharded or checkpointed by itself."""
+    folder = publish(tmp_path / "theirs", name)
+    prefix = ".".join(wrappers) + "."
+    wrapped = {prefix + k.replace(".0.", ".0._checkpoint_wrapped_module."): v for k, v in state(folder).items()}
+    torch.save(wrapped, folder / "wrapped.pt")
+    assert same(folder / "wrapped.pt", folder)
 
 
 class Node:
@@ -201,7 +224,7 @@ def test_tensors_that_are_no_weights(theirs: Path, tmp_path: Path, tensor: torch
 def test_two_tensors_of_one_name(theirs: Path, tmp_path: Path) -> None:
     all_ = state(theirs)
     torch.save({**all_, "module.lm_head.weight": all_["lm_head.weight"] + 1}, tmp_path / "model.pth")
-    with pytest.raises(RemaskError, match=r"two tensors lm_head\.weight, told apart by a wrapper's name"):
+    with pytest.raises(RemaskError, match=r"two tensors lm_head\.weight, which differ only in the name of a wrapper"):
         load(tmp_path / "model.pth", overrides=Overrides(heads=4))
 
 
@@ -223,7 +246,7 @@ def test_configurations_without_an_end() -> None:
     ("content", "says"),
     [
         (b"", "damaged"),
-        (b"hello", "damaged"),
+        (b"hello", "holds text and no weights; it begins 'hello'"),
         (pickle.dumps([1, 2]), "holds a list|damaged"),
         (pickle.dumps({}), "no weights|damaged"),
     ],

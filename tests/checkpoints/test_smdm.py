@@ -10,8 +10,8 @@ from layouts import IDS, SHAPES, publish
 from safetensors.torch import load_file
 from torch import Tensor
 
-from remask.checkpoints.base import formats
 from remask.checkpoints.checkpoint import load
+from remask.checkpoints.format import formats
 from remask.checkpoints.overrides import Overrides
 from remask.errors import RemaskError
 from remask.model.sizes import SIZES
@@ -22,7 +22,7 @@ def test_smdm_rows_are_query_key_value_of_each_head() -> None:
     a, form = SHAPES["smdm"], formats()["smdm"]
     rows = torch.arange(3 * a.width)[:, None].expand(-1, a.width).contiguous()
     for part, name in enumerate("qkv"):
-        found = form.take(rows, f"model.layers.0.self_attn.{name}_proj.weight", a)[:, 0].tolist()
+        found = form.to_ours(rows, f"model.layers.0.self_attn.{name}_proj.weight", a)[:, 0].tolist()
         assert found == [head * 3 * 8 + part * 8 + i for head in range(4) for i in range(8)]
 
 

@@ -8,7 +8,8 @@ import torch
 from layouts import publish, same, state
 from safetensors.torch import load_file, save_file
 
-from remask.checkpoints.checkpoint import contents, load
+from remask.checkpoints.checkpoint import load
+from remask.checkpoints.contents import contents
 from remask.checkpoints.convert import convert
 from remask.errors import RemaskError
 
