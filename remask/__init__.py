@@ -18,15 +18,23 @@ if TYPE_CHECKING:
     from remask.checkpoints.overrides import Overrides
     from remask.errors import RemaskError
     from remask.likelihood import Estimate
+    from remask.training.distill import Distillation, distill
+    from remask.training.optim import Budget, Optimizer
+    from remask.training.recipe import Recipe
     from remask.training.run import train
 
 _HOME = {
+    "Budget": "remask.training.optim",
     "Checkpoint": "remask.checkpoints.checkpoint",
+    "Distillation": "remask.training.distill",
     "Estimate": "remask.likelihood",
+    "Optimizer": "remask.training.optim",
     "Overrides": "remask.checkpoints.overrides",
+    "Recipe": "remask.training.recipe",
     "RemaskError": "remask.errors",
     "Sample": "remask.api",
     "convert": "remask.checkpoints.convert",
+    "distill": "remask.training.distill",
     "load": "remask.checkpoints.checkpoint",
     "sample": "remask.api",
     "score": "remask.api",
@@ -34,12 +42,17 @@ _HOME = {
     "train": "remask.training.run",
 }
 __all__ = [
+    "Budget",
     "Checkpoint",
+    "Distillation",
     "Estimate",
+    "Optimizer",
     "Overrides",
+    "Recipe",
     "RemaskError",
     "Sample",
     "convert",
+    "distill",
     "load",
     "sample",
     "score",

@@ -105,6 +105,8 @@ def run(name: str, arguments: list[str]) -> None:
     _check_names(arguments)
     options = parser.instantiate(parser.parse_args(_flags(function, arguments)))
     given = {k: v for k, v in vars(options).items() if k != "config"}
+    if recipe := _recipe(function):
+        given = {"recipe": recipe(**given)}
     if "overrides" in inspect.signature(function).parameters:
         given["form"] = given.pop("from")
         given["overrides"] = Overrides(**{f.name: given.pop(f.name) for f in fields(Overrides)})
@@ -123,11 +125,20 @@ def _parser(name: str, verb: Verb, function: Callable[..., Any]) -> Any:
     for positional in verb.positional:
         parser.add_argument(positional, type=str)
     foreign = {"form", "overrides"} & set(inspect.signature(function).parameters)
-    parser.add_function_arguments(function, skip={*verb.positional, *foreign}, as_positional=False)
+    if recipe := _recipe(function):
+        parser.add_class_arguments(recipe, skip={*verb.positional}, as_group=False)
+    else:
+        parser.add_function_arguments(function, skip={*verb.positional, *foreign}, as_positional=False)
     if foreign:
         parser.add_argument("--from", type=str | None, help="smdm, llada, dit or llama; by default recognised.")
         parser.add_class_arguments(Overrides)
     return parser
+
+
+def _recipe(function: Callable[..., Any]) -> Any:
+    """The dataclass that is a verb's only parameter, whose fields are its options; None for other verbs."""
+    parameters = inspect.signature(function).parameters
+    return parameters["recipe"].annotation if list(parameters) == ["recipe"] else None
 
 
 def _flags(function: Callable[..., Any], arguments: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ files; shows text being denoised and a function body being filled in; writes a r
 import json
 import lzma
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from remask.plots import denoising_strip, loss_curves
 from remask.sampling.base import Step
 from remask.terminal import duration, say
 from remask.training.optim import Budget, Optimizer
+from remask.training.recipe import Recipe
 from remask.training.run import train
 from remask.watch import watch
 
@@ -58,22 +60,23 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
     say(f"   {size['bytes']:,} bytes in {size['documents']:,} documents, {size['tokens']:,} tokens\n")
 
     # two runs at equal FLOPs: the first is timed, the second takes as many steps
-    each = (minutes * 60 - 25) * 0.40 / 60
-    options: dict[str, Any] = {
-        "model": "tiny" if minutes < 15 else "3M",
-        "length": LENGTH,
-        "batch": 16,
-        "optimizer": Optimizer(lr=3e-3),
-        "seed": seed,
-        "validation_rows": 48,
-    }
+    recipe = Recipe(
+        data=prepared.folder,
+        out=out / "masked",
+        family=Masked(objective="low_variance"),
+        model="tiny" if minutes < 15 else "3M",
+        budget=Budget(minutes=(minutes * 60 - 25) * 0.40 / 60),
+        optimizer=Optimizer(lr=3e-3),
+        length=LENGTH,
+        batch=16,
+        seed=seed,
+        validation_rows=48,
+    )
     say("2. A masked diffusion model, which learns to fill in what is hidden")
-    family = Masked(objective="low_variance")
-    train(prepared.folder, out / "masked", family=family, budget=Budget(minutes=each), **options)
+    train(recipe)
     steps = json.loads((out / "masked" / "run.json").read_text())["plan"]["steps"]
     say("\n3. An autoregressive model of the same size, on as much text and with as many FLOPs")
-    budget = Budget(steps=steps)
-    train(prepared.folder, out / "autoregressive", family=Autoregressive(), budget=budget, **options)
+    train(replace(recipe, out=out / "autoregressive", family=Autoregressive(), budget=Budget(steps=steps)))
 
     say("\n4. Held-out files")
     runs = {"masked": load(out / "masked"), "autoregressive": load(out / "autoregressive")}

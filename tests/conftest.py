@@ -38,6 +38,7 @@ def fit(corpus: Path) -> Fit:
 
     from remask.model.sizes import SizeOverrides
     from remask.training.optim import Budget
+    from remask.training.recipe import Recipe
     from remask.training.run import train
 
     torch.set_num_threads(1)
@@ -54,7 +55,7 @@ def fit(corpus: Path) -> Fit:
             "accelerator": "cpu",
             "validation_rows": 0,
         }
-        return train(out=out, **{**options, **more})
+        return train(Recipe(out=out, **{**options, **more}))
 
     return run
 

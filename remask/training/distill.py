@@ -8,9 +8,9 @@ KL(student || teacher). From round to round dt doubles, and the student becomes 
 (Sahoo et al. 2025, *The Diffusion Duality*, section 4).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,13 +24,17 @@ from remask.families.latent import Latent, rising, tabled
 from remask.families.uniform import Uniform
 from remask.model.networks import network
 from remask.model.sizes import SizeOverrides
-from remask.model.transformer import Transformer
+from remask.model.transformer import Initialisation, Transformer
 from remask.training.optim import Budget, Optimizer
+from remask.training.recipe import Recipe
 from remask.training.run import launch
+
+CLEAN = (0.9987, 0.0062)
+"""Share of the tokens that are clean at both ends of the path, where no range of gamma is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Distillation:
+class Rounds:
     """The rounds of a distillation."""
 
     rounds: int = 5
@@ -52,24 +56,65 @@ class Distillation:
         object.__setattr__(self, "gamma", rising(self.gamma))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Distillation(Recipe):
+    """The recipe of a distillation: family, shape and first weights are those of the checkpoint `model`."""
+
+    progress_matters: ClassVar[bool] = True
+    family: Family = field(default_factory=Uniform, init=False)
+    architecture: SizeOverrides = field(default_factory=SizeOverrides, init=False)
+    initialisation: Initialisation = field(default="smdm", init=False)
+
+    model: str = field()
+    """Checkpoint of a uniform-state model: the first teacher."""
+    distillation: Rounds = field(default_factory=Rounds)
+    """Rounds, and how far apart student and teacher stand."""
+    budget: Budget = field(default_factory=Budget)
+    """How much to train: one of flops (the student's), tokens, steps."""
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=6e-5, weight_decay=0.0))
+    """AdamW and its learning rate over the run."""
+    length: int | None = None
+    """Tokens in a row; by default the context of the model."""
+    ema: float = 0.999
+    """Decay of the moving average of the weights that is published; 0 publishes the weights themselves."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.budget.minutes is not None:
+            raise RemaskError("budget.minutes is for pre-training; give a distillation steps, tokens or flops")
+
+
+def distill(recipe: Distillation) -> Path:
+    """Distils a uniform-state model into one that needs fewer steps. Returns the published folder `out/latest`."""
+    out, rounds = recipe.out, recipe.distillation
+    start = open_checkpoint(out if out.is_dir() and find(out) else recipe.model)
+    family = start.family
+    if not isinstance(family, Uniform):
+        raise RemaskError(
+            f"{recipe.model} is of the family {type(family).__name__}; the path that distillation follows is one of "
+            "Gaussian noise, which uniform-state models have"
+        )
+    family.gammas(rounds.gamma, *CLEAN)  # refused before anything is written
+    return launch(recipe, family, start, lambda *given: Consistency(rounds, *given))
+
+
 class Consistency(nn.Module):
     """The objective, with its teacher: a copy of the network, made anew when a round begins."""
 
     round: Tensor
     """() int64, the number of the round; -1 before the first."""
 
-    def __init__(self, options: Distillation, student: Transformer, family: Family, compiled: bool) -> None:
+    def __init__(self, options: Rounds, student: Transformer, family: Family, compiled: bool) -> None:
         super().__init__()
         assert isinstance(family, Uniform)
         self.options, self.family = options, family
-        self.teacher = network(student.architecture).requires_grad_(False)
-        self.teacher.load_state_dict(student.state_dict())
+        self.teacher = network(student.architecture).requires_grad_(False)  # filled when a round begins
         if compiled:
             self.teacher.compile()
         self.register_buffer("round", torch.tensor(-1))
         self.known: int | None = None
         k = family.vocabulary.predicted
-        self.low, self.high = family.gammas(options.gamma, 0.9987, 0.0062)
+        self.low, self.high = family.gammas(options.gamma, *CLEAN)
         self.operator = tabled(k, self.low, self.high)
 
     def forward(self, student: Transformer, batch: Batch, rng: torch.Generator) -> Loss:
@@ -100,73 +145,3 @@ def divergence(student: Tensor, teacher: Tensor) -> Tensor:
     """(N, K) logits of both -> (N,) nats, KL(student || teacher)."""
     log = student.log_softmax(-1)
     return (log.exp() * (log - teacher.log_softmax(-1))).sum(-1)
-
-
-def distill(
-    model: str,
-    data: Path,
-    out: Path,
-    distillation: Distillation = Distillation(),
-    budget: Budget = Budget(),  # noqa: B008
-    optimizer: Optimizer = Optimizer(lr=6e-5, weight_decay=0.0),  # noqa: B008
-    length: int | None = None,
-    batch: int = 32,
-    accumulate: int = 1,
-    ema: float = 0.999,
-    precision: Literal["auto", "bf16", "fp32"] = "auto",
-    compile: Literal["auto", "on", "off"] = "auto",
-    seed: int = 0,
-    validation_rows: int = 64,
-    validate_every: int | None = None,
-    save_every: int | None = None,
-    log_every: int = 10,
-    devices: int = 1,
-    nodes: int = 1,
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto",
-) -> Path:
-    """Distils a uniform-state model into one that needs fewer steps.
-
-    Args:
-        model: Checkpoint of a uniform-state model: the first teacher.
-        data: Folder made by `remask prepare` with the model's own tokenizer.
-        out: Run directory. Where it holds a run with the same options, that run goes on.
-        distillation: Rounds, and how far apart student and teacher stand.
-        budget: How much to train; one of flops (the student's), tokens, steps.
-        optimizer: AdamW and its schedule.
-        length: Tokens in a row; the model's context by default.
-        batch: Rows of a step, over all processes and accumulated micro-batches.
-        accumulate: Micro-batches in a step.
-        ema: Decay of the moving average of the weights that is published; 0 publishes the weights themselves.
-        precision: bf16 autocast or fp32; auto takes bf16 where the processor is fast at it.
-        compile: Compile the networks; auto does for runs long enough to repay it.
-        seed: Of order and noise.
-        validation_rows: Rows of the validation split that are scored; 0 for none.
-        validate_every: Steps between validations; a twentieth of the run by default.
-        save_every: Steps between checkpoints; a twentieth of the run by default.
-        log_every: Steps between rows of metrics.csv.
-        devices: Processes on each node.
-        nodes: Nodes.
-        accelerator: cpu, gpu, or whichever is there.
-
-    Returns:
-        The published folder `out/latest`.
-    """
-    options = {k: v for k, v in locals().items() if k != "out"}
-    if budget.minutes is not None:
-        raise RemaskError("budget.minutes is for pre-training; give a distillation steps, tokens or flops")
-    found = open_checkpoint(out if out.is_dir() and find(out) else model)
-    if not isinstance(found.family, Uniform):
-        raise RemaskError(
-            f"{model} is of the family {type(found.family).__name__}; the path that distillation follows is one of "
-            "Gaussian noise, which uniform-state models have"
-        )
-    found.family.gammas(distillation.gamma, 0.9987, 0.0062)  # refused before anything is written
-    length = found.architecture.context if length is None else length
-    rest = {"architecture": SizeOverrides(), "random_length": 0.0, "initialisation": "smdm"}
-    return launch(
-        {**options, **rest, "family": found.family, "length": length},
-        out,
-        lambda student, family, compiled: Consistency(distillation, student, family, compiled),
-        found,
-        set(options) - {"model"},
-    )

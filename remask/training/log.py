@@ -9,14 +9,19 @@ from typing import Any, cast
 
 import lightning
 import torch
+from torch import Tensor
 
 from remask import machine
 from remask.likelihood import Estimate
 from remask.training.module import Module
+from remask.training.plan import Plan
 
 
 class Log(lightning.Callback):
-    """metrics.csv, TensorBoard events, and the progress bar."""
+    """metrics.csv, TensorBoard events, and the progress bar.
+
+    The loss is summed on the device, and read only when a row is due.
+    """
 
     COLUMNS: tuple[str, ...] = (
         "step",
@@ -33,19 +38,26 @@ class Log(lightning.Callback):
         "valid_kind",
     )
 
-    def __init__(self, out: Path, tick: Any, every: int, plan: dict[str, Any]) -> None:
-        self.out, self.tick, self.every = out, tick, every
-        self.tokens, self.flops_6n, self.flops = plan["tokens"], plan["flops_6n"], plan["flops"]
-        self.bf16, self.peak = plan["bf16"], 0.0
-        self.sum, self.count, self.seconds = 0.0, 0, 0.0
-        self.shown: dict[str, Any] = {}
+    def __init__(self, out: Path, tick: Any, every: int, plan: Plan) -> None:
+        self.out, self.tick, self.every, self.plan = out, tick, every, plan
+        self.peak = 0.0
+        """FLOP/s of a large matrix product on this machine."""
+        self.total: Tensor | float = 0.0
+        """() float64, the sum of the losses since the last row, of the steps that were not skipped."""
+        self.count = 0
+        """How many they are."""
+        self.skipped = 0
+        """Skipped steps of the run up to the last one."""
+        self.seconds = 0.0
+        """Time of all steps of the run, without validating and saving."""
         self.pace = 0.0
         """Seconds a step, smoothed."""
+        self.shown: dict[str, Any] = {}
         self._last, self._since = -1, time.monotonic()
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self.peak = machine.peak(pl_module.device, self.bf16)
-        self._last = trainer.global_step
+        self.peak = machine.peak(pl_module.device, self.plan.bf16)
+        self._last, self.skipped = trainer.global_step, cast(Module, pl_module).skipped
         self.start_clock()
         if trainer.is_global_zero:
             self._rewind(trainer.global_step)
@@ -53,53 +65,56 @@ class Log(lightning.Callback):
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
         module, step = cast(Module, pl_module), trainer.global_step
         if step == self._last:
-            return
+            return  # in the middle of an accumulated step
         self._last = step
         spent = time.monotonic() - self._since
         self.seconds += spent
         self.pace = spent if not self.pace else 0.8 * self.pace + 0.2 * spent
-        part = torch.stack(module.losses).mean()
-        module.losses.clear()
-        loss = float(trainer.strategy.reduce(part, reduce_op="mean"))
-        if math.isfinite(loss):
-            self.sum, self.count = self.sum + loss, self.count + 1
-        self.shown |= {"loss": self.loss, "tok/s": int(self.tokens / self.pace)}
-        if self.peak:
-            self.shown["peak"] = f"{self.flops / self.pace / self.peak:.0%}"
-        if module.skipped:
-            self.shown["skipped"] = module.skipped
+        if module.skipped == self.skipped:
+            self.total = self.total + torch.stack(module.losses).mean().double()
+            self.count += 1
+        self.skipped = module.skipped
         if trainer.is_global_zero:
             self.tick(1, **self.shown)
 
     def start_clock(self) -> None:
-        """The next step's time begins: validating and saving are not the training's."""
+        """The time of the next step begins: validating and saving are not training."""
         self._since = time.monotonic()
 
-    @property
-    def loss(self) -> float:
-        """Mean since the last row, of the steps that were not skipped."""
-        return self.sum / self.count if self.count else math.nan
-
-    def write(self, trainer: lightning.Trainer, module: Module, found: Estimate | None) -> None:
-        """Adds a row where one is due: every so many steps, with each validation, and at the end."""
+    def write_if_due(self, trainer: lightning.Trainer, module: Module, found: Estimate | None) -> None:
+        """Adds a row every so many steps, with each validation, and at the end."""
         step = trainer.global_step
+        if step % self.every and found is None and step < module.steps:
+            return
+        mean = torch.as_tensor(self.total, dtype=torch.float64, device=module.device) / max(1, self.count)
+        loss = float(trainer.strategy.reduce(mean, reduce_op="mean")) if self.count else math.nan
+        self.total, self.count = 0.0, 0
+        self._show(module, loss, found)
+        if trainer.is_global_zero:
+            self._write(trainer, module, loss, found)
+
+    def _show(self, module: Module, loss: float, found: Estimate | None) -> None:
+        """What stands beside the progress bar from now on."""
+        self.shown |= {"loss": loss, "tok/s": int(self.plan.tokens / self.pace)}
         if found is not None:
             self.shown["valid"] = str(found)
-            self.peak = max(self.peak, machine.peak(module.device, self.bf16, seconds=0.1))
-        if step % self.every == 0 or found is not None or step >= module.steps:
-            if trainer.is_global_zero:
-                self._write(trainer, module, step, found)
-            self.sum, self.count = 0.0, 0
+            self.peak = max(self.peak, machine.peak(module.device, self.plan.bf16, seconds=0.1))
+        if self.peak:
+            self.shown["peak"] = f"{self.plan.flops / self.pace / self.peak:.0%}"
+        if module.skipped:
+            self.shown["skipped"] = module.skipped
 
-    def _write(self, trainer: lightning.Trainer, module: Module, step: int, found: Estimate | None) -> None:
+    def _write(self, trainer: lightning.Trainer, module: Module, loss: float, found: Estimate | None) -> None:
+        """Adds the row of the last step to metrics.csv, and to the loggers."""
+        step = trainer.global_step
         row: dict[str, Any] = {
             "step": step,
-            "tokens": int(step * self.tokens),
-            "flops_6n": step * self.flops_6n,
+            "tokens": int(step * self.plan.tokens),
+            "flops_6n": step * self.plan.flops_6n,
             "seconds": round(self.seconds, 3),
-            "loss": self.loss,
+            "loss": loss,
             "lr": module.optimizer.rate(step, module.steps),
-            "gradient_norm": module.gradient_norm,
+            "gradient_norm": math.nan if module.gradient_norm is None else float(module.gradient_norm),
             "skipped": module.skipped,
         }
         if found is not None:
@@ -134,7 +149,7 @@ class Log(lightning.Callback):
         os.replace(fresh, path)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sum": self.sum, "count": self.count, "seconds": self.seconds}
+        return {"sum": float(self.total), "count": self.count, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.sum, self.count, self.seconds = (state_dict[k] for k in ("sum", "count", "seconds"))
+        self.total, self.count, self.seconds = (state_dict[k] for k in ("sum", "count", "seconds"))

@@ -1,17 +1,17 @@
 """The thin layer between a family's loss and Lightning's Trainer."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import lightning
 import torch
 from torch import Tensor
 
-from remask.data.batches import Batches
 from remask.errors import RemaskError
-from remask.families import Family
-from remask.model.transformer import Transformer
 from remask.seeds import mix_seeds
-from remask.training.optim import Optimizer
+from remask.training.plan import Plan
+from remask.training.start import Setup
 
 PATIENCE = 10
 """Steps in a row that may be skipped for a loss or gradient that is not finite."""
@@ -20,39 +20,33 @@ PATIENCE = 10
 class Module(lightning.LightningModule):
     """Batch i and its noise are functions of (seed, i): the loader counts, and there is no state to resume."""
 
-    def __init__(
-        self,
-        denoiser: Transformer,
-        family: Family,
-        batches: Batches,
-        optimizer: Optimizer,
-        steps: int,
-        seed: int,
-        objective: torch.nn.Module | None = None,
-    ) -> None:
+    def __init__(self, setup: Setup, plan: Plan, objective: torch.nn.Module | None = None) -> None:
+        """`objective` is what is minimised in place of the family's loss."""
         super().__init__()
-        self.denoiser, self.family, self.batches = denoiser, family, batches
-        self.optimizer, self.steps, self.seed = optimizer, steps, seed
+        self.denoiser, self.family, self.batches = setup.denoiser, setup.family, setup.batches
         self.objective = objective
-        """What is minimised in place of the family's loss."""
-        self.micro = 1
-        """Micro-batches in a step."""
+        self.optimizer = replace(setup.recipe.optimizer, warmup=plan.warmup)
+        self.steps, self.seed, self.micro_batches = plan.steps, setup.recipe.seed, setup.recipe.accumulate
         self.losses: list[Tensor] = []
-        """Of the micro-batches since the last log, on this process."""
-        self.gradient_norm = float("nan")
-        self.skipped = self.in_a_row = 0
+        """Loss of each micro-batch of this step, on this process."""
+        self.gradient_norm: Tensor | None = None
+        """() of the last step, before clipping."""
+        self.skipped = self.skipped_in_a_row = 0
 
     def training_step(self, index: int, _: int) -> Tensor:
         """Loss of this process's share of a micro-batch; `index` counts micro-batches from the first step."""
-        step, micro = divmod(index, self.micro)
+        step, micro = divmod(index, self.micro_batches)
         world, rank = self.trainer.world_size, self.trainer.global_rank
-        rows = self.batches.batch // (world * self.micro)
+        rows = self.batches.batch // (world * self.micro_batches)
         batch = self.batches.share(step, (micro * world + rank) * rows, rows).to(self.device)
-        rng = torch.Generator().manual_seed(mix_seeds(self.seed, 1, step))
         batch = replace(batch, progress=step / self.steps)
-        objective = self.family.loss if self.objective is None else self.objective
-        # the gradients of processes and micro-batches are averaged, by DDP and by Lightning
-        loss = objective(self.denoiser, batch, rng).per_token(batch.global_tokens, world * self.micro)
+        rng = torch.Generator().manual_seed(mix_seeds(self.seed, 1, step))
+        if self.objective is None:
+            loss = self.family.loss(self.denoiser, batch, rng).value
+        else:
+            loss = self.objective(self.denoiser, batch, rng)
+        if not micro:
+            self.losses.clear()
         self.losses.append(loss.detach())
         # a loss that is not finite may still have finite gradients: spoil them, so that every process skips
         return loss * torch.where(loss.isfinite(), 1.0, float("nan"))
@@ -62,13 +56,12 @@ class Module(lightning.LightningModule):
     ) -> None:
         """Clips; a step whose gradient is not finite is skipped, by leaving the optimiser nothing to apply."""
         weights = [p for p in self.denoiser.parameters() if p.grad is not None]
-        norm = torch.nn.utils.clip_grad_norm_(weights, self.optimizer.clip or float("inf"))
-        self.gradient_norm = float(norm)
-        if torch.isfinite(norm):
-            self.in_a_row = 0
+        self.gradient_norm = torch.nn.utils.clip_grad_norm_(weights, self.optimizer.clip or float("inf"))
+        if self.gradient_norm.isfinite():
+            self.skipped_in_a_row = 0
             return
         self.skipped += 1
-        self.in_a_row += 1
+        self.skipped_in_a_row += 1
         for weight in weights:
             weight.grad = None
 
@@ -80,18 +73,21 @@ class Module(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
-        checkpoint["remask"] = {"skipped": self.skipped, "in_a_row": self.in_a_row}
+        checkpoint["remask"] = {"skipped": self.skipped, "in_a_row": self.skipped_in_a_row}
 
     def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
         counts = checkpoint["remask"]
         assert isinstance(counts, dict)
-        self.skipped, self.in_a_row = counts["skipped"], counts["in_a_row"]
+        self.skipped, self.skipped_in_a_row = counts["skipped"], counts["in_a_row"]
 
-    def give_up(self, checkpoint: str | None) -> None:
-        """Raises once too many steps in a row were skipped."""
-        if self.in_a_row >= PATIENCE:
-            kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
-            raise RemaskError(
-                f"{PATIENCE} steps in a row had a loss or gradient that was not finite, the last of them "
-                f"{self.trainer.global_step}; {kept}. A lower --optimizer.lr may help"
-            )
+    def give_up_if_hopeless(self, last_good_state: Callable[[], Path | None]) -> None:
+        """RemaskError once too many steps in a row were skipped; it names the newest training state."""
+        if self.skipped_in_a_row < PATIENCE:
+            return
+        kept = last_good_state()
+        raise RemaskError(
+            f"{PATIENCE} steps in a row had a loss or gradient that was not finite, the last of them "
+            f"{self.trainer.global_step}; "
+            + (f"the last good checkpoint is {kept}" if kept else "there is no checkpoint yet")
+            + ". A lower --optimizer.lr may help"
+        )

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Literal
 
 from remask.errors import RemaskError
+
+if TYPE_CHECKING:  # so that the options are known without torch
+    import torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +22,7 @@ class Budget:
     steps: int | None = None
     """Optimiser steps."""
     minutes: float | None = None
-    """Wall time; turned into steps by timing a few before the run."""
+    """Minutes of training; a few steps are timed before the run, and this is turned into steps."""
 
     def __post_init__(self) -> None:
         given = {k: v for k, v in vars(self).items() if v is not None}
@@ -33,7 +33,7 @@ class Budget:
                 raise RemaskError(f"budget.{name} is {value}; it must be above 0, and finite")
 
     def resolve(self, non_embedding: float, batch: int, length: float, seconds: Callable[[], float]) -> int:
-        """Optimiser steps for `batch` rows of mean `length`; `seconds()` measures one step, if needed.
+        """Optimiser steps of `batch` rows of mean `length`; `seconds()` measures one step, where that is needed.
 
         FLOPs follow SMDM's rule: int(F / (6 N batch length)).
         """
@@ -54,26 +54,27 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """AdamW and its schedule."""
+    """AdamW, and its learning rate over the run."""
 
     lr: float = 1e-3
     """Peak learning rate."""
     floor: float = 0.1
     """Last learning rate, as a share of the peak."""
     schedule: Literal["cosine", "wsd"] = "cosine"
-    """cosine: warm-up, then half a cosine. wsd: warm-up, stable, linear decay over the last `decay` share."""
+    """cosine: warm-up, then half a cosine. wsd: warm-up, a stable rate, then linear decay; a finished run of wsd can
+    be given a larger budget, since the training state before its decay is kept (checkpoints/stable-*.ckpt)."""
     warmup: int | None = None
-    """Warm-up steps; None is SMDM's max(100, steps/100), but at most a tenth of the run."""
+    """Warm-up steps; by default SMDM's max(100, steps/100), but at most a tenth of the run."""
     decay: float = 0.2
-    """Share of the steps over which wsd decays."""
-    branch: bool = False
-    """Keep the training state before the decay of wsd, as checkpoints/stable-*.ckpt, for longer runs to begin with."""
+    """Share of the steps over which wsd decays: the last ones."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """Decay of AdamW's running means of the gradient and of its square."""
     weight_decay: float = 0.1
+    """Decoupled weight decay, of matrices other than embeddings."""
     decay_all: bool = False
-    """Decay norms and embeddings too, as SMDM does."""
+    """Apply weight decay to norms and embeddings too, as SMDM does."""
     clip: float = 1.0
-    """Largest gradient norm; 0 does not clip."""
+    """Largest norm of the gradient; 0 does not clip."""
 
     def __post_init__(self) -> None:
         for name, low, high in (("lr", 0.0, math.inf), ("decay", 0.0, 1.0)):
@@ -89,8 +90,8 @@ class Optimizer:
             raise RemaskError(f"optimizer.betas is {self.betas}; both must be at least 0 and below 1")
 
     def rate(self, step: int, steps: int) -> float:
-        """Learning rate of a step, 0 <= step <= steps; 0 at step 0."""
-        warmup = self.warmup if self.warmup is not None else usual_warmup(steps)
+        """Learning rate of step 0 <= `step` <= `steps`; 0 at step 0."""
+        warmup = self.warmup_steps(steps)
         if step < warmup:
             return self.lr * step / warmup
         low = self.lr * self.floor
@@ -99,16 +100,22 @@ class Optimizer:
         start = steps - self.decay * steps
         return self.lr if step < start else low + (self.lr - low) * max(0.0, (steps - step) / (steps - start))
 
-    def stable(self, steps: int) -> int:
-        """Steps of a run of `steps` that one of more steps has in common with it, given the same warm-up; 0 if none.
+    def warmup_steps(self, steps: int) -> int:
+        """Steps of warm-up in a run of `steps`."""
+        return usual_warmup(steps) if self.warmup is None else self.warmup
 
-        One short of the decay's beginning: a state holds the rate of the step to come.
+    def stable(self, steps: int) -> int:
+        """Steps before the decay of wsd, which a longer run with the same warm-up can reuse; 0 for cosine.
+
+        One fewer than there are: a training state holds the learning rate of the step that follows it.
         """
         return max(0, int(steps - self.decay * steps) - 1) if self.schedule == "wsd" else 0
 
-    def build(self, model: nn.Module) -> torch.optim.AdamW:
-        """Fused AdamW; by default only matrices other than embeddings are decayed."""
-        groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    def build(self, model: "torch.nn.Module") -> "torch.optim.AdamW":
+        """Fused AdamW; by default weight decay applies only to matrices other than embeddings."""
+        import torch
+
+        groups: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
         for name, weight in model.named_parameters():
             groups[self.decay_all or (weight.ndim >= 2 and "embed" not in name)].append(weight)
         parts = [{"params": p, "weight_decay": self.weight_decay * decays} for decays, p in groups.items() if p]
@@ -116,12 +123,12 @@ class Optimizer:
 
 
 def usual_warmup(steps: int) -> int:
-    """SMDM's rule, but at most a tenth of the run."""
+    """Warm-up steps by default: SMDM's rule, but at most a tenth of the run."""
     return min(default_warmup(steps), steps // 10)
 
 
 def default_warmup(steps: int) -> int:
-    """SMDM's rule."""
+    """Warm-up steps by SMDM's rule."""
     return max(100, steps // 100)
 
 

@@ -2,240 +2,185 @@
 
     remask train --data data/novels --model 10M --budget.minutes 30 --out runs/first
 
-Rerunning the command resumes; on the CPU the weights come out as if it had never stopped.
+The same command again resumes; on the CPU the weights come out as if the run had never stopped.
 """
 
 import itertools
-import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
 from remask import machine
 from remask.checkpoints.folder import LazyCheckpoint
-from remask.data.batches import Batches, Rows
-from remask.data.tokens import open_tokens
 from remask.errors import Interrupted, RemaskError
 from remask.families import Family
-from remask.families.masked import Masked
 from remask.locking import locked
-from remask.model.sizes import SizeOverrides
-from remask.model.transformer import Initialisation, Transformer
+from remask.model.transformer import Transformer
 from remask.signals import handled
 from remask.terminal import progress, say
-from remask.training.optim import Budget, Optimizer
-from remask.training.plan import check, plain, process_rank, resolve
-from remask.training.start import build_network, resolve_architecture, starting_checkpoint
+from remask.training.plan import Plan, changed_options, decide, read_run, write_run
+from remask.training.prolong import prolong
+from remask.training.recipe import Recipe
+from remask.training.start import Setup, set_up, starting_checkpoint
+from remask.training.states import list_states, newest_state, step_of
 
 Objective = Callable[[Transformer, Family, bool], torch.nn.Module]
 """(network, family, whether to compile) -> a module that is called with (network, batch, generator) for a scalar.
 
 Its state, such as a teacher, is saved with the run's.
 """
+PATIENCE = 300.0
+"""Seconds that a process waits for the first one to plan the run."""
 
 
-def train(
-    data: Path,
-    out: Path,
-    family: Family = Masked(),  # noqa: B008
-    model: str = "tiny",
-    architecture: SizeOverrides = SizeOverrides(),  # noqa: B008
-    budget: Budget = Budget(),  # noqa: B008
-    optimizer: Optimizer = Optimizer(),  # noqa: B008
-    length: int = 256,
-    batch: int = 32,
-    accumulate: int = 1,
-    random_length: float = 0.0,
-    initialisation: Initialisation = "smdm",
-    ema: float = 0.0,
-    precision: Literal["auto", "bf16", "fp32"] = "auto",
-    compile: Literal["auto", "on", "off"] = "auto",
-    seed: int = 0,
-    validation_rows: int = 64,
-    validate_every: int | None = None,
-    save_every: int | None = None,
-    log_every: int = 10,
-    devices: int = 1,
-    nodes: int = 1,
-    accelerator: Literal["auto", "cpu", "gpu"] = "auto",
-) -> Path:
-    """Pre-trains a model of any family.
+def train(recipe: Recipe) -> Path:
+    """Trains a model of any family. Returns the published folder `out/latest`.
 
-    Args:
-        data: Folder made by `remask prepare`.
-        out: Run directory. Where it holds a run with the same options, that run goes on.
-        family: Masked, Uniform, Interpolating or Autoregressive, with its options.
-        model: Named size, such as tiny, 10M, 85M, 1028M, LLaDA-8B; or a checkpoint to start from.
-        architecture: Changes to the named size. The context is the row length unless given.
-        budget: How much to train; one of flops, tokens, steps, minutes.
-        optimizer: AdamW and its schedule.
-        length: Tokens in a row.
-        batch: Rows of a step, over all processes and accumulated micro-batches.
-        accumulate: Micro-batches in a step.
-        random_length: Share of rows cut in two pieces at a random place, so that short texts are learnt too.
-        initialisation: smdm or normal.
-        ema: Decay of the moving average of the weights that is published; 0 publishes the weights themselves.
-        precision: bf16 autocast or fp32; auto takes bf16 where the processor is fast at it.
-        compile: Compile the network; auto does for runs long enough to repay it.
-        seed: Of weights, order and noise.
-        validation_rows: Rows of the validation split that are scored; 0 for none.
-        validate_every: Steps between validations; a twentieth of the run by default.
-        save_every: Steps between checkpoints; a twentieth of the run by default.
-        log_every: Steps between rows of metrics.csv.
-        devices: Processes on each node.
-        nodes: Nodes.
-        accelerator: cpu, gpu, or whichever is there.
-
-    Returns:
-        The published folder `out/latest`.
+    RemaskError for options that do not fit together, and where the run directory holds another run; Interrupted
+    after a Ctrl-C, with the run saved.
     """
-    return launch({k: v for k, v in locals().items() if k != "out"}, out)
+    return launch(recipe, recipe.family, starting_checkpoint(recipe.model, recipe.out))
 
 
-def launch(
-    options: dict[str, Any],
-    out: Path,
-    objective: Objective | None = None,
-    start: LazyCheckpoint | None = None,
-    verb: set[str] | None = None,
-) -> Path:
-    """The run that the arguments of `train` describe, or one with another objective than the family's loss.
-
-    `start` is the checkpoint it begins with, where that is open already; `verb` names the options of a command of
-    its own.
-    """
-    data, model, family, length = (options[name] for name in ("data", "model", "family", "length"))
-    world = int(os.environ.get("WORLD_SIZE") or options["devices"] * options["nodes"])
-    rank = process_rank(options["devices"])
-    check(options, world)
-    prepared = open_tokens(data)
-    tokenizer = prepared.tokenizer
-    start = starting_checkpoint(model, out) if start is None else start
-    shape, family = resolve_architecture(start, model, family, tokenizer, options["architecture"], length)
-    rows = Rows(prepared.train, length)
-    wanted = options["validation_rows"]
-    validation = Rows(prepared.valid, length) if wanted and len(prepared.valid) >= length else None
-    if validation is None and wanted:
-        say(f"the validation split is shorter than one row of {length} tokens: this run is not validated")
-    batches = Batches(rows, options["batch"], options["seed"], options["random_length"])
-    gpu = options["accelerator"] == "gpu" or (options["accelerator"] == "auto" and torch.cuda.is_available())
-    if gpu and not torch.cuda.is_available():
-        raise RemaskError("accelerator is gpu, and torch sees none here; use cpu or auto")
-    device = torch.device("cuda" if gpu else "cpu")
+def launch(recipe: Recipe, family: Family, start: LazyCheckpoint | None, objective: Objective | None = None) -> Path:
+    """Runs a recipe with the weights of `start`, or with fresh ones. An objective takes the place of the family's
+    loss."""
+    setup = set_up(recipe, family, start)
     machine.keep_memory()
-
-    denoiser = build_network(start, shape, options["initialisation"], options["seed"])
-    with locked(out, "training") if rank == 0 else nullcontext():
-        plan = resolve(
-            out, options, prepared.manifest["fingerprint"], denoiser, family, batches, world, device, rank, verb
-        )
-        if plan["compile"]:
-            denoiser.compile()
-        return _fit(out, options, plan, denoiser, family, batches, validation, tokenizer, device, objective)
+    with locked(recipe.out, "training") if setup.rank == 0 else nullcontext():
+        if not list_states(recipe.out):
+            setup.fill()
+        plan = settle(setup) if setup.rank == 0 else await_plan(setup)
+        if plan.compile:
+            setup.denoiser.compile()
+        return fit(setup, plan, objective)
 
 
-def _fit(
-    out: Path,
-    options: dict[str, Any],
-    plan: dict[str, Any],
-    denoiser: Transformer,
-    family: Family,
-    batches: Batches,
-    validation: Rows | None,
-    tokenizer: Any,
-    device: torch.device,
-    objective: Objective | None,
-) -> Path:
-    """The run itself."""
+def settle(setup: Setup) -> Plan:
+    """The plan of a run: decided now, or, where the run is there already, the one it has, if need be for another
+    budget. RemaskError where the run that is there has other options."""
+    recipe, found = setup.recipe, read_run(setup.recipe.out)
+    if found is None:
+        plan = decide(setup)
+    else:
+        before, plan = found
+        corpus = setup.prepared.manifest["fingerprint"]
+        if plan.corpus != corpus:
+            raise RemaskError(
+                f"{recipe.out} was trained on another corpus than {recipe.data} holds; choose another --out"
+            )
+        changed = changed_options(before, plan, recipe)
+        if any(not name.startswith("budget.") for name in changed):
+            said = "; ".join(f"--{name} {there} there, {now} now" for name, (there, now) in changed.items())
+            raise RemaskError(f"{recipe.out} holds a run with other options: {said}. Choose another --out")
+        if not changed:
+            return plan
+        plan = prolong(setup, plan)
+    write_run(recipe, plan)
+    return plan
+
+
+def await_plan(setup: Setup) -> Plan:
+    """The plan that the first process of the run makes. RemaskError where it makes none for this recipe."""
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        found = read_run(setup.recipe.out)
+        if found is not None and not changed_options(*found, setup.recipe):
+            return found[1]
+        time.sleep(0.1)
+    raise RemaskError(f"process {setup.rank} waited for a plan of this recipe in {setup.recipe.out}, and there is none")
+
+
+def fit(setup: Setup, plan: Plan, objective: Objective | None) -> Path:
+    """Trains until the plan's last step; returns at once where that was done before."""
+    quiet_lightning()
+    from remask.training.callbacks import CheckpointCallback
+    from remask.training.ema import EMA
+    from remask.training.log import Log
+    from remask.training.module import Module
+
+    recipe, out = setup.recipe, setup.recipe.out
+    minimised = None if objective is None else objective(setup.denoiser, setup.family, plan.compile)
+    module = Module(setup, plan, minimised)
+    resume = newest_state(out, {name: weight.shape for name, weight in module.state_dict().items()})
+    if resume is None and list_states(out):
+        setup.fill()  # no state can be read, so the run begins anew
+    done = step_of(resume) if resume else 0
+    if done >= plan.steps and (out / "latest").exists():
+        say(f"{out} is complete: {plan.steps:,} steps")
+        return out / "latest"
+    say(describe_run(setup, plan) + (f", resumed at step {done:,}" if done else ""))
+    average = EMA(recipe.ema) if recipe.ema else None
+    with progress("training", plan.steps, "steps", done) as tick:
+        log = Log(out, tick, recipe.log_every, plan)
+        keeper = CheckpointCallback(setup, plan, average, log)
+        trainer = build_trainer(setup, plan, [callback for callback in (average, log, keeper) if callback])
+        with handled(stop_after_this_step(keeper)), deterministic(setup.device):
+            trainer.fit(module, StepCounter(done * recipe.accumulate), ckpt_path=resume, weights_only=True)
+    if keeper.asked_to_stop and trainer.global_step < plan.steps:
+        raise Interrupted(f"stopped at step {trainer.global_step:,} of {plan.steps:,}, saved; the same command goes on")
+    return out / "latest"
+
+
+def build_trainer(setup: Setup, plan: Plan, callbacks: list[Any]) -> Any:
+    """Lightning's Trainer: it accumulates, clips, distributes and saves; everything else is in our callbacks."""
+    import lightning
+    from lightning.pytorch.loggers import TensorBoardLogger
+
+    from remask.training.callbacks import AtomicIO
+
+    recipe = setup.recipe
+    trainer = lightning.Trainer(
+        accelerator="gpu" if setup.device.type == "cuda" else "cpu",
+        devices=recipe.devices,
+        num_nodes=recipe.nodes,
+        precision="bf16-mixed" if plan.bf16 else "32-true",
+        max_steps=plan.steps,
+        accumulate_grad_batches=recipe.accumulate,
+        callbacks=callbacks,
+        logger=TensorBoardLogger(recipe.out, name="", version="tensorboard"),
+        plugins=[AtomicIO()],
+        default_root_dir=recipe.out,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+    if trainer.world_size != recipe.processes:
+        raise RemaskError(f"{trainer.world_size} processes were started, not devices x nodes")
+    return trainer
+
+
+def describe_run(setup: Setup, plan: Plan) -> str:
+    """One line about a run: its network, its length, its arithmetic."""
+    shape = setup.denoiser.architecture
+    return (
+        f"{type(setup.family).__name__} {setup.recipe.model}: {shape.non_embedding:,} parameters "
+        f"({shape.parameters:,} with embeddings), {plan.steps:,} steps of {plan.tokens:,} tokens, "
+        f"{'bf16' if plan.bf16 else 'fp32'}, {'compiled' if plan.compile else 'not compiled'}"
+    )
+
+
+def quiet_lightning() -> None:
+    """Imports Lightning, and keeps its warnings and its advice from the terminal."""
     import logging
     import warnings
 
-    import lightning
-    from lightning.pytorch.loggers import TensorBoardLogger
+    import lightning.pytorch.loggers  # noqa: F401
 
     warnings.filterwarnings("ignore", module="lightning")
     for name in ("lightning.pytorch", "lightning.fabric"):  # which set their own level when imported
         logging.getLogger(name).setLevel(logging.ERROR)
 
-    from remask.training.callbacks import EMA, AtomicIO, CheckpointCallback, newest_whole
-    from remask.training.log import Log
-    from remask.training.module import Module
-    from remask.training.states import step_of
-
-    steps = plan["steps"]
-    part = max(1, steps // 20)
-    minimised = None if objective is None else objective(denoiser, family, plan["compile"])
-    module = Module(denoiser, family, batches, options["optimizer"], steps, options["seed"], minimised)
-    module.micro = options["accumulate"]
-    resume = newest_whole(out, module)
-    done = step_of(resume) if resume else 0
-    if done >= steps and (out / "latest").exists():
-        say(f"{out} is complete: {steps:,} steps")
-        return out / "latest"
-    average = EMA(options["ema"]) if options["ema"] else None
-    about = {
-        "data": options["data"].name,
-        "steps": steps,
-        "tokens_a_step": plan["tokens"],
-        "parameters": replace(denoiser.architecture, time=False).non_embedding,
-        "reads": family.reads,
-        "unique_tokens": len(batches.rows) * batches.rows.length,
-        "flops_6n": steps * plan["flops_6n"],
-        "options": plain({k: v for k, v in options.items() if k != "data"}),
-    }
-    say(
-        f"{type(family).__name__} {options['model']}: {denoiser.architecture.non_embedding:,} parameters "
-        f"({denoiser.architecture.parameters:,} with embeddings), {steps:,} steps of {plan['tokens']:,} tokens, "
-        f"{'bf16' if plan['bf16'] else 'fp32'}, {'compiled' if plan['compile'] else 'not compiled'}"
-        + (f", resumed at step {done:,}" if done else "")
-    )
-    with progress("training", steps, "steps", done) as tick:
-        log = Log(out, tick, options["log_every"], plan)
-        keeper = CheckpointCallback(
-            out,
-            validation,
-            tokenizer,
-            about,
-            options["save_every"] or part,
-            options["validate_every"] or part,
-            options["validation_rows"],
-            min(32, batches.batch),
-            average,
-            log,
-        )
-        trainer = lightning.Trainer(
-            accelerator="gpu" if device.type == "cuda" else "cpu",
-            devices=options["devices"],
-            num_nodes=options["nodes"],
-            precision="bf16-mixed" if plan["bf16"] else "32-true",
-            max_steps=steps,
-            accumulate_grad_batches=options["accumulate"],
-            callbacks=[c for c in (average, log, keeper) if c],
-            logger=TensorBoardLogger(out, name="", version="tensorboard"),
-            plugins=[AtomicIO()],
-            default_root_dir=out,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-        )
-        if trainer.world_size != options["devices"] * options["nodes"]:
-            raise RemaskError(f"{trainer.world_size} processes were started, not devices x nodes")
-        with handled(_stopping(keeper)), deterministic(device):
-            trainer.fit(module, StepCounter(done * options["accumulate"]), ckpt_path=resume, weights_only=True)
-    if keeper.asked_to_stop and trainer.global_step < steps:
-        raise Interrupted(f"stopped at step {trainer.global_step:,} of {steps:,}, saved; the same command goes on")
-    return out / "latest"
-
 
 class StepCounter:
     """The loader: it only counts micro-batches, from the one to go on with; what each reads is a function of it.
 
-    Without a length, since Lightning would take that for the end of an epoch and begin anew.
+    It has no length, since Lightning would take that for the end of an epoch and begin anew.
     """
 
     def __init__(self, start: int) -> None:
@@ -261,8 +206,8 @@ def deterministic(device: torch.device) -> Iterator[None]:
         settings.fill_uninitialized_memory = before[1]  # type: ignore[attr-defined]
 
 
-def _stopping(keeper: Any) -> Callable[[], None]:
-    """Ctrl-C and SIGTERM end the run after the step, saved. A second one ends it at once."""
+def stop_after_this_step(keeper: Any) -> Callable[[], None]:
+    """What Ctrl-C and SIGTERM do: the run ends after the step, saved. A second one ends it at once."""
 
     def stop() -> None:
         if keeper.asked_to_stop:

@@ -1,6 +1,7 @@
-"""Where a run begins: at a named size with fresh weights, or at a checkpoint."""
+"""What a recipe comes to on this machine before the first step: its data, its network, its processes."""
 
-from dataclasses import replace
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -8,13 +9,108 @@ import torch
 
 from remask.checkpoints.checkpoint import open_checkpoint
 from remask.checkpoints.folder import LazyCheckpoint, find
+from remask.data.batches import Batches, Rows
 from remask.data.tokenizer import Tokenizer
+from remask.data.tokens import Prepared, open_tokens
 from remask.errors import RemaskError
 from remask.families import Family
 from remask.model.networks import network
 from remask.model.sizes import SIZES, Architecture, SizeOverrides, size
-from remask.model.transformer import Initialisation, initialise
+from remask.model.transformer import initialise
 from remask.seeds import mix_seeds
+from remask.terminal import say
+from remask.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A recipe with everything that it names opened. The network's weights are not filled yet."""
+
+    recipe: Recipe
+    """Its `length` is the row length, never None."""
+    start: LazyCheckpoint | None
+    """The checkpoint that the weights come from; None where they are drawn."""
+    prepared: Prepared
+    family: Family
+    """Bound to the vocabulary of the network."""
+    denoiser: Any
+    batches: Batches
+    validation: Rows | None
+    device: torch.device
+    world: int
+    """Processes of the run."""
+    rank: int
+    """The number of this process among them."""
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of a step, over all processes."""
+        return self.batches.batch * self.batches.rows.length
+
+    def fill(self) -> None:
+        """Reads the network's weights from the checkpoint, or draws them: the same in every process."""
+        if self.start is None:
+            initialise(self.denoiser, self.recipe.initialisation, _generator(self.recipe.seed))
+            return
+        with torch.no_grad():
+            for name, weight in self.denoiser.named_parameters():
+                weight.copy_(self.start.tensors[name])
+
+
+def _generator(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(mix_seeds(seed, 0))
+
+
+def set_up(recipe: Recipe, family: Family, start: LazyCheckpoint | None) -> Setup:
+    """Opens what a recipe names. RemaskError where its parts do not fit together, before anything is written.
+
+    `family` is that of the recipe, or of a checkpoint that is trained on in its own way.
+    """
+    world, rank, device = count_processes(recipe), process_rank(recipe.devices), choose_device(recipe.accelerator)
+    prepared = open_tokens(recipe.data)
+    recipe = replace(recipe, length=recipe.length or default_length(recipe, start))
+    shape, family = resolve_architecture(recipe, family, start, prepared.tokenizer)
+    assert recipe.length is not None
+    batches = Batches(Rows(prepared.train, recipe.length), recipe.batch, recipe.seed, recipe.random_length)
+    validation = validation_rows(recipe, prepared)
+    return Setup(recipe, start, prepared, family, network(shape), batches, validation, device, world, rank)
+
+
+def process_rank(devices: int) -> int:
+    """The number of this process among all, under torchrun, SLURM, Lightning's own launcher, or alone."""
+    if "RANK" in os.environ:
+        return int(os.environ["RANK"])
+    if "LOCAL_RANK" in os.environ:
+        return int(os.environ.get("NODE_RANK", "0")) * devices + int(os.environ["LOCAL_RANK"])
+    return int(os.environ.get("SLURM_PROCID", "0"))
+
+
+def count_processes(recipe: Recipe) -> int:
+    """Processes of the run. RemaskError where a launcher started another number than the recipe says."""
+    world = int(os.environ.get("WORLD_SIZE") or recipe.processes)
+    if world != recipe.processes:
+        raise RemaskError(
+            f"{world} processes were started, and --devices {recipe.devices} x --nodes {recipe.nodes} are "
+            f"{recipe.processes}: give them the same number"
+        )
+    return world
+
+
+def choose_device(accelerator: str) -> torch.device:
+    """The kind of device that `accelerator` (auto, cpu or gpu) names on this machine."""
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise RemaskError("accelerator is gpu, and torch sees none here; use cpu or auto")
+    return torch.device("cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def validation_rows(recipe: Recipe, prepared: Prepared) -> Rows | None:
+    """The rows of the validation split; None where there are none, or none are wanted."""
+    if not recipe.validation_rows or recipe.length is None:
+        return None
+    if len(prepared.valid) < recipe.length:
+        say(f"the validation split is shorter than one row of {recipe.length} tokens: this run is not validated")
+        return None
+    return Rows(prepared.valid, recipe.length)
 
 
 def starting_checkpoint(model: str, out: Path) -> LazyCheckpoint | None:
@@ -24,48 +120,59 @@ def starting_checkpoint(model: str, out: Path) -> LazyCheckpoint | None:
     return open_checkpoint(out if out.is_dir() and find(out) else model)
 
 
+def default_length(recipe: Recipe, start: LazyCheckpoint | None) -> int:
+    """The row length of a recipe that gives none: the context of its model."""
+    shape = recipe.architecture.of(size(recipe.model)) if start is None else start.architecture
+    return shape.context
+
+
 def resolve_architecture(
-    found: LazyCheckpoint | None, model: str, family: Family, tokenizer: Tokenizer, changes: SizeOverrides, length: int
+    recipe: Recipe, family: Family, start: LazyCheckpoint | None, tokenizer: Tokenizer
 ) -> tuple[Architecture, Family]:
-    """The network's shape and the family over its ids. RemaskError where a checkpoint and the data do not fit."""
+    """The network's shape, and the family bound to its ids. RemaskError where a checkpoint and the data do not fit."""
+    if start is None:
+        return _of_a_named_size(recipe, family, tokenizer)
+    check_checkpoint(recipe, family, start)
+    check_tokenizer(recipe, family, start, tokenizer)
+    return start.architecture, family.over(start.family.vocabulary)
+
+
+def _of_a_named_size(recipe: Recipe, family: Family, tokenizer: Tokenizer) -> tuple[Architecture, Family]:
+    """`resolve_architecture` for fresh weights."""
     vocabulary = tokenizer.vocabulary
-    if found is None:
-        shape = changes.of(size(model))
-        context = changes.context or length
-        if family.timed and changes.time is False:
-            raise RemaskError(f"{type(family).__name__} models are told the time; architecture.time cannot be false")
-        if shape.time and not family.tells_time:
-            raise RemaskError(f"{type(family).__name__} models tell no time; architecture.time cannot be true")
-        shape = replace(shape, rows=vocabulary.size, predicted=vocabulary.predicted, context=context)
-        return replace(shape, time=shape.time or family.timed), family.over(vocabulary)
-    if changes != SizeOverrides():
+    shape = recipe.architecture.of(size(recipe.model))
+    context = recipe.architecture.context or recipe.length or shape.context
+    if family.timed and recipe.architecture.time is False:
+        raise RemaskError(f"{type(family).__name__} models are told the time; architecture.time cannot be false")
+    if shape.time and not family.tells_time:
+        raise RemaskError(f"{type(family).__name__} models tell no time; architecture.time cannot be true")
+    shape = replace(shape, rows=vocabulary.size, predicted=vocabulary.predicted, context=context)
+    return replace(shape, time=shape.time or family.timed), family.over(vocabulary)
+
+
+def check_checkpoint(recipe: Recipe, family: Family, start: LazyCheckpoint) -> None:
+    """RemaskError where the network of a checkpoint is not one that the recipe can train."""
+    model, shape, kind = recipe.model, start.architecture, type(family).__name__
+    if recipe.architecture != SizeOverrides():
         raise RemaskError(f"{model} is a checkpoint, whose shape is what it is; architecture is for a named size")
-    a, theirs = found.architecture, found.family.vocabulary
-    if length > a.context:
-        raise RemaskError(f"length is {length}, and the context of {model} {a.context}")
-    if a.time and not family.tells_time:
-        raise RemaskError(f"{model} is conditioned on time, which {type(family).__name__} models do not tell")
-    if family.timed and not a.time:
-        raise RemaskError(f"{model} is not conditioned on time, which {type(family).__name__} models have to be")
-    if family.reads_masks and theirs.mask is None:
+    if recipe.length is not None and recipe.length > shape.context:
+        raise RemaskError(f"length is {recipe.length}, and the context of {model} {shape.context}")
+    if shape.time and not family.tells_time:
+        raise RemaskError(f"{model} is conditioned on time, which {kind} models do not tell")
+    if family.timed and not shape.time:
+        raise RemaskError(f"{model} is not conditioned on time, which {kind} models have to be")
+    if family.reads_masks and start.family.vocabulary.mask is None:
         raise RemaskError(f"{model} has no row for a mask: make one with `remask convert {model} DST --family Masked`")
-    if vocabulary.predicted > a.predicted or (family.reads_masks and vocabulary.mask != theirs.mask):
+
+
+def check_tokenizer(recipe: Recipe, family: Family, start: LazyCheckpoint, tokenizer: Tokenizer) -> None:
+    """RemaskError where the data was not prepared with the tokenizer of the checkpoint."""
+    model, ours, theirs = recipe.model, tokenizer.vocabulary, start.family.vocabulary
+    other_mask = family.reads_masks and ours.mask != theirs.mask
+    if ours.predicted > start.architecture.predicted or other_mask:
         raise RemaskError(
-            f"the data was prepared with another tokenizer ({vocabulary.size} ids, mask {vocabulary.mask}) than that "
-            f"of {model} ({theirs.size} ids, mask {theirs.mask}); prepare it with --tokenizer and the checkpoint's own"
+            f"the data was prepared with another tokenizer ({ours.size} ids, mask {ours.mask}) than that of {model} "
+            f"({theirs.size} ids, mask {theirs.mask}); prepare it with --tokenizer and the checkpoint's own"
         )
-    if found.tokenizer is not None and not tokenizer.agrees(found.tokenizer):
+    if start.tokenizer is not None and not tokenizer.agrees(start.tokenizer):
         raise RemaskError(f"the data was prepared with another tokenizer than that of {model}; prepare it with its own")
-    return a, family.over(theirs)
-
-
-def build_network(found: LazyCheckpoint | None, shape: Architecture, rule: Initialisation, seed: int) -> Any:
-    """The network, its weights drawn or read."""
-    model = network(shape)
-    if found is None:
-        initialise(model, rule, torch.Generator().manual_seed(mix_seeds(seed, 0)))
-        return model
-    with torch.no_grad():
-        for name, weight in model.named_parameters():
-            weight.copy_(found.tensors[name])
-    return model

@@ -1,18 +1,78 @@
-"""The names of a run's training states."""
+"""Training states on disk: their names, how they are written, and which of them can be read."""
 
+import os
+import shutil
 from pathlib import Path
+from typing import Any
+
+import torch
+
+from remask.errors import RemaskError, first_line
+from remask.terminal import say
+
+KEPT = 2
+"""Training states kept: the last, and the one before in case the last is damaged."""
 
 
-def states(out: Path) -> list[Path]:
+def list_states(out: Path) -> list[Path]:
     """The training states of a run, newest first."""
     return sorted((out / "checkpoints").glob("step-*.ckpt"), reverse=True)
 
 
+def state_path(out: Path, step: int) -> Path:
+    """Where the training state after a step is saved."""
+    return out / "checkpoints" / f"step-{step:08}.ckpt"
+
+
 def stable_state(out: Path, step: int) -> Path:
-    """The state of a wsd run before its decay; kept for longer runs."""
+    """Where the state of a wsd run before its decay is kept, for a larger budget."""
     return out / "checkpoints" / f"stable-{step:08}.ckpt"
 
 
 def step_of(state: Path) -> int:
-    """The step a training state was saved at, by its name."""
-    return int(state.stem.removeprefix("step-"))
+    """The step a training state was saved after, by its name."""
+    return int(state.stem.rpartition("-")[2])
+
+
+def write_state(state: dict[str, Any], path: Path) -> None:
+    """Writes a training state beside its name, then renames it: under its name it is whole or absent."""
+    fresh = Path(f"{path}.tmp")
+    fresh.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with open(fresh, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:
+        fresh.unlink(missing_ok=True)
+        raise RemaskError(f"cannot write {path}: {error}. The checkpoints before it are whole") from error
+    fresh.replace(path)
+
+
+def copy_state(source: Path, target: Path) -> None:
+    """Copies a training state; under its name the copy is whole or absent."""
+    fresh = Path(f"{target}.tmp")
+    shutil.copyfile(source, fresh)
+    fresh.replace(target)
+
+
+def check_state(path: Path, shapes: dict[str, torch.Size] | None = None) -> None:
+    """Raises where a file is not a whole training state of the step in its name, with tensors of these shapes."""
+    state = torch.load(path, map_location="meta", weights_only=True)
+    other = shapes is not None and {name: weight.shape for name, weight in state["state_dict"].items()} != shapes
+    if other or state["global_step"] != step_of(path) or "remask" not in state:
+        raise RemaskError("not a state of this run")
+
+
+def newest_state(out: Path, shapes: dict[str, torch.Size]) -> Path | None:
+    """The newest training state with tensors of these shapes that can be read; None where there is none.
+
+    A damaged one is named and left where it is.
+    """
+    for path in list_states(out):
+        try:
+            check_state(path, shapes)
+            return path
+        except Exception as error:  # whatever a damaged file makes the reader raise
+            say(f"{path} is damaged ({first_line(error)}); trying the one before")
+    return None

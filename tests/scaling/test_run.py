@@ -207,7 +207,7 @@ def test_runs_that_share_their_first_steps_come_to_the_same(corpus: Path, tmp_pa
     run(tmp_path / "study", workers=2, accelerator="cpu")
     alone = Plan.load(tmp_path / "study")
     begun = tmp_path / "study" / "runs" / long.name / "run.json"
-    assert json.loads(begun.read_text())["options"]["compile"] == "off", "as the one it comes after"
+    assert json.loads(begun.read_text())["recipe"]["compile"] == "off", "as the one it comes after"
     begun.write_text(begun.read_text().replace('"compile": "off"', '"compile": "auto"'))
     assert compiling(tmp_path / "study", long) == "auto", "a run that has begun goes on as it did"
     replace(alone, runs=(replace(long, after=None),)).save(tmp_path / "alone")

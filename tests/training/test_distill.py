@@ -13,16 +13,17 @@ from torch import Tensor, nn
 
 import remask
 from remask.batch import Batch
+from remask.checkpoints.checkpoint import open_checkpoint
 from remask.cli import main
 from remask.data.tokens import prepare
 from remask.errors import Interrupted, RemaskError
 from remask.families.latent import gamma_of
 from remask.families.uniform import Uniform
 from remask.model.transformer import Transformer
-from remask.training.distill import Consistency, Distillation, distill, divergence
+from remask.training.distill import Consistency, Distillation, Rounds, distill, divergence
 from remask.training.optim import Budget, Optimizer
 from remask.training.run import launch
-from remask.training.states import states
+from remask.training.states import list_states
 from remask.vocabulary import Vocabulary
 
 K = 9
@@ -41,11 +42,11 @@ def network(seed: int = 0) -> Transformer:
     return tiny(K, K, seed=seed, sharpness=2.0, time=True)
 
 
-def batch(rows: int = 400, done: float = 0.0) -> Batch:
+def batch(rows: int = 400, progress: float = 0.0) -> Batch:
     x = torch.randint(0, K, (rows, 4), generator=rng(1))
     scored = torch.ones_like(x, dtype=torch.bool)
     scored[:, 0] = False
-    return Batch(x, scored, progress=done)
+    return Batch(x, scored, progress=progress)
 
 
 class Heard(nn.Module):
@@ -70,7 +71,8 @@ def test_the_divergence() -> None:
 
 def test_student_and_teacher_stand_on_one_path() -> None:
     """The teacher's text has less noise, and noise that it shares with the student's."""
-    objective = Consistency(Distillation(rounds=3, first=1 / 16), network(), FAMILY, False)
+    objective = Consistency(Rounds(rounds=3, first=1 / 16), network(), FAMILY, False)
+    objective.teacher.load_state_dict(network().state_dict())
     student, master = Heard(network(1)), Heard(objective.teacher)
     rows = batch()
     rows = replace(rows, progress=0.4)  # in the second of three rounds, where the step has doubled
@@ -94,7 +96,7 @@ def test_student_and_teacher_stand_on_one_path() -> None:
 
 def test_rounds_renew_the_teacher_and_double_the_step() -> None:
     student = network(1)
-    objective = Consistency(Distillation(rounds=4, first=1 / 32), network(0), FAMILY, False)
+    objective = Consistency(Rounds(rounds=4, first=1 / 32), network(0), FAMILY, False)
     steps, teachers = [], []
     for i in range(8):
         objective(student, batch(4, done=i / 8), rng(i))
@@ -132,7 +134,7 @@ def test_a_folder_with_the_name_of_a_size(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny").symlink_to(teacher)
     options: dict[str, Any] = {"budget": Budget(steps=1), "batch": 2, "compile": "off", "validation_rows": 0}
-    distill("tiny", corpus, tmp_path / "out", optimizer=Optimizer(lr=1e-9), **options)
+    distill(Distillation(model="tiny", data=corpus, out=tmp_path / "out", optimizer=Optimizer(lr=1e-9), **options))
     before, after = (load_file(x / "latest" / "model.safetensors") for x in (teacher, tmp_path / "out"))
     for name in before:
         torch.testing.assert_close(before[name], after[name], rtol=0, atol=1e-6)
@@ -152,21 +154,20 @@ class Stopping(Consistency):
 
 def test_a_stopped_distillation_resumes_bit_for_bit(teacher: Path, corpus: Path, tmp_path: Path, fit: Any) -> None:
     def go(out: Path) -> Path:
-        options: dict[str, Any] = {
-            "data": corpus, "model": str(teacher), "family": remask.load(teacher).family, "budget": Budget(steps=12),
-            "distillation": Distillation(rounds=3), "optimizer": Optimizer(lr=1e-3), "length": 64, "batch": 4,
-            "accumulate": 1, "ema": 0.9, "precision": "fp32", "compile": "off", "seed": 0, "validation_rows": 0,
-            "validate_every": None, "save_every": 5, "log_every": 1, "devices": 1, "nodes": 1, "accelerator": "cpu",
-            "architecture": remask.training.run.SizeOverrides(), "random_length": 0.0, "initialisation": "smdm",
-        }  # fmt: skip
-        return launch(options, out, lambda *given: Stopping(options["distillation"], *given))
+        recipe = Distillation(
+            data=corpus, out=out, model=str(teacher), distillation=Rounds(rounds=3), budget=Budget(steps=12),
+            optimizer=Optimizer(lr=1e-3), batch=4, ema=0.9, precision="fp32", compile="off", validation_rows=0,
+            save_every=5, log_every=1, accelerator="cpu",
+        )  # fmt: skip
+        start = open_checkpoint(teacher)
+        return launch(recipe, start.family, start, lambda *given: Stopping(recipe.distillation, *given))
 
     with pytest.raises(Interrupted):
         go(tmp_path / "parts")
     parts, whole = go(tmp_path / "parts"), go(tmp_path / "whole")
     one, two = (load_file(folder / "model.safetensors") for folder in (parts, whole))
     assert all(torch.equal(one[name], two[name]) for name in one)
-    state = [torch.load(states(tmp_path / x)[0], weights_only=True)["state_dict"] for x in ("parts", "whole")]
+    state = [torch.load(list_states(tmp_path / x)[0], weights_only=True)["state_dict"] for x in ("parts", "whole")]
     torch.testing.assert_close(state[0], state[1], rtol=0, atol=0)
     assert int(state[0]["objective.round"]) == 2
 
@@ -180,20 +181,20 @@ def test_a_stopped_distillation_resumes_bit_for_bit(teacher: Path, corpus: Path,
 )  # fmt: skip
 def test_rounds_are_checked(options: dict, says: str) -> None:
     with pytest.raises(RemaskError, match=says):
-        Consistency(Distillation(**options), network(), FAMILY, False)
+        Consistency(Rounds(**options), network(), FAMILY, False)
 
 
 def test_what_cannot_be_distilled(teacher: Path, masked_run: Path, corpus: Path, tmp_path: Path) -> None:
-    steps = Budget(steps=2)
-    with pytest.raises(RemaskError, match="is of the family Masked; the path that distillation follows"):
-        distill(str(masked_run), corpus, tmp_path / "out", budget=steps)
-    with pytest.raises(RemaskError, match=r"budget\.minutes is for pre-training"):
-        distill(str(teacher), corpus, tmp_path / "out", budget=Budget(minutes=1))
-    with pytest.raises(RemaskError, match=r"nothing"):
-        distill(str(tmp_path / "nothing"), corpus, tmp_path / "out", budget=steps)
+
+    def refused(says: str, model: Path = teacher, data: Path = corpus, **more: Any) -> None:
+        with pytest.raises(RemaskError, match=says):
+            recipe = {"data": data, "out": tmp_path / "out", "model": str(model), "budget": Budget(steps=2)}
+            distill(Distillation(**recipe | more))
+
+    refused("is of the family Masked; the path that distillation follows", masked_run)
+    refused(r"budget\.minutes is for pre-training", budget=Budget(minutes=1))
+    refused("nothing", tmp_path / "nothing")
     other = prepare("synthetic:symbols=8,states=4,length=64,documents=400,seed=0", tmp_path / "data", vocab_size=270)
-    with pytest.raises(RemaskError, match="prepared with another tokenizer"):
-        distill(str(teacher), other.folder, tmp_path / "out", budget=steps)
-    with pytest.raises(RemaskError, match=r"length is 65, and the context of .* 64"):
-        distill(str(teacher), corpus, tmp_path / "out", budget=steps, length=65)
+    refused("prepared with another tokenizer", data=other.folder)
+    refused(r"length is 65, and the context of .* 64", length=65)
     assert not (tmp_path / "out" / "run.json").exists()

@@ -15,7 +15,7 @@ from remask.errors import RemaskError
 from remask.families import Family
 from remask.scaling.plan.study import Plan, Run, optimizer
 from remask.training.optim import usual_warmup
-from remask.training.states import stable_state, states
+from remask.training.states import list_states, stable_state
 
 
 def check(spec: str, family: Family) -> None:
@@ -80,7 +80,7 @@ def inherit(study: Path, plan: Plan, one: Run) -> int:
     """Gives a run that has not begun the state of the one it comes after; the step it begins at, 0 without one."""
     folder = study / "runs" / one.name
     before = next((r for r in plan.runs if r.name == one.after), None)
-    if before is None or states(folder):
+    if before is None or list_states(folder):
         return 0
     kept = stable_state(study / "runs" / before.name, prefix(before))
     if not kept.exists():

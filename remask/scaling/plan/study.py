@@ -127,4 +127,4 @@ def checked(given: dict[str, Any], where: str, kind: Any) -> None:
 
 def optimizer(one: Run) -> Optimizer:
     """How a run is optimised."""
-    return Optimizer(lr=one.lr, schedule=one.schedule, warmup=one.warmup, branch=one.schedule == "wsd")
+    return Optimizer(lr=one.lr, schedule=one.schedule, warmup=one.warmup)

@@ -20,12 +20,13 @@ class Job:
         self.study, self.name, self.devices, self.accelerator = study, name, devices, accelerator
 
     def __call__(self) -> None:
+        from remask.training.recipe import Recipe
         from remask.training.run import train
 
         plan = Plan.load(self.study)
         (one,) = (r for r in plan.runs if r.name == self.name)
         inherit(self.study, plan, one)
-        train(**options(self.study, plan, one, self.devices, self.accelerator))
+        train(Recipe(**options(self.study, plan, one, self.devices, self.accelerator)))
 
     def checkpoint(self, *_: Any) -> Any:
         """What submitit asks for when the job is cut off."""

@@ -66,11 +66,12 @@ def run(
         if where == "slurm":
             submit(study, plan, todo, devices, accelerator, partition, hours)
         elif where == "here":
+            from remask.training.recipe import Recipe
             from remask.training.run import train
 
             for one in todo:
                 inherit(study, plan, one)
-                train(**options(study, plan, one, devices, accelerator))
+                train(Recipe(**options(study, plan, one, devices, accelerator)))
                 tabulate(study, plan)
         else:
             Pool(study, plan, todo, workers, attempts, devices, accelerator).run()

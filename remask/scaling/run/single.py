@@ -37,10 +37,10 @@ def options_of(folder: Path) -> dict[str, Any]:
 
 def flat(options: dict[str, Any]) -> dict[str, Any]:
     """Options that decide what is trained, by dotted names: `architecture.heads`."""
-    from remask.training.plan import plain
+    from remask.training.recipe import to_plain
 
     kept = ("family", "architecture", "optimizer", "length", "batch", "validation_rows")
-    found, left = {}, [(name, plain(options[name])) for name in kept if name in options]
+    found, left = {}, [(name, to_plain(options[name])) for name in kept if name in options]
     while left:
         name, value = left.pop()
         if isinstance(value, dict):
@@ -102,7 +102,7 @@ def compiling(study: Path, one: Run) -> str:
     try:
         own = study / "runs" / one.name / "run.json"
         if own.exists():
-            return str(json.loads(own.read_text())["options"]["compile"])
+            return str(json.loads(own.read_text())["recipe"]["compile"])
         before = study / "runs" / (one.after or one.name) / "run.json"
         if before.exists():
             return "on" if json.loads(before.read_text())["plan"]["compile"] else "off"
@@ -113,11 +113,11 @@ def compiling(study: Path, one: Run) -> str:
 
 def command(study: Path, plan: Plan, one: Run, devices: int, accelerator: str) -> list[str]:
     """The same as a command."""
-    from remask.training.plan import plain
+    from remask.training.recipe import to_plain
 
     found = [sys.executable, "-m", "remask", "train"]
     for name, value in options(study, plan, one, devices, accelerator).items():
-        given = plain(value)
+        given = to_plain(value)
         if name == "family":
             found += ["--family", given["class_path"]]
             given = {"family": {k: v for k, v in given["init_args"].items() if v is not None}}
