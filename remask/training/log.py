@@ -1,8 +1,8 @@
 """What a run says of itself: metrics.csv, TensorBoard events, and the progress bar."""
 
 import csv
+import io
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from remask import machine
+from remask.files import write_atomically
 from remask.likelihood import Estimate
 from remask.training.module import Module
 from remask.training.plan import Plan
@@ -141,12 +142,11 @@ class Log(lightning.Callback):
             return
         with open(path, newline="") as file:
             rows = [r for r in csv.DictReader(file) if (r.get("step") or "").isdigit() and int(r["step"]) <= step]
-        fresh = path.with_suffix(".tmp")
-        with open(fresh, "w", newline="") as file:
-            writer = csv.DictWriter(file, self.COLUMNS, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(fresh, path)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.COLUMNS, extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(path, text.getvalue())
 
     def state_dict(self) -> dict[str, Any]:
         return {"sum": float(self.total), "count": self.count, "seconds": self.seconds}

@@ -14,6 +14,7 @@ import yaml
 from remask import machine
 from remask.errors import RemaskError
 from remask.families.base import RENAMED
+from remask.files import differences, write_atomically
 from remask.terminal import say
 from remask.training.optim import usual_warmup
 from remask.training.recipe import Recipe, to_plain
@@ -109,59 +110,49 @@ def worth_compiling(setup: Setup, seconds: float) -> bool:
 def write_run(recipe: Recipe, plan: Plan) -> None:
     """Writes config.yaml and run.json."""
     options = recipe.to_dict()
-    (recipe.out / "config.yaml").write_text(yaml.safe_dump(options, sort_keys=False))
-    path = recipe.out / "run.json"
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text(json.dumps({"recipe": options, "plan": asdict(plan)}, indent=2) + "\n")
-    fresh.replace(path)
+    write_atomically(recipe.out / "config.yaml", yaml.safe_dump(options, sort_keys=False))
+    write_atomically(recipe.out / "run.json", json.dumps({"recipe": options, "plan": asdict(plan)}, indent=2) + "\n")
 
 
 def read_run(out: Path) -> tuple[dict[str, Any], Plan] | None:
-    """The options and the plan of the run that a directory holds, None where it holds none; also those of earlier
-    versions. Options are by their names on the command line. RemaskError where run.json is damaged."""
+    """The options, as plain data, and the plan of the run that a directory holds; None where it holds none. Those of
+    earlier versions are read too. RemaskError where run.json is damaged."""
     path = out / "run.json"
     if not path.exists():
         return None
     try:
         saved = json.loads(path.read_text())
-        options, plan = flatten(saved["recipe"] if "recipe" in saved else saved["options"]), saved["plan"]
-        for old, new in RENAMED.get(options.get("family", ""), {}).items():
-            if f"family.{old}" in options:
-                options[f"family.{new}"] = options.pop(f"family.{old}")
-        warmup = plan["warmup"] if "warmup" in plan else options["optimizer.warmup"]
+        options, plan = saved["recipe"] if "recipe" in saved else saved["options"], saved["plan"]
+        if "family" in options:
+            of_family = options["family"]["init_args"]
+            for old, new in RENAMED.get(options["family"]["class_path"], {}).items():
+                if old in of_family:
+                    of_family[new] = of_family.pop(old)
+        warmup = plan["warmup"] if "warmup" in plan else options["optimizer"]["warmup"]
         plan["warmup"] = usual_warmup(plan["steps"]) if warmup is None else warmup
         return options, Plan(**{f.name: plan[f.name] for f in fields(Plan)})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RemaskError(f"{path} is damaged: {error}; remove it, or choose another --out") from None
 
 
-def changed_options(there: dict[str, Any], plan: Plan, recipe: Recipe) -> dict[str, tuple[Any, Any]]:
-    """What differs between the options of a run and a recipe that is to go on with it: name, value there, value now.
+def changed_options(saved: dict[str, Any], plan: Plan, recipe: Recipe) -> list[str]:
+    """What differs between the options of a run and a recipe that is to go on with it, as `differences` says it.
 
     Where the data lies and what the run is carried out on may change. An option that the run's version of remask did
-    not have counts as left at its default.
+    not have counts as left at its default, and one that is gone does not count.
     """
-    now = flatten(recipe.to_dict())
     plain = type(recipe)(data=recipe.data, out=recipe.out, model=recipe.model)
-    defaults = flatten(plain.to_dict() | {"family": to_plain(type(recipe.family)())})
-    changed = {}
-    for name in now.keys() - {"data", "devices", "nodes", "accelerator"}:
-        before = there.get(name, defaults.get(name))
-        if before != now[name]:
-            changed[name] = before, now[name]
+    defaults = plain.to_dict() | {"family": to_plain(type(recipe.family)())}
+    there, now = _align(saved, defaults), recipe.to_dict()
     if recipe.optimizer.warmup_steps(plan.steps) == plan.warmup:
-        changed.pop("optimizer.warmup", None)  # written in another way
-    return {name: changed[name] for name in now if name in changed}
+        there["optimizer"]["warmup"] = now["optimizer"]["warmup"]  # the same, written in another way
+    for name in ("data", "devices", "nodes", "accelerator"):
+        there[name] = now[name]
+    return differences({name: there[name] for name in now}, now)
 
 
-def flatten(options: dict[str, Any], path: str = "") -> dict[str, Any]:
-    """Nested options by their names on the command line, such as `optimizer.lr`."""
-    found: dict[str, Any] = {}
-    for name, value in options.items():
-        if isinstance(value, dict) and "class_path" in value:
-            found |= {path + name: value["class_path"]} | flatten(value["init_args"], f"{path}{name}.")
-        elif isinstance(value, dict):
-            found |= flatten(value, f"{path}{name}.")
-        else:
-            found[path + name] = value
-    return found
+def _align(saved: Any, defaults: Any) -> Any:
+    """Options with those that are gone left out, and those that are new at their default."""
+    if not isinstance(saved, dict) or not isinstance(defaults, dict):
+        return saved
+    return {name: _align(saved[name], one) if name in saved else one for name, one in defaults.items()}

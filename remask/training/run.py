@@ -74,9 +74,10 @@ def settle(setup: Setup) -> Plan:
                 f"{recipe.out} was trained on another corpus than {recipe.data} holds; choose another --out"
             )
         changed = changed_options(before, plan, recipe)
-        if any(not name.startswith("budget.") for name in changed):
-            said = "; ".join(f"--{name} {there} there, {now} now" for name, (there, now) in changed.items())
-            raise RemaskError(f"{recipe.out} holds a run with other options: {said}. Choose another --out")
+        if any(not difference.startswith("--budget.") for difference in changed):
+            raise RemaskError(
+                f"{recipe.out} holds a run with other options: {'; '.join(changed)}. Choose another --out"
+            )
         if not changed:
             return plan
         plan = prolong(setup, plan)

@@ -1,6 +1,5 @@
 """Training states on disk: their names, how they are written, and which of them can be read."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 
 from remask.errors import RemaskError, first_line
+from remask.files import write_atomically
 from remask.terminal import say
 
 KEPT = 2
@@ -35,25 +35,18 @@ def step_of(state: Path) -> int:
 
 
 def write_state(state: dict[str, Any], path: Path) -> None:
-    """Writes a training state beside its name, then renames it: under its name it is whole or absent."""
-    fresh = Path(f"{path}.tmp")
-    fresh.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a training state; under its name it is whole or absent."""
     try:
-        with open(fresh, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-    except (OSError, RuntimeError) as error:
-        fresh.unlink(missing_ok=True)
-        raise RemaskError(f"cannot write {path}: {error}. The checkpoints before it are whole") from error
-    fresh.replace(path)
+        write_atomically(path, lambda file: torch.save(state, file))
+    except (RemaskError, RuntimeError) as error:  # torch's writer has errors of its own for a full disk
+        said = str(error) if isinstance(error, RemaskError) else f"cannot write {path}: {first_line(error)}"
+        raise RemaskError(f"{said}. The checkpoints before it are whole") from error
 
 
 def copy_state(source: Path, target: Path) -> None:
     """Copies a training state; under its name the copy is whole or absent."""
-    fresh = Path(f"{target}.tmp")
-    shutil.copyfile(source, fresh)
-    fresh.replace(target)
+    with open(source, "rb") as file:
+        write_atomically(target, lambda copy: shutil.copyfileobj(file, copy))
 
 
 def check_state(path: Path, shapes: dict[str, torch.Size] | None = None) -> None:

@@ -106,7 +106,8 @@ def test_the_run_file_of_an_earlier_version(corpus: Path, tmp_path: Path) -> Non
     assert found is not None and found[1] == Plan(**plan, warmup=6)
     assert not changed_options(*found, recipe)
     other = tiny(corpus, tmp_path, family=Uniform(t_min=0.02), budget=Budget(steps=60), random_length=0.5)
-    assert changed_options(*found, other) == {"family.t_min": (0.01, 0.02), "random_length": (0.0, 0.5)}
+    said = ["--family.t_min 0.01 there, 0.02 now", "--random_length 0.0 there, 0.5 now"]
+    assert changed_options(*found, other) == said
 
 
 @pytest.mark.parametrize("text", ['{"options": ', "[]", '{"recipe": {}, "plan": {}}'])

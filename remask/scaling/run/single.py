@@ -102,7 +102,8 @@ def compiling(study: Path, one: Run) -> str:
     try:
         own = study / "runs" / one.name / "run.json"
         if own.exists():
-            return str(json.loads(own.read_text())["recipe"]["compile"])
+            saved = json.loads(own.read_text())
+            return str((saved["recipe"] if "recipe" in saved else saved["options"])["compile"])
         before = study / "runs" / (one.after or one.name) / "run.json"
         if before.exists():
             return "on" if json.loads(before.read_text())["plan"]["compile"] else "off"
