@@ -41,10 +41,9 @@ class Module(lightning.LightningModule):
         batch = self.batches.share(step, (micro * world + rank) * rows, rows).to(self.device)
         batch = replace(batch, progress=step / self.steps)
         rng = torch.Generator().manual_seed(mix_seeds(self.seed, 1, step))
-        if self.objective is None:
-            loss = self.family.loss(self.denoiser, batch, rng).value
-        else:
-            loss = self.objective(self.denoiser, batch, rng)
+        minimised = self.family.loss if self.objective is None else self.objective
+        # the gradients of processes and micro-batches are averaged, by DDP and by Lightning
+        loss = minimised(self.denoiser, batch, rng).per_token(batch.global_tokens, world * self.micro_batches)
         if not micro:
             self.losses.clear()
         self.losses.append(loss.detach())

@@ -29,7 +29,7 @@ from remask.training.start import Setup, set_up, starting_checkpoint
 from remask.training.states import list_states, newest_state, step_of
 
 Objective = Callable[[Transformer, Family, bool], torch.nn.Module]
-"""(network, family, whether to compile) -> a module that is called with (network, batch, generator) for a scalar.
+"""(network, family, whether to compile) -> a module that is called with (network, batch, generator) for a `Loss`.
 
 Its state, such as a teacher, is saved with the run's.
 """

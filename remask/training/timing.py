@@ -27,7 +27,7 @@ def seconds_per_step(
         start = time.perf_counter()
         for _ in range(accumulate):
             with torch.autocast(denoiser.device.type, torch.bfloat16, enabled=bf16):
-                loss = family.loss(denoiser, rows, torch.Generator().manual_seed(number)).value
+                loss = family.loss(denoiser, rows, torch.Generator().manual_seed(number)).per_token()
             loss.backward()
         loss.item()
         spent.append(time.perf_counter() - start)

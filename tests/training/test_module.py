@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import killing
+import lightning
 import pytest
 import torch
 from runs import column
@@ -19,18 +20,72 @@ from remask.data.tokens import open_tokens
 from remask.errors import RemaskError
 from remask.families import Denoiser, Loss
 from remask.families.masked import Masked
+from remask.model.sizes import SizeOverrides
+from remask.training.module import Module
+from remask.training.optim import Budget, Optimizer
+from remask.training.plan import decide
+from remask.training.recipe import Recipe
+from remask.training.run import StepCounter, quiet_lightning
+from remask.training.start import set_up
 from remask.training.states import list_states
 
 Fit = Callable[..., Path]
 
 
 def test_accumulated_steps_are_whole_steps(fit: Fit, tmp_path: Path) -> None:
-    for accumulate in (1, 2, 4):
-        fit(tmp_path / str(accumulate), steps=12, log_every=1, accumulate=accumulate)
-    for accumulate in (2, 4):
-        for name in ("loss", "gradient_norm", "lr", "tokens"):
-            found = column(tmp_path / str(accumulate), name)
-            assert found == pytest.approx(column(tmp_path / "1", name), rel=1e-4), name
+    for accumulate in (1, 4):
+        fit(tmp_path / str(accumulate), steps=8, log_every=1, accumulate=accumulate)
+    for name in ("loss", "gradient_norm", "lr", "tokens"):
+        assert column(tmp_path / "4", name) == pytest.approx(column(tmp_path / "1", name), rel=1e-4), name
+
+
+class Uneven(Batches):
+    """Of row i of a global batch of 8, only the last 1 + 8 (i % 8) tokens are scored."""
+
+    def share(self, index: int, first: int = 0, count: int | None = None) -> Batch:
+        batch = super().share(index, first, count)
+        least = 63 - 8 * torch.arange(first, first + len(batch.tokens))[:, None]
+        scored = torch.arange(64) >= least
+        every = sum(1 + 8 * i for i in range(self.batch))
+        return Batch(batch.tokens, scored, offset=first, global_rows=self.batch, global_tokens=every)
+
+
+def uneven_steps(corpus: Path, out: Path, accumulate: int, devices: int) -> tuple[dict[str, Tensor], Any]:
+    """Weights after three steps, and the gradient's norm in the last."""
+    quiet_lightning()
+    recipe = Recipe(
+        data=corpus, out=out, architecture=SizeOverrides(layers=2, width=32, heads=2, ffn=64), budget=Budget(steps=3),
+        optimizer=Optimizer(lr=0.01), length=64, batch=8, accumulate=accumulate, precision="fp32", compile="off",
+    )  # fmt: skip
+    setup = set_up(recipe, recipe.family, None)
+    setup.fill()
+    setup = replace(setup, batches=Uneven(setup.batches.rows, 8, seed=0))
+    module = Module(setup, decide(setup))
+    lightning.Trainer(
+        accelerator="cpu",
+        devices=devices,
+        strategy="ddp_fork" if devices > 1 else "auto",
+        max_steps=3,
+        accumulate_grad_batches=accumulate,
+        default_root_dir=out,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    ).fit(module, StepCounter(0))
+    return {k: v.detach().clone() for k, v in module.denoiser.state_dict().items()}, module.gradient_norm
+
+
+@pytest.mark.parametrize(("accumulate", "devices"), [(8, 1), (2, 2)])
+def test_shares_of_unequal_numbers_of_tokens_make_the_step_of_one(
+    corpus: Path, tmp_path: Path, accumulate: int, devices: int
+) -> None:
+    whole, norm = uneven_steps(corpus, tmp_path, 1, 1)
+    found, _ = uneven_steps(corpus, tmp_path, accumulate, devices)
+    assert norm > 0
+    for name, weight in whole.items():
+        torch.testing.assert_close(found[name], weight, rtol=1e-4, atol=1e-5)
 
 
 def test_every_step_has_its_own_rows_in_order(fit: Fit, corpus: Path, tmp_path: Path) -> None:
@@ -77,7 +132,7 @@ class Broken(Masked):
         if rng.initial_seed() not in Broken.seeds:
             Broken.seeds.append(rng.initial_seed())
         if len(Broken.seeds) in self.bad:
-            return Loss(found.value * 0 + self.value, found.tokens)
+            return Loss(found.total * 0 + self.value, found.tokens)
         return found
 
 

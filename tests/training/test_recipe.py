@@ -87,7 +87,7 @@ def test_every_recipe_is_a_possible_run(recipe: Path) -> None:
         ({"seed": -1}, "seed is -1"),
         ({"budget": Budget()}, "give a budget"),
         ({"budget": Budget(tokens=511)}, "less than one step"),
-        ({"data": Path("nowhere")}, "'nowhere' is not a prepared corpus"),
+        ({"data": Path("nowhere")}, "no prepared corpus at 'nowhere'"),
     ],
     ids=lambda x: " ".join(x) if isinstance(x, dict) else "",
 )
