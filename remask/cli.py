@@ -328,8 +328,11 @@ def score(
     if ids is None and prompt_ids is not None:
         raise RemaskError("--prompt_ids goes with --ids")
     if file is not None:
+        from remask.data.streams import encoding
+
         try:
-            text = file.read_bytes().decode("utf-8")
+            content = file.read_bytes()
+            text = content.decode(encoding(content))
         except OSError as error:
             raise RemaskError(f"cannot read {file}: {error.strerror}") from None
         except UnicodeDecodeError as error:

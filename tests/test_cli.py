@@ -144,9 +144,10 @@ def test_from_text_to_scores(remask: Any, tmp_path: Path) -> None:
 
     scored = remask("score", run, "--text", "7 is 14", "--draws", 16, "--json").document
     assert scored["kind"] == "bound" and scored["tokens"] == scored["bytes"] == 7 and scored["stderr"] > 0
-    (tmp_path / "text").write_text("7 is 14")
-    from_file = remask("score", run, "--file", tmp_path / "text", "--draws", 16, "--json").document
-    assert from_file == scored
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):  # a byte-order mark is no text
+        (tmp_path / "text").write_text("7 is 14", encoding=encoding)
+        from_file = remask("score", run, "--file", tmp_path / "text", "--draws", 16, "--json").document
+        assert from_file == scored
 
 
 @pytest.mark.parametrize("which", ["masked_run", "autoregressive_run"])

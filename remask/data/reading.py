@@ -43,10 +43,10 @@ class Omissions:
         return Omissions(dict(self.counts), {reason: list(names) for reason, names in self.examples.items()})
 
     def lines(self) -> Iterator[str]:
-        """One line for each reason, such as `not read: 12 files that look binary: a.png, b.png, c.png, ...`."""
+        """One line for each reason, such as `not read: files that look binary (12): a.png, b.png, c.png, ...`."""
         for reason, count in self.counts.items():
             names = ", ".join(self.examples[reason]) + (", ..." if count > EXAMPLES else "")
-            yield f"not read: {count:,} {reason}: {names}"
+            yield f"not read: {reason} ({count:,}): {names}"
 
 
 @dataclass(frozen=True)

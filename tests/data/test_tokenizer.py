@@ -1,5 +1,6 @@
 """Tokenizers keep every byte accounted for, whatever the text."""
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from remask.data.tokenizer import MASK, Tokenizer
+from remask.data.corpus import documents
+from remask.data.tokenizer import END, MASK, WORD, Tokenizer
 from remask.errors import RemaskError
 from remask.vocabulary import Vocabulary
 
@@ -177,3 +180,55 @@ def test_the_end_is_named_by_an_option_by_the_files_beside_or_by_a_usual_name(tm
 def test_usual_names_of_the_end(name: str, tmp_path: Path) -> None:
     tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0, name: 1}, "a")).save(str(tmp_path / "tokenizer.json"))
     assert Tokenizer.load(tmp_path).vocabulary.end == 1
+
+
+def test_long_words_are_cut_for_the_training_only() -> None:
+    """A corpus of one word would take the square of its length; ordinary text gives the merges it always gave."""
+    tokenizer = Tokenizer.train(["a" * 100_000, "b" * 100_000], 300)
+    assert max(len(tokenizer.name(i) or "") for i in range(tokenizer.size)) == WORD
+    assert len(tokenizer.encode("a" * 10_000)) == -(-10_000 // WORD) + (10_000 % WORD).bit_count() - 1
+    texts = [document.text for document in islice(documents("stdlib"), 20)]
+    plain = tokenizers.Tokenizer(models.BPE())
+    plain.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    plain.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=999, special_tokens=[END], initial_alphabet=alphabet, show_progress=False)
+    plain.train_from_iterator(texts, trainer)
+    assert Tokenizer.train(texts, 1000).fingerprint == Tokenizer(plain).fingerprint
+
+
+def test_a_byte_order_mark_before_a_tokenizer(tmp_path: Path) -> None:
+    Tokenizer.bytes().save(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text('\ufeff{"eos_token": "<|mask|>"}')
+    assert Tokenizer.load(path).encode("a") == [97]
+    assert Tokenizer.load(path).vocabulary.end == 257
+
+
+def test_what_is_given_in_place_of_a_tokenizer_is_named(tmp_path: Path) -> None:
+    model = tmp_path / "llama" / "tokenizer.model"
+    model.parent.mkdir()
+    model.write_bytes(b"\n\x0e\n\x05<unk>\x15\0\0\0\0\x18\x02")
+    for path, message in (
+        (model, "is a SentencePiece model.*save_pretrained"),
+        (model.parent, r"has tokenizer\.model, and a tokenizer\.json is wanted: .*save_pretrained"),
+        (tmp_path, r"the folder .* has no tokenizer\.json$"),
+        ("gpt2", r"no tokenizer at 'gpt2'\. Accepted: bpe, bytes, a tokenizer\.json"),
+        ("owner/name", r"no tokenizer at 'owner/name' \(on the Hub\? hub:owner/name\)"),
+    ):
+        with pytest.raises(RemaskError, match=message):
+            Tokenizer.of(str(path), list, 0)
+    (tmp_path / "latest").mkdir()
+    Tokenizer.bytes().save(tmp_path / "latest")
+    with pytest.raises(RemaskError, match=r"has no tokenizer\.json: it is in .*latest"):
+        Tokenizer.load(tmp_path)
+
+
+def test_a_hub_name_is_looked_up_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(RemaskError, match="hub:owner/name cannot be fetched from the Hub"):
+        Tokenizer.load("hub:owner/name")

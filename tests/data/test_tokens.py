@@ -1,5 +1,6 @@
 """Preparing a corpus: complete, repeatable, and resumable after a kill."""
 
+import hashlib
 import json
 import shutil
 import signal
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from corpora import write
 
 from remask.data import shards, tokens
-from remask.data.corpus import documents
+from remask.data.corpus import documents, stamp
 from remask.data.tokens import open_tokens, prepare
 from remask.errors import RemaskError
 
@@ -169,3 +171,64 @@ def test_damage_is_named(corpus: Path, tmp_path: Path) -> None:
 def test_options_out_of_range_are_named(corpus: Path, tmp_path: Path, options: dict[str, float]) -> None:
     with pytest.raises(RemaskError, match=next(iter(options))):
         prepare(str(corpus), tmp_path / "out", **options)  # type: ignore[arg-type]
+
+
+def test_what_is_not_read_is_said_once_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "corpus"
+    for i in range(5):
+        write(folder / f"image{i}.png", b"\x89PNG\0")
+    write(folder / "a.jsonl", '{"text": "one"}\n{"text": 2}\n{"text": "three"}\n')
+    with pytest.raises(RemaskError, match=r"a\.jsonl, line 2: field 'text' is not text but a number"):
+        prepare(str(folder), tmp_path / "out", tokenizer="bytes")
+    prepared = prepare(str(folder), tmp_path / "out", tokenizer="bytes", undecodable="skip")
+    said = capsys.readouterr().err.splitlines()
+    assert [line for line in said if line.startswith("not read")] == [
+        "not read: files that look binary (5): image0.png, image1.png, image2.png, ...",
+        "not read: records that cannot be read (1): a.jsonl, line 2 (field 'text' is not text but a number)",
+    ]
+    assert prepared.manifest["not_read"] == {"files that look binary": 5, "records that cannot be read": 1}
+
+
+def test_a_tokenizer_without_an_end_is_named_and_an_option_names_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from tokenizers import Tokenizer, models
+
+    words = tmp_path / "words.json"
+    Tokenizer(models.WordLevel({"one": 0, "two": 1, "<stop>": 2}, unk_token="one")).save(str(words))
+    corpus = str(write(tmp_path / "a.txt", "one\n<|endoftext|>\ntwo\n"))
+    prepared = prepare(corpus, tmp_path / "out", tokenizer=str(words))
+    assert "has no end-of-text token of a usual name" in (said := capsys.readouterr().err) and "--end NAME" in said
+    assert prepared.tokenizer.vocabulary.end is None and len(prepared.train) == 1
+    for end in ("<stop>", "2"):
+        prepared = prepare(corpus, tmp_path / "out", tokenizer=str(words), end=end)
+        assert "end-of-text" not in capsys.readouterr().err
+        assert prepared.tokenizer.vocabulary.end == 2 and prepared.train.ids[-1] == 2
+    with pytest.raises(RemaskError, match="has no token '<halt>'; its special tokens are"):
+        prepare(corpus, tmp_path / "out", tokenizer=str(words), end="<halt>")
+    with pytest.raises(RemaskError, match="the tokenizer bytes has an end-of-text token of its own"):
+        prepare(corpus, tmp_path / "out", tokenizer="bytes", end="<stop>")
+    prepare(corpus, tmp_path / "out", tokenizer=str(words))
+    assert open_tokens(tmp_path / "out").tokenizer.vocabulary.end is None, "of the folder before"
+
+
+def test_what_is_given_in_place_of_a_prepared_folder_is_named(tmp_path: Path) -> None:
+    text = write(tmp_path / "a.txt", "text")
+    for path, message in (
+        (text, rf"'{text}' is a file and not a prepared folder: make one with `remask prepare {text} --out DIR`"),
+        (tmp_path, r"is not a prepared corpus: it has no data\.json.*`remask prepare"),
+        (tmp_path / "none", r"no prepared corpus at .*none'"),
+        ("stdlib", "'stdlib' is a corpus and not a prepared folder"),
+    ):
+        with pytest.raises(RemaskError, match=message):
+            open_tokens(path)
+
+
+def test_folders_prepared_before_are_still_read(corpus: Path, tmp_path: Path) -> None:
+    """Options that came later are absent from the fingerprint as long as they are not used."""
+    options = dict.fromkeys(("validation", "max_bytes", "separator"))
+    options |= {"source": str(corpus), "validation_share": 0.02, "tokenizer": "bytes", "vocab_size": None}
+    options |= {"field": "text", "undecodable": "stop"}
+    text = json.dumps([1, options, [stamp(str(corpus))], None], sort_keys=True)
+    prepared = prepare(str(corpus), tmp_path / "out", tokenizer="bytes")
+    assert prepared.manifest["fingerprint"] == hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
