@@ -4,16 +4,14 @@ Nothing heavy is imported before the verb is known, so that `--help` is instant.
 """
 
 import importlib
-import inspect
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from remask.checkpoints.overrides import Overrides
-from remask.errors import Interrupted, RemaskError, unknown
+from remask.errors import Interrupted, RemaskError, WrongUse, unknown
 from remask.terminal import document
 
 
@@ -68,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.flush()
     except RemaskError as error:
         print(f"remask: {error}", file=sys.stderr)
-        sys.exit(130 if isinstance(error, Interrupted) else 1)
+        sys.exit(2 if isinstance(error, WrongUse) else 130 if isinstance(error, Interrupted) else 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -91,96 +89,19 @@ def run(name: str, arguments: list[str]) -> None:
     """Parses the options of a verb and calls its function."""
     verb = VERBS.get(name)
     if verb is None:
-        print(f"remask: {unknown('verb', name, VERBS)}", file=sys.stderr)
-        sys.exit(2)
-    helping = any(a in ("-h", "--help") for a in arguments)
-    if verb.heavy and not helping:
+        raise WrongUse(str(unknown("verb", name, VERBS)))
+    if verb.heavy and sys.argv[1:2] == [name] and not {"-h", "--help"} & set(arguments):
         from remask.machine import restart_with_allocator
 
-        if sys.argv[1:2] == [name]:
-            restart_with_allocator()
-    module, function_name = verb.home.split(":")
-    function: Callable[..., Any] = getattr(importlib.import_module(module), function_name)
-    parser = _parser(name, verb, function)
-    _check_names(arguments)
-    options = parser.instantiate(parser.parse_args(_flags(function, arguments)))
-    given = {k: v for k, v in vars(options).items() if k != "config"}
-    if recipe := _recipe(function):
-        given = {"recipe": recipe(**given)}
-    if "overrides" in inspect.signature(function).parameters:
-        given["form"] = given.pop("from")
-        given["overrides"] = Overrides(**{f.name: given.pop(f.name) for f in fields(Overrides)})
-    result = function(**given)
+        restart_with_allocator()
+    from remask.parser import Parser
+
+    module, function = verb.home.split(":")
+    description = verb.says[:1].upper() + verb.says[1:] + "."
+    parser = Parser(name, description, getattr(importlib.import_module(module), function), verb.positional)
+    result = parser.call(arguments)
     if verb.prints:
         print(result)
-
-
-def _parser(name: str, verb: Verb, function: Callable[..., Any]) -> Any:
-    from jsonargparse import ArgumentParser, set_parsing_settings
-
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    usage = " ".join([f"remask {name}", *map(str.upper, verb.positional), "[options]"])
-    parser = ArgumentParser(prog=f"remask {name}", usage=usage, description=verb.says[:1].upper() + verb.says[1:] + ".")
-    parser.add_argument("--config", action="config", help="A YAML recipe; options after it overrule it.")
-    for positional in verb.positional:
-        parser.add_argument(positional, type=str)
-    foreign = {"form", "overrides"} & set(inspect.signature(function).parameters)
-    if recipe := _recipe(function):
-        parser.add_class_arguments(recipe, skip={*verb.positional}, as_group=False)
-    else:
-        parser.add_function_arguments(function, skip={*verb.positional, *foreign}, as_positional=False)
-    if foreign:
-        parser.add_argument("--from", type=str | None, help="smdm, llada, dit or llama; by default recognised.")
-        parser.add_class_arguments(Overrides)
-    return parser
-
-
-def _recipe(function: Callable[..., Any]) -> Any:
-    """The dataclass that is a verb's only parameter, whose fields are its options; None for other verbs."""
-    parameters = inspect.signature(function).parameters
-    return parameters["recipe"].annotation if list(parameters) == ["recipe"] else None
-
-
-def _flags(function: Callable[..., Any], arguments: list[str]) -> list[str]:
-    """`--watch` for `--watch true`, `--no-stop` for `--stop false`, and `--top-p` for `--top_p`."""
-    parameters = inspect.signature(function).parameters
-    flags = [n for n, p in parameters.items() if isinstance(p.default, bool)]
-    flags += ["shift", "time"] if "overrides" in parameters else []
-    short = {f"--{n}": f"--{n}=true" for n in flags} | {f"--no_{n}": f"--{n}=false" for n in flags}
-    found = []
-    for argument, following in zip(arguments, [*arguments, ""][1:], strict=True):
-        if argument.startswith("--"):
-            name, equals, value = argument.partition("=")
-            argument = "--" + name[2:].replace("-", "_") + equals + value
-        found.append(argument if following in ("true", "false") else short.get(argument, argument))
-    return found
-
-
-def _check_names(arguments: list[str]) -> None:
-    """An unknown family is answered with the known ones, and no module is imported for one that a recipe names."""
-    for option, value in zip(arguments, [*arguments, ""][1:], strict=True):
-        option, _, given = option.partition("=")
-        if option in ("--family", "--family.class_path"):
-            _check_family(given or value)
-        elif option == "--config":
-            import yaml
-
-            try:
-                recipe = yaml.safe_load(Path(given or value).read_text())
-            except (OSError, ValueError, yaml.YAMLError):
-                return  # the parser says what is wrong with it
-            family = recipe.get("family") if isinstance(recipe, dict) else None
-            _check_family(family.get("class_path", "") if isinstance(family, dict) else family or "")
-
-
-def _check_family(wanted: object) -> None:
-    from remask.families import families
-
-    known = families()
-    names = {*known, *(f"{kind.__module__}.{name}" for name, kind in known.items())}
-    if wanted and str(wanted) not in names and not str(wanted).startswith("{"):
-        print(f"remask: {unknown('family', wanted, known)}", file=sys.stderr)
-        sys.exit(2)
 
 
 def sample(
@@ -373,8 +294,9 @@ def convert(
     to: str | None = None,
     tokenizer: Path | None = None,
     force: bool = False,
-    form: str | None = None,
-    overrides: Overrides = Overrides(),  # noqa: B008
+    from_: str | None = None,
+    *,
+    overrides: Overrides,
 ) -> None:
     """Converts a checkpoint, one tensor at a time.
 
@@ -384,11 +306,12 @@ def convert(
         to: llama or llada; by default the form of remask.
         tokenizer: A tokenizer.json, where there is none beside the weights.
         force: Replace what stands at the destination.
+        from_: smdm, llada, dit or llama; by default recognised.
     """
     from remask.checkpoints.convert import convert as function
 
     folder = function(
-        source, destination, form=form, to=to, tokenizer=tokenizer, overrides=overrides, force=force, show=True
+        source, destination, form=from_, to=to, tokenizer=tokenizer, overrides=overrides, force=force, show=True
     )
     print(f"written to {folder}" + ("" if to else f"; next: remask sample {folder} --prompt ..."))
 
@@ -397,8 +320,9 @@ def info(
     source: str,
     json: bool = False,
     tokenizer: Path | None = None,
-    form: str | None = None,
-    overrides: Overrides = Overrides(),  # noqa: B008
+    from_: str | None = None,
+    *,
+    overrides: Overrides,
 ) -> None:
     """Says what a checkpoint holds.
 
@@ -406,10 +330,11 @@ def info(
         source: A run directory, a published folder; a file, folder or Hub name in another form.
         json: Print one JSON document on standard output, and nothing else.
         tokenizer: A tokenizer.json, where there is none beside the weights.
+        from_: smdm, llada, dit or llama; by default recognised.
     """
     from remask.checkpoints.contents import contents
 
-    found = contents(source, form, tokenizer, overrides)
+    found = contents(source, from_, tokenizer, overrides)
     if json:
         print(document(found))
         return

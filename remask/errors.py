@@ -16,12 +16,21 @@ class Interrupted(RemaskError):
     """The user stopped it, and its work is saved."""
 
 
+class WrongUse(RemaskError):
+    """The options of a command are wrong in themselves, whatever the files hold."""
+
+
 def unknown(what: str, name: object, known: Iterable[str]) -> RemaskError:
     """An error for a name that does not exist, listing those that do and the nearest one."""
     names = sorted(known)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = nearest(str(name), names)
+    hint = f" Did you mean {near!r}?" if near else ""
     return RemaskError(f"unknown {what} {name!r}.{hint} Known: {', '.join(names)}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The name that is spelt most alike, where one is."""
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.6)), None)
 
 
 def first_line(error: BaseException) -> str:

@@ -1,12 +1,96 @@
-"""Options in one word, as in "LLaDA:late_end=true,remasking=random"."""
+"""Values of options: from the command line, from YAML, and from one word as "LLaDA:late_end=true,remasking=random".
 
+All three are read here, by the type of the option, so that they accept the same and complain in the same words.
+"""
+
+from contextlib import suppress
 from dataclasses import fields
-from typing import Any
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from remask.errors import RemaskError, unknown
 
 MOST = 2**16
-"""The largest whole number that an option takes."""
+"""The largest whole number among the options of a sampler or a family that are written in one word."""
+
+
+def read_value(hint: Any, value: Any) -> Any:
+    """The value of an option of type `hint`, from text or from what YAML made of it.
+
+    Text is taken as it stands where the option holds text. Elsewhere "null" is None, where that is accepted.
+
+    Raises:
+        ValueError: the value is none of this type.
+    """
+    kinds = get_args(hint) if is_union(hint) else (hint,)
+    for kind in kinds:
+        if kind is not NoneType:
+            with suppress(ValueError):
+                return _read(kind, value)
+    if NoneType in kinds and value in (None, "null"):
+        return None
+    raise ValueError(f"{value!r} is not {accepted(hint)}")
+
+
+def _read(kind: Any, value: Any) -> Any:
+    """A value of one type that is no union."""
+    if kind is Any:
+        return value
+    if get_origin(kind) is Literal:
+        return get_args(kind)[[str(choice) for choice in get_args(kind)].index(str(value))]
+    if get_origin(kind) in (list, tuple):
+        return _read_list(kind, value)
+    if kind is bool and str(value).lower() in ("true", "false"):
+        return str(value).lower() == "true"
+    if kind is str and isinstance(value, str):
+        return value
+    if kind is Path and value and isinstance(value, str | Path):
+        return Path(value)
+    if kind in (int, float) and isinstance(value, str | kind | int) and not isinstance(value, bool):
+        return kind(value)
+    raise ValueError
+
+
+def _read_list(kind: Any, value: Any) -> Any:
+    """A list, or a tuple of a fixed number of values; as text it is written [a, b]."""
+    if isinstance(value, str):
+        import yaml
+
+        try:
+            value = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ValueError from None
+    inner = [hint for hint in get_args(kind) if hint is not Ellipsis]
+    if not isinstance(value, list | tuple) or (len(inner) > 1 and len(inner) != len(value)):
+        raise ValueError
+    hints = inner if len(inner) > 1 else inner * len(value)
+    return get_origin(kind)(read_value(hint, one) for hint, one in zip(hints, value, strict=True))
+
+
+def accepted(hint: Any) -> str:
+    """What an option accepts, in words."""
+    if is_union(hint):
+        return " or ".join("null" if kind is NoneType else accepted(kind) for kind in get_args(hint))
+    if get_origin(hint) is Literal:
+        *others, last = map(str, get_args(hint))
+        return f"{', '.join(others)} or {last}" if others else last
+    if get_origin(hint) is list:
+        return f"a list [a, b, ...] each of which is {accepted(get_args(hint)[0])}"
+    if get_origin(hint) is tuple:
+        return f"[{', '.join(accepted(kind) for kind in get_args(hint))}]"
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
+    return words.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def is_union(hint: Any) -> bool:
+    """Whether a type is `A | B`."""
+    return get_origin(hint) in (Union, UnionType)
+
+
+def holds_text(hint: Any) -> bool:
+    """Whether an option's value is text, so that it is taken as it stands."""
+    return hint is str or (is_union(hint) and str in get_args(hint))
 
 
 def parse_options(kind: Any, text: str) -> dict[str, Any]:
@@ -14,30 +98,24 @@ def parse_options(kind: Any, text: str) -> dict[str, Any]:
 
     Fields that take more than one value, or an object, cannot be given.
     """
-    types = {f.name: f.type for f in fields(kind) if plain(f.type)}
-    found: dict[str, Any] = {}
+    hints = get_type_hints(kind)
+    types = {f.name: hints[f.name] for f in fields(kind) if f.init and fits_one_word(hints[f.name])}
+    given: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         if key not in types or not equals:
             raise unknown(f"option of {kind.__name__}", key, types)
-        if types[key] is bool:
-            if value not in ("true", "false"):
-                raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be true or false")
-            found[key] = value == "true"
-        elif types[key] is float:
-            try:
-                found[key] = float(value)
-            except ValueError:
-                raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be a number") from None
-        elif types[key] in (int, int | None):
-            if not value.isdecimal() or int(value[:9]) > MOST:
-                raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be a whole number, at most {MOST}")
-            found[key] = int(value)
-        else:
-            found[key] = value
-    return found
+        try:
+            given[key] = read_value(types[key], value)
+            if isinstance(given[key], int) and not 0 <= given[key] <= MOST:
+                raise ValueError
+        except ValueError:
+            most = f", from 0 to {MOST}" if int in (types[key], *get_args(types[key])) else ""
+            raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be {accepted(types[key])}{most}") from None
+    return given
 
 
-def plain(kind: Any) -> bool:
-    """Whether a type is a number, a truth value, a word, or a choice of words."""
-    return kind in (bool, int, float, str) if isinstance(kind, type) else "tuple" not in str(kind)
+def fits_one_word(hint: Any) -> bool:
+    """Whether a type is a number, a truth value, text, a choice of words, or one of these or nothing."""
+    kinds = get_args(hint) if is_union(hint) else (hint,)
+    return all(kind in (bool, int, float, str, NoneType) or get_origin(kind) is Literal for kind in kinds)

@@ -1,0 +1,250 @@
+"""The parser of a verb's options, made from the signature of its function.
+
+A parameter is an option, and so is a field of a dataclass that the function takes without a default. A dataclass inside
+such a dataclass, or one that the function takes with a default, is a section: its fields are `--section.field`.
+Descriptions come from the docstring of the function and from those below the fields. jsonargparse reads recipes, lets
+the command line overrule them, and finds a class by its name; values are read by `remask.options`.
+"""
+
+import inspect
+import re
+from argparse import SUPPRESS, ArgumentError, HelpFormatter
+from collections.abc import Callable, Iterator
+from dataclasses import MISSING, dataclass, is_dataclass, replace
+from dataclasses import fields as dataclass_fields
+from functools import partial
+from pathlib import Path
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import docstring_parser
+from jsonargparse import ActionYesNo, ArgumentParser, set_parsing_settings
+
+from remask.errors import WrongUse, nearest, unknown
+from remask.options import accepted, holds_text, is_union, read_value
+
+
+@dataclass(frozen=True)
+class Option:
+    """A parameter of a function or a field of a dataclass."""
+
+    name: str
+    """With the section, as `optimizer.lr`."""
+    hint: Any
+    default: Any
+    """MISSING where the option must be given."""
+    help: str
+    section_help: str = ""
+
+    @property
+    def flag(self) -> bool:
+        """Whether it is given as --name or --no-name."""
+        return self.hint is bool or bool in get_args(self.hint)
+
+    @property
+    def by_name(self) -> bool:
+        """Whether its value is an object of a class chosen by name, such as a family."""
+        return inspect.isabstract(self.hint)
+
+
+def options_of(kind: Callable[..., Any], section: str = "", section_help: str = "") -> Iterator[Option]:
+    """The options of a function or a dataclass, those of its dataclasses among them, in order."""
+    help = descriptions(kind)
+    for name, hint, default in parameters(kind):
+        inner = section_of(hint)
+        if inner is None:
+            yield Option(section + name, hint, default, help.get(name, ""), section_help)
+        elif flattened(kind, default):
+            yield from options_of(inner)
+        else:
+            for option in options_of(inner, f"{section}{name}.", help.get(name, "")):
+                own = option.name.removeprefix(f"{section}{name}.")
+                yield replace(option, default=getattr(default, own)) if hasattr(default, own) else option
+
+
+def parameters(kind: Callable[..., Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Name, type and default (or MISSING) of each parameter of a function or field of a dataclass."""
+    hints = get_type_hints(kind)
+    if not isinstance(kind, type):
+        for name, parameter in inspect.signature(kind).parameters.items():
+            yield name, hints[name], MISSING if parameter.default is parameter.empty else parameter.default
+        return
+    for field in dataclass_fields(kind):
+        if field.init:
+            default = field.default if field.default_factory is MISSING else field.default_factory()
+            yield field.name, hints[field.name], default
+
+
+def section_of(hint: Any) -> type | None:
+    """The dataclass in `Dataclass` or `Dataclass | None`, whose fields are options; None for any other type."""
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType] if is_union(hint) else [hint]
+    is_one = len(kinds) == 1 and isinstance(kinds[0], type) and is_dataclass(kinds[0])
+    return kinds[0] if is_one and not inspect.isabstract(kinds[0]) else None
+
+
+def flattened(kind: Callable[..., Any], default: Any) -> bool:
+    """Whether the fields of a dataclass that `kind` takes are options without the name of a section before them."""
+    return not isinstance(kind, type) and default is MISSING
+
+
+def descriptions(kind: Callable[..., Any]) -> dict[str, str]:
+    """What the docstrings of a function, or of a dataclass and its bases, say about each parameter."""
+    found: dict[str, str] = {}
+    for one in reversed(kind.__mro__[:-1]) if isinstance(kind, type) else (kind,):
+        for parameter in docstring_parser.parse_from_object(one).params:
+            found[parameter.arg_name] = " ".join((parameter.description or "").split())
+    return found
+
+
+class Parser:
+    """The parser of `remask VERB`."""
+
+    def __init__(self, verb: str, description: str, function: Callable[..., Any], positional: tuple[str, ...]) -> None:
+        set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=["remask"])  # a recipe runs no code
+        self.verb, self.function, self.positional = verb, function, positional
+        self.options = {option.name: option for option in options_of(function)}
+        self.parser = ArgumentParser(
+            prog=f"remask {verb}",
+            usage=" ".join([f"remask {verb}", *map(str.upper, positional), "[options]"]),
+            description=description,
+            formatter_class=HelpFormatter,
+            print_config=None,
+            allow_abbrev=False,
+            exit_on_error=False,
+        )
+        self.parser.add_argument("--config", action="config", help="A YAML recipe; options after it overrule it.")
+        containers: dict[str, Any] = {"": self.parser}
+        for option in self.options.values():
+            section = option.name.rpartition(".")[0]
+            if section not in containers:
+                containers[section] = self.parser.add_argument_group(section, option.section_help)
+            _add(containers[section], option, option.name in positional)
+
+    def call(self, arguments: list[str]) -> Any:
+        """Calls the function with the options that the command line gives; raises what `read` and the function do."""
+        return self.function(**self.read(arguments))
+
+    def read(self, arguments: list[str]) -> dict[str, Any]:
+        """The arguments of the function: those that the command line gives, and the dataclasses built from it.
+
+        Raises:
+            WrongUse: an option is unknown, has a value of another type, or is missing.
+        """
+        try:
+            given = self.parser.instantiate(self.parser.parse_args(arguments)).as_dict()
+        except ArgumentError as error:
+            raise WrongUse(self._explain(str(error))) from error
+        return _arguments(self.function, given)
+
+    def _explain(self, message: str) -> str:
+        """Says in our words what jsonargparse says about wrong use."""
+        if match := re.match(r"unrecognized arguments: (\S+)", message):
+            name = match[1].partition("=")[0]
+            return self._unknown(name) if name.startswith("-") else f"{match[1]!r} is one argument too many"
+        if match := re.search(r"Option '(.+)' is not accepted", message):
+            return self._unknown(match[1])
+        if match := re.match(r"the following arguments are required: (.+)", message):
+            names = [name.upper() if name in self.positional else f"--{name}" for name in match[1].split(", ")]
+            return f"{' and '.join(names)} must be given"
+        if match := re.match(r"argument (--[^/]+)\S*: expected one argument", message):
+            return f"{match[1]} needs a value; one that begins with a dash is written {match[1]}=VALUE"
+        if match := re.match(r"argument (--[^/]+)\S*: ignored explicit argument", message):
+            return f"{match[1]} takes no value; its opposite is --no-{match[1][2:]}"
+        if match := re.match(r'Parser key "config": File does not exist: (.+)', message):
+            return f"config is {match[1]}, which does not exist"
+        if (match := re.match(r'Parser key "([^"]+)"', message)) and match[1] in self.options:
+            option = self.options[match[1]]
+            message = (_explain_class(option, message) if option.by_name else None) or message
+        return " ".join(message.split())
+
+    def _unknown(self, name: str) -> str:
+        """A message for an option that does not exist."""
+        known = {"config"}
+        for option in self.options.values():
+            known |= {option.name, f"no-{option.name}"} if option.flag else {option.name}
+            for kind in _classes(option.hint).values() if option.by_name else ():
+                known |= {f"{option.name}.{field}" for field, _, _ in parameters(kind)}
+        inner = {one.rpartition(".")[2]: one for one in known}  # without the section
+        bare = name.lstrip("-").replace("-", "_")
+        close = nearest(bare, known) or inner.get(nearest(bare.rpartition(".")[2], inner) or "")
+        hint = f" Did you mean --{close}?" if close else ""
+        return f"unknown option {name}.{hint} `remask {self.verb} --help` lists the options"
+
+
+def _explain_class(option: Option, message: str) -> str | None:
+    """What is wrong with an option whose value is an object of a class chosen by name, such as a family."""
+    match = re.search(r"class_path '([^']+)'|import path string: (\S+)", message)
+    if match is None:
+        return None
+    path, known = match[1] or match[2], _classes(option.hint)
+    kind = known.get(path.rpartition(".")[2])
+    if kind is None or "not allowed" in message:
+        return str(unknown(option.name, path, known))
+    if inner := re.search(r'Parser key "(\w+)":\s*Expected .*?Got value: (.*)', message, re.DOTALL):
+        hints = {name: hint for name, hint, _ in parameters(kind)}
+        return f"{option.name}.{inner[1]} is {inner[2]!r}; it must be {accepted(hints[inner[1]])}"
+    return None
+
+
+def _add(container: Any, option: Option, positional: bool) -> None:
+    """Adds an option to a parser or to a group of it. One that is not given leaves no value behind."""
+    name = option.name.rstrip("_")  # `from_`, since Python keeps `from` for itself
+    shown = "" if option.default in (None, MISSING, "") or option.by_name else f" (default: {_show(option.default)})"
+    keywords: dict[str, Any] = {"help": (option.help + shown).replace("%", "%%").strip(), "default": SUPPRESS}
+    if positional:
+        container.add_argument(name, type=partial(_read, option), help=keywords["help"])
+        return
+    names = dict.fromkeys([f"--{name}", f"--{name.replace('_', '-')}"])
+    keywords |= {"dest": option.name, "required": option.default is MISSING}
+    if option.by_name:
+        kind = type(option.default)
+        keywords |= {"type": option.hint, "default": {"class_path": f"{kind.__module__}.{kind.__qualname__}"}}
+    elif option.flag:
+        keywords["action"] = ActionYesNo(no_prefix="no-")
+    else:
+        keywords |= {"type": partial(_read, option), "metavar": _metavar(option.hint)}
+    container.add_argument(*names, **keywords)
+
+
+def _read(option: Option, value: Any) -> Any:
+    """The value of an option, from the command line or a recipe."""
+    try:
+        return read_value(option.hint, value)
+    except ValueError:
+        quotes = "; in YAML, text like this stands in quotes" if holds_text(option.hint) else ""
+        raise WrongUse(f"{option.name} is {value!r}; it must be {accepted(option.hint)}{quotes}") from None
+
+
+def _show(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _metavar(hint: Any) -> str:
+    """What stands for a value in the help: {auto,on,off}, N, X, PATH, TEXT or LIST."""
+    kind = next((kind for kind in get_args(hint) if kind is not NoneType), hint) if is_union(hint) else hint
+    if get_origin(kind) is Literal:
+        return "{" + ",".join(map(str, get_args(kind))) + "}"
+    return {int: "N", float: "X", Path: "PATH", str: "TEXT", Any: "TEXT"}.get(kind, "LIST")
+
+
+def _arguments(kind: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of a function or a dataclass, from the options that were given, nested by section."""
+    arguments: dict[str, Any] = {}
+    for name, hint, default in parameters(kind):
+        section = section_of(hint)
+        if section is not None and flattened(kind, default):
+            arguments[name] = section(**_arguments(section, given))
+        elif section is not None and name in given:
+            changes = _arguments(section, given[name])
+            arguments[name] = section(**changes) if default in (None, MISSING) else replace(default, **changes)
+        elif name in given:
+            arguments[name] = given[name]
+    return arguments
+
+
+def _classes(base: type) -> dict[str, type]:
+    """The classes of this package that can be chosen for an abstract one, by name."""
+    found: dict[str, type] = {}
+    for kind in base.__subclasses__():
+        found |= ({} if inspect.isabstract(kind) else {kind.__name__: kind}) | _classes(kind)
+    return found
