@@ -3,17 +3,21 @@
 import re
 from pathlib import Path
 
+from remask.checkpoints.weight_files import OF_TRAINERS
 from remask.errors import RemaskError, first_line
 
 HUB = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?(?::(.+))?")
-"""OWNER/NAME, OWNER/NAME@REVISION, OWNER/NAME:FILE."""
-BESIDE = ("config.json", "tokenizer.json", "tokenizer_config.json")
+"""OWNER/NAME, OWNER/NAME@REVISION, OWNER/NAME:FILE, or both."""
+BESIDE = ("config.json", "generation_config.json", "adapter_config.json",
+          "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model")  # fmt: skip
+"""Small files that are downloaded with the weights."""
 WEIGHTS = ["*.safetensors", "*.safetensors.index.json"]
 PICKLED = ["*.bin", "*.bin.index.json", "*.ckpt", "*.pth", "*.pt"]
+"""Weights, the second where there are none of the first."""
 
 
 def from_hub(spec: str) -> Path:
-    """Downloads (or finds in the cache) OWNER/NAME, or one FILE of it with what lies beside it."""
+    """Downloads (or finds in the cache) what a Hub name of the form `HUB` names. RemaskError for anything else."""
     match = HUB.fullmatch(spec)
     if not match or spec.startswith(("/", ".")) or Path(spec).parent.is_dir():
         raise RemaskError(f"no checkpoint at {spec}: there is no such file or folder, and it is no Hub name OWNER/NAME")
@@ -21,7 +25,10 @@ def from_hub(spec: str) -> Path:
 
 
 def fetch(repository: str, revision: str | None = None, file: str | None = None) -> Path:
-    """The local copy of a Hub repository's weights and what lies beside them, or of one file of it."""
+    """The local copy of a Hub repository's weights, or of one file of it, with the small files beside them.
+
+    RemaskError where the Hub has no such repository or file, or cannot be reached and the cache does not hold it.
+    """
     import huggingface_hub
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -33,7 +40,11 @@ def fetch(repository: str, revision: str | None = None, file: str | None = None)
             huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=[*wanted, *beside])
         )
         if file is None and not any(folder.glob("*.safetensors")):
-            folder = Path(huggingface_hub.snapshot_download(repository, revision=revision, allow_patterns=PICKLED))
+            folder = Path(
+                huggingface_hub.snapshot_download(
+                    repository, revision=revision, allow_patterns=PICKLED, ignore_patterns=[*OF_TRAINERS]
+                )
+            )
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         raise RemaskError(f"{spec}: the Hub has no such model, or it is private: {first_line(error)}") from None
     except LocalEntryNotFoundError as error:

@@ -1,4 +1,7 @@
-"""A folder that appears under its name only when it is whole, and takes the place of an older one in one instant."""
+"""Folders that are written whole: a new one is filled beside the old and takes its name in one instant.
+
+`remask/files.py` does the same for single files.
+"""
 
 import ctypes
 import os
@@ -17,9 +20,10 @@ HERE, EXCHANGE = -100, 2
 
 @contextmanager
 def replacing(folder: Path, guard: Callable[[], None] = lambda: None) -> Iterator[Path]:
-    """A new folder to fill beside `folder`, which takes its place at the end; on any error nothing has changed.
+    """Yields a new folder to fill, which takes the place of `folder` at the end; on any error nothing has changed.
 
-    `guard` raises where `folder` must not be written; it is asked before, and again when nobody else can write it.
+    `guard` raises where `folder` must not be replaced. It is called before, and again when no other process can
+    replace it. RemaskError where the system refuses, as on a full disk.
     """
     folder = Path(os.path.abspath(folder))
     guard()
@@ -40,7 +44,7 @@ def replacing(folder: Path, guard: Callable[[], None] = lambda: None) -> Iterato
 
 
 def sweep(folder: Path) -> None:
-    """Removes what processes that were killed have left beside `folder`."""
+    """Removes the unfinished folders that killed processes have left beside `folder`."""
     for left in folder.parent.glob(f".{folder.name}-????????.tmp"):
         if left.is_dir() and not left.is_symlink():
             with suppress(Held, OSError), held(left):
@@ -48,7 +52,10 @@ def sweep(folder: Path) -> None:
 
 
 def swap(fresh: Path, folder: Path) -> None:
-    """Puts `fresh` where `folder` is, and what was there where `fresh` was; in one instant where the system can."""
+    """Exchanges `fresh` and `folder`, or renames `fresh` where there is no `folder`.
+
+    Where the system cannot exchange names, a kill between two renames leaves the old folder as `folder`.old.
+    """
     if not folder.exists():
         os.rename(fresh, folder)
     elif not exchanged(fresh, folder):
@@ -60,6 +67,6 @@ def swap(fresh: Path, folder: Path) -> None:
 
 
 def exchanged(one: Path, two: Path) -> bool:
-    """Whether the system could exchange two names."""
+    """Exchanges the names of two folders; False where the system cannot."""
     call = getattr(ctypes.CDLL(None), "renameat2", None)
     return call is not None and call(HERE, os.fsencode(one), HERE, os.fsencode(two), EXCHANGE) == 0
