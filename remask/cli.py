@@ -38,7 +38,7 @@ VERBS = {
     "scale plan": Verb("remask.scaling.planning:plan", (), "a table of runs for a scaling law"),
     "scale run": Verb("remask.scaling.run.run:run", ("study",), "execute a plan; rerunning goes on"),
     "scale report": Verb("remask.scaling.report.page:report", ("source",), "the fits, with pictures", prints=True),
-    "scale fit": Verb("remask.scaling.fit.analysis:fit", ("source",), "scaling laws with intervals"),
+    "scale fit": Verb("remask.scaling.report.text:fit", ("source",), "scaling laws with intervals"),
     "scale frontier": Verb("remask.evaluation.frontier:frontier", ("source",), "speed against quality of samples"),
     "sample": Verb("remask.cli:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.cli:score", ("run",), "likelihood of a text: exact, or a bound with its error"),

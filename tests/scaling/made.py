@@ -1,10 +1,21 @@
-"""Runs that follow a law, made up for the tests of its fits."""
+"""Runs that follow a law, tables of them, and small studies, made up for the tests."""
+
+import csv
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from remask.data.tokens import open_tokens
+from remask.families.autoregressive import Autoregressive
+from remask.families.masked import Masked
+from remask.scaling.fit.law import Surface
 from remask.scaling.fit.points import Points
-from remask.scaling.fit.published import CHINCHILLA_CORRECTED
-from remask.scaling.fit.surface import Surface
+from remask.scaling.fit.published import CHINCHILLA_CORRECTED, QUOKKA
+from remask.scaling.plan.settings import Settings
+from remask.scaling.plan.sharing import chained
+from remask.scaling.plan.study import Plan, Run
+from remask.scaling.planning import predict
 
 TRUTH = CHINCHILLA_CORRECTED
 
@@ -18,3 +29,52 @@ def runs(law: Surface = TRUTH, noise: float = 0.0, seed: int = 0, relative: bool
             loss = float(law(n, c / 6 / n))
             rows.append({"n": n, "d": c / 6 / n, "loss": loss + noise * rng.normal() * (loss if relative else 1.0)})
     return Points.of_rows(rows)
+
+
+def write(path: Path, rows: list[dict]) -> Path:
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def table(law: Surface = TRUTH, family: str = "x") -> list[dict]:
+    points = runs(law, wide=4.0)
+    return [
+        {"name": f"{family}{i}", "family": family, "N": n, "D": d, "loss": loss}
+        for i, (n, d, loss) in enumerate(zip(points.n, points.d, points.loss, strict=True))
+    ]
+
+
+SMALL = {"budgets": [3e13, 1e14], "length": 32, "batch": 4, "time": False}
+
+
+LOSS = predict(QUOKKA, Masked())
+
+
+def small_study(folder: Path, corpus: Path, budget: float = 3e8) -> Plan:
+    """A plan of four runs of a few steps."""
+    prepared, runs = open_tokens(corpus), []
+    for spec, family in (("Masked:objective=low_variance", Masked(objective="low_variance")), ("AR", Autoregressive())):
+        settings = Settings(prepared, "6ND", 32, 4, lambda n: 1e-3)
+        runs += settings.curve(spec, family, budget, [2.5e4, 6e4], predict(QUOKKA, family))
+    return save_plan(folder, corpus, runs)
+
+
+def save_plan(folder: Path, corpus: Path, runs: list[Run]) -> Plan:
+    """The plan of some runs, in its folder."""
+    settings: dict[str, Any] = {"convention": "6ND", "length": 32, "validation_rows": 256}
+    settings["corpus"] = open_tokens(corpus).manifest["fingerprint"]
+    made = Plan(data=str(corpus), runs=tuple(runs), **settings)
+    made.save(folder)
+    return made
+
+
+def shared_study(folder: Path, corpus: Path) -> list[Run]:
+    """A plan of one network at two budgets."""
+    prepared, runs = open_tokens(corpus), []
+    settings = Settings(prepared, "6ND", 32, 4, lambda n: 1e-3)
+    for budget in (3e8, 6e8):
+        runs += chained(runs, settings.curve("Masked", Masked(), budget, [2.5e4], LOSS))
+    return list(save_plan(folder, corpus, runs).runs)

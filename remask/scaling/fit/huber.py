@@ -6,8 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
+from remask.scaling.fit.law import Surface
 from remask.scaling.fit.points import Points
-from remask.scaling.fit.surface import Surface, enough
+from remask.scaling.fit.surface import check
 
 Array = NDArray[np.float64]
 
@@ -17,7 +18,7 @@ def huber(points: Points, delta: float = 1e-3) -> Surface:
 
     The sum (not the mean) of Huber losses of log L, the constants as exponentials, from the best of a grid of starts.
     """
-    enough(points)
+    check(points)
     log_n, log_d, log_l = np.log(points.n), np.log(points.d), np.log(points.loss)
 
     def parts(x: Array) -> Array:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remask.errors import RemaskError
-from remask.scaling.fit.points import LEVEL, Points, budgets
+from remask.scaling.fit.intervals import percentiles
+from remask.scaling.fit.points import Points, budgets
 
 Array = NDArray[np.float64]
 
@@ -36,21 +37,22 @@ class Parabola:
 
 @dataclass(frozen=True)
 class Power:
-    """y = k C^p, and `draws` of (ln k, p)."""
+    """y = k C^p, with its resamples."""
 
     k: float
     p: float
     draws: Array
+    """(draws, 2) of ln k and p."""
 
     def __call__(self, c: Array | float) -> Array:
         """Its value at C."""
         return self.k * np.asarray(c, float) ** self.p
 
-    def interval(self, level: float = LEVEL) -> tuple[float, float] | None:
-        """Percentiles of the exponent over the resamples; None where there are none."""
+    def interval(self) -> tuple[float, float] | None:
+        """Interval of the exponent; None where there are no resamples."""
         if not len(self.draws):
             return None
-        low, high = np.quantile(self.draws[:, 1], [(1 - level) / 2, (1 + level) / 2])
+        low, high = percentiles(self.draws[:, 1])
         return float(low), float(high)
 
 
@@ -170,5 +172,5 @@ def gap(slow: Power, fast: Power, c: float) -> tuple[float, tuple[float, float] 
     value = times(math.log(slow.k), slow.p, math.log(fast.k), fast.p)
     if not many:
         return value, None
-    low, high = np.quantile(many, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], method="nearest")
+    low, high = percentiles(many, method="nearest")
     return value, (float(low), float(high))

@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import least_squares
+from scipy.optimize import brentq, least_squares
 
 from remask.errors import RemaskError
+from remask.scaling.fit.intervals import leave_one_out, percentiles, random_signs
+from remask.scaling.fit.law import Surface
 from remask.scaling.fit.points import Points
-from remask.scaling.fit.surface import EXPONENTS, Surface, leverage_of, search, vanished, weights_of
+from remask.scaling.fit.surface import EXPONENTS, least_squares_surface, vanished, weights_of
 
 Array = NDArray[np.float64]
 
@@ -120,9 +122,9 @@ class RepeatedFit:
         """All constants."""
         return ("E", "A", "B", "alpha", "beta", *self.law.form.constants)
 
-    def interval(self, level: float = 0.9) -> dict[str, tuple[float, float]]:
-        """Percentiles of each constant over the resamples."""
-        ends = np.quantile([values(one) for one in self.draws], [(1 - level) / 2, (1 + level) / 2], axis=0)
+    def interval(self) -> dict[str, tuple[float, float]]:
+        """The interval of each constant."""
+        ends = percentiles([values(one) for one in self.draws])
         return {name: (float(low), float(high)) for name, low, high in zip(self.names, *ends, strict=True)}
 
 
@@ -143,12 +145,12 @@ def repeated(points: Points, form: Form, draws: int = 200, seed: int = 0) -> Rep
     spare = max(1, len(points) - 5 - len(form.constants))
     scatter = max(0.0, (left**2).sum() / spare - (points.stderr**2).mean())
     weights = weights_of(points, math.sqrt(scatter))
-    law, leverage = descended(points, form, weights, [first])
+    law, slopes = descended(points, form, weights, [first])
     fitted = law(points.n, points.seen, points.epochs)
-    rng, noise = np.random.default_rng(seed), (points.loss - fitted) / (1 - leverage)
+    rng, noise = np.random.default_rng(seed), leave_one_out(points.loss - fitted, slopes)
     resampled = []
     for _ in range(draws):
-        loss = fitted + noise * rng.choice((-1.0, 1.0), len(points))
+        loss = fitted + noise * random_signs(rng, (len(points),))
         resampled.append(descended(replace(points, loss=loss), form, weights, [law], coarse=True)[0])
     edges = zip(("alpha", "beta"), (EXPONENTS[0],) * 2, (EXPONENTS[-1],) * 2, values(law)[3:5], strict=True)
     inner = dict(zip(form.constants, law.constants, strict=True))
@@ -181,7 +183,7 @@ def beginnings(points: Points, form: Form) -> list[Repeated]:
         effective = form.effective(np.array(constants), points.seen, points.epochs, points.n)
         if not (np.isfinite(effective) & (effective > 1e-100)).all():
             continue
-        law = search(replace(points, d=effective), np.ones((1, len(points))), points.loss[None])[0]
+        law = least_squares_surface(replace(points, d=effective), np.ones(len(points)))
         found.append(Repeated(law, form, constants))
     return found
 
@@ -235,7 +237,7 @@ def descended(
     alpha, beta, *rest = np.exp(best.x[3:]).tolist()
     e, a, b = best.x[:3].tolist()
     law = Surface(e, a * n0**alpha, b * d0**beta, alpha, beta)
-    return Repeated(law, form, outwards(points, form, tuple(rest))), leverage_of(best.jac)
+    return Repeated(law, form, outwards(points, form, tuple(rest))), best.jac
 
 
 def crossing(early: Repeated, late: Repeated, unique: float, low: float = 1e9, high: float = 1e26) -> float:
@@ -253,12 +255,5 @@ def crossing(early: Repeated, late: Repeated, unique: float, low: float = 1e9, h
     last = np.flatnonzero(~ahead)
     if ahead.all() or not ahead[-1]:
         return 0.0 if ahead.all() else math.inf
-    return math.exp(bisect(lead, float(grid[last[-1]]), float(grid[last[-1] + 1])))
-
-
-def bisect(rising: Callable[[float], float], low: float, high: float) -> float:
-    """Where a function passes 0 between two places, to 1e-4."""
-    while high - low > 1e-4:
-        middle = (low + high) / 2
-        low, high = (low, middle) if rising(middle) > 0 else (middle, high)
-    return high
+    root: Any = brentq(lead, float(grid[last[-1]]), float(grid[last[-1] + 1]), xtol=1e-4)
+    return math.exp(root)

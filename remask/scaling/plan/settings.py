@@ -7,12 +7,12 @@ from remask.data.tokens import Prepared
 from remask.errors import RemaskError
 from remask.families import Family, describe
 from remask.model.sizes import Architecture
-from remask.scaling.fit.published import REPEATS_AUTOREGRESSIVE, REPEATS_MASKED
-from remask.scaling.fit.repeated import FORMS, Repeated
-from remask.scaling.fit.surface import Surface
 from remask.scaling.plan.ladder import sized
 from remask.scaling.plan.study import Convention, Run
 from remask.scaling.plan.timing import Speeds
+
+Predict = Callable[[float, float, float], float]
+"""Loss of N parameters trained for some epochs on U distinct tokens: predict(N, U, epochs)."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Settings:
     """Learning rate of N parameters."""
     speeds: Speeds | None = None
 
-    def curve(self, spec: str, family: Family, c: float, sizes: Sequence[float], law: Surface) -> list[Run]:
+    def curve(self, spec: str, family: Family, c: float, sizes: Sequence[float], predict: Predict) -> list[Run]:
         """The runs of one family at one budget, from small to large."""
         found: list[Run] = []
         for size in sizes:
@@ -39,10 +39,10 @@ class Settings:
                     f"a network of {shape.non_embedding:,} parameters; give a larger budget or smaller batches"
                 )
             if not found or shape.non_embedding > found[-1].n:  # the ladder has a rung between
-                found.append(self.run(spec, family, shape, steps, law, c, f"{c:g}"))
+                found.append(self.run(spec, family, shape, steps, predict, c, f"{c:g}"))
         return found
 
-    def repeats(self, spec: str, family: Family, epochs: Sequence[float], n: float, law: Surface) -> list[Run]:
+    def repeats(self, spec: str, family: Family, epochs: Sequence[float], n: float, predict: Predict) -> list[Run]:
         """The runs of one network that read the corpus so many times."""
         shape, found = sized(n), []
         for count in sorted(epochs):
@@ -50,7 +50,7 @@ class Settings:
             if steps < 1:
                 raise RemaskError(f"{count:g} epochs of {self.corpus:,} tokens are less than one step")
             c = self.costs(family, shape)[self.convention] * steps * self.batch * self.length
-            found.append(self.run(spec, family, shape, steps, law, c, f"{count:g}x"))
+            found.append(self.run(spec, family, shape, steps, predict, c, f"{count:g}x"))
         return found
 
     @property
@@ -70,11 +70,10 @@ class Settings:
         return replace(shape, **sizes, time=family.timed)
 
     def run(
-        self, spec: str, family: Family, shape: Architecture, steps: int, law: Surface, budget: float, tag: str
+        self, spec: str, family: Family, shape: Architecture, steps: int, predict: Predict, budget: float, tag: str
     ) -> Run:
         """One run, named by its family, `tag` and N."""
         full, tokens, costs = self.whole(family, shape), steps * self.batch * self.length, self.costs(family, shape)
-        worth = Repeated(law, FORMS["saturating"], (REPEATS_AUTOREGRESSIVE if family.exact else REPEATS_MASKED,))
         seconds = 0.0
         if self.speeds is not None:
             seconds = self.speeds.seconds(family.over(self.prepared.tokenizer.vocabulary), full)
@@ -96,6 +95,6 @@ class Settings:
             lr=self.rate(shape.non_embedding),
             flops_6n=costs["6ND"] * tokens,
             flops_exact=costs["exact"] * tokens,
-            loss=float(worth(shape.non_embedding, min(tokens, self.corpus), max(1.0, tokens / self.corpus))),
+            loss=predict(shape.non_embedding, min(tokens, self.corpus), max(1.0, tokens / self.corpus)),
             hours=None if self.speeds is None else seconds * steps / 3600,
         )

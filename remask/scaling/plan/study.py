@@ -1,14 +1,13 @@
 """A study of scaling as a record: its settings and its runs, kept in plan.json beside them."""
 
 import json
-import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args
 
 from remask.errors import RemaskError
-from remask.scaling.fit.points import of_run
+from remask.files import write_atomically
 from remask.training.optim import Optimizer
 
 Convention = Literal["6ND", "exact"]
@@ -76,21 +75,9 @@ class Plan:
         if twice:
             raise RemaskError(f"the plan names two runs {twice[0]!r}")
 
-    def row(self, folder: Path, one: Run) -> dict[str, float | str] | None:
-        """A finished run as a row, its FLOPs counted by the study's convention; None for one that is not finished."""
-        path = folder / "runs" / one.name / "latest" / "config.json"
-        row = of_run(path) if path.exists() else None
-        if row is None:
-            return None
-        c = one.flops_6n if self.convention == "6ND" else one.flops_exact
-        return {**row, "family": one.label, "c": c, "planned": one.budget}
-
     def save(self, folder: Path) -> None:
-        """Writes plan.json, whole or not at all."""
-        folder.mkdir(parents=True, exist_ok=True)
-        fresh = folder / (FILE + ".tmp")
-        fresh.write_text(json.dumps(asdict(self), indent=1) + "\n")
-        os.replace(fresh, folder / FILE)
+        """Writes plan.json atomically."""
+        write_atomically(folder / FILE, json.dumps(asdict(self), indent=1) + "\n")
 
     @staticmethod
     def load(folder: Path) -> "Plan":

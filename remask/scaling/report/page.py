@@ -1,20 +1,16 @@
-"""A study on one page: the fits in words and numbers, and pictures of them.
+"""A study on one page: what was found in words and numbers, and pictures of it.
 
 remask scale report studies/novels --out studies/novels/report
 """
 
-import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from remask.errors import RemaskError
-from remask.scaling.fit import published
-from remask.scaling.fit.analysis import Summary, document, repeats, studied, text
-from remask.scaling.fit.isoflop import power
-from remask.scaling.fit.points import Points, fresh
+from remask.files import write_atomically
+from remask.scaling.fit.analysis import analyse
+from remask.scaling.fit.document import describe
+from remask.scaling.report.pictures import draw
+from remask.scaling.report.text import conclusions, numbers
 
 TITLES = {
     "isoflop": "IsoFLOP curves",
@@ -22,9 +18,6 @@ TITLES = {
     "repeated": "Repeated data",
     "residuals": "Residuals",
 }
-SCATTER = 0.01
-"""Nats that are not called harm, as two trainings of one network differ too. Taken, not measured."""
-COLOURS = ("#0969da", "#1a7f37", "#bf3989", "#9a6700", "#57606a", "#cf222e")
 
 
 def report(
@@ -34,6 +27,8 @@ def report(
     target: float | None = None,
     draws: int = 200,
     seed: int = 0,
+    columns: str = "",
+    any_size: bool = False,
 ) -> Path:
     """Writes report.md and its pictures.
 
@@ -43,264 +38,21 @@ def report(
         overlay: Draw the slopes of SMDM, Chinchilla (corrected) and Quokka through the middle of the study.
         target: FLOPs to predict the best size and loss at; ten times the largest budget by default.
         draws: Resamples behind the intervals.
-        seed: Of the resamples.
+        seed: Seed of the resamples.
+        columns: Columns of a table whose names do not say what they are, as for `remask scale fit`.
+        any_size: Accept implausible numbers of parameters or tokens, as for `remask scale fit`.
     """
     source = Path(source)
-    found = studied(source, draws, seed, target)
+    found = analyse(source, draws, seed, target, columns, any_size)
     folder = out or (source / "report" if source.is_dir() else source.with_suffix("") / "report")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RemaskError(f"{folder} cannot be made: {error}") from None
-    drawn = pictures(found, folder, overlay)
-    (folder / "report.md").write_text(page(found, document(found, target), drawn, source.name))
+    drawn = draw(found.families, folder, overlay)
+    numbered = describe(found, target)
+    lines = [f"# Scaling laws: {source.name}", "", *conclusions(numbered), ""]
+    lines += [line for name in drawn for line in (f"![{TITLES[name]}]({name}.png)", "")]
+    lines += ["```", *numbers(numbered), "```", ""]
+    write_atomically(folder / "report.md", "\n".join(lines))
     return folder / "report.md"
-
-
-def page(found: dict[str, Summary], numbers: dict[str, Any], drawn: list[str], name: str) -> str:
-    """The Markdown."""
-    pictures = [line for title in drawn for line in (f"![{TITLES[title]}]({title}.png)", "")]
-    return "\n".join(
-        [f"# Scaling laws: {name}", "", *said(found, numbers), "", *pictures, "```", text(numbers), "```", ""]
-    )
-
-
-def said(found: dict[str, Summary], numbers: dict[str, Any]) -> list[str]:
-    """What the figures say, in sentences."""
-    runs = sum(len(s.points) for s in found.values())
-    spent = sum(float(s.points.c.sum()) for s in found.values())
-    lines = [
-        f"{runs} runs of {len(found)} families, {spent:.3g} FLOPs in all (counted as {numbers['flops']}, each run "
-        "whole). Losses are nats a token on held-out text; those of diffusion families are bounds."
-    ]
-    for name, of in numbers["families"].items():
-        part = [f"**{name or 'runs'}**:"]
-        if law := of.get("N_of_C"):
-            part.append(f"the best size grows as C^{law['exponent']:.3f}{between(law['interval'])},")
-        if law := of.get("loss_of_C"):
-            part.append(f"the loss falls as C^{law['exponent']:.4f}{between(law['interval'])}.")
-        outside = [b for b in of.get("budgets", ()) if not b["bracketed"]]
-        if outside:
-            part.append(
-                "Not bracketed by the sizes tried, and left out: " + ", ".join(f"{b['C']:.1e}" for b in outside) + "."
-            )
-        if apart := of.get("predicted_by_the_others"):
-            last = apart[-1]
-            part.append(f"The other budgets predict that of {last['C']:.1e} within {last['error']:.3f} nats.")
-        if of["left_out_runs"]:
-            part.append(f"Diverged, and left out: {', '.join(of['left_out_runs'])}.")
-        part += worth(found[name].points, of.get("repeated", {}))
-        part += [f"{reason[:1].upper()}{reason[1:]}." for reason in of["missing"]]
-        lines += ["", " ".join(part)]
-    for g in numbers["gaps"]:
-        ends = " ({:.3g} to {:.3g})".format(*g["interval"]) if g["interval"] else ""
-        lines += ["", f"{g['slow']} needs {g['times']:.3g} times{ends} the compute of {g['fast']} "
-                      f"for the loss that has at {g['at']:.1e} FLOPs"
-                      f"{': beyond the budgets tried, by its law' if g['extrapolated'] else ''}."]  # fmt: skip
-    for x in numbers["crossings"]:
-        ends = f" ({x['interval'][0]:.2g} to {x['interval'][1]:.2g})" if x["interval"] else ""
-        lines += ["", f"On {x['U']:.3g} distinct tokens {x['late']} passes {x['early']} at {x['C']:.2g}{ends} FLOPs."]
-    return lines
-
-
-def worth(points: Points, laws: dict[str, Any]) -> list[str]:
-    """What repeats did, seen and by the law that says so, in a sentence."""
-    if not laws:
-        return []
-    seen, said = turns(points), []
-    harmed = [one for one in seen if one[3]]
-    if harmed:
-        n, best, most, _ = harmed[-1]
-        said.append(f"With {n:,.0f} parameters {best:.3g} epochs are best, and {most:.3g} do harm.")
-    elif seen:
-        said.append(f"Up to {min(most for _, _, most, _ in seen):.3g} epochs no repeats do harm.")
-    law = laws.get("saturating")
-    if law is not None and not harmed and "R" not in law["on_the_edge"]:
-        said.append(f"{law['R']:.3g}{between((law['intervals'] or {}).get('R'))} repeats count in the end.")
-    each = [f"{name} {one['residual']:.3f}{undetermined(one['on_the_edge'])}" for name, one in laws.items()]
-    return [*said, f"Nats that the laws of repeated data leave: {', '.join(each)}."]
-
-
-def undetermined(names: list[str]) -> str:
-    """Constants that a law leaves open, in brackets."""
-    return f" (not determined: {', '.join(names)})" if names else ""
-
-
-def turns(points: Points) -> list[tuple[float, float, float, bool]]:
-    """Of each size on one corpus: N, the epochs that are best, the most there are, and whether those are worse.
-
-    Worse is by more than twice the errors and `SCATTER`.
-    """
-    found = []
-    for n, unique in sorted({*zip(points.n.tolist(), points.unique.tolist(), strict=True)}):
-        own = points.take((points.n == n) & (points.unique == unique))
-        if len(np.unique(own.epochs)) < 2:
-            continue
-        best, last = int(own.loss.argmin()), int(own.epochs.argmax())
-        error = math.sqrt(own.stderr[best] ** 2 + own.stderr[last] ** 2 + SCATTER**2)
-        worse = bool(own.loss[last] - own.loss[best] > 2 * error)
-        found.append((n, float(own.epochs[best]), float(own.epochs[last]), worse))
-    return found
-
-
-def between(interval: list[float] | None) -> str:
-    """An interval in a sentence."""
-    return f" ({interval[0]:.3g} to {interval[1]:.3g})" if interval else ""
-
-
-def pictures(found: dict[str, Summary], folder: Path, overlay: bool) -> list[str]:
-    """Draws what there is to be drawn, NAME.png in the folder, and gives the names."""
-    parabolas = {name: s for name, s in found.items() if s.parabolas is not None}
-    surfaces = {name: s for name, s in found.items() if s.surface is not None}
-    again = any(repeats(s.points) for s in found.values())
-    drawn = {"isoflop": parabolas, "optimum": parabolas, "repeated": again, "residuals": surfaces}
-    if parabolas:
-        side_by_side(folder / "isoflop.png", parabolas, curves, 4.2)
-        optima(folder / "optimum.png", parabolas, overlay)
-    if again:
-        epochs(found, folder / "repeated.png")
-    if surfaces:
-        side_by_side(folder / "residuals.png", surfaces, residuals, 3.4)
-    for name in [name for name, there in drawn.items() if not there]:
-        (folder / f"{name}.png").unlink(missing_ok=True)  # of an earlier report
-    return [name for name, there in drawn.items() if there]
-
-
-def side_by_side(
-    path: Path, found: dict[str, Summary], draw: Callable[[Any, str, Summary], None], height: float
-) -> None:
-    """A picture for each family, three in a row, N to the right."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
-
-    wide = min(3, len(found))
-    high = math.ceil(len(found) / wide)
-    figure = Figure(figsize=(4.6 * wide, height * high), layout="constrained")
-    every = list(figure.subplots(high, wide, squeeze=False).flat)
-    for axes, (name, s) in zip(every, found.items(), strict=False):
-        draw(axes, name, s)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    for axes in every[len(found) :]:
-        axes.remove()
-    figure.savefig(path, dpi=120)
-
-
-def optima(path: Path, found: dict[str, Summary], overlay: bool) -> None:
-    """Best size and least loss against compute."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4.2), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for (name, s), colour in zip(found.items(), COLOURS * len(found), strict=False):
-        optimum(left, right, name, s, colour)
-    if overlay:
-        shifted(left, right, found)
-    left.set(xscale="log", yscale="log", xlabel="FLOPs", ylabel="best N")
-    right.set(xscale="log", yscale="log", xlabel="FLOPs", ylabel="loss at the best N, nats a token")
-    for axes in (left, right):
-        named(axes)
-    figure.savefig(path, dpi=120)
-
-
-def residuals(axes: Any, name: str, s: Summary) -> None:
-    """What the surface leaves of each run's loss."""
-    own = fresh(s.points)
-    axes.axhline(0, color="#57606a", linewidth=0.8)
-    if s.surface is not None:
-        axes.errorbar(own.n, s.surface.residuals, yerr=own.stderr, fmt="o", markersize=3, capsize=2)
-    axes.set(xscale="log", xlabel="N", ylabel="loss - surface, nats", title=name)
-    named(axes)
-
-
-def epochs(found: dict[str, Summary], path: Path) -> None:
-    """repeated.png: loss against epochs, a picture for each size, with the laws fitted (dashed: saturating)."""
-    from matplotlib.figure import Figure
-
-    sizes = sorted({n for s in found.values() for n in s.points.n})
-    wide = min(4, len(sizes))
-    high = math.ceil(len(sizes) / wide)
-    figure = Figure(figsize=(4.2 * wide, 3.8 * high), layout="constrained")
-    for axes, n in zip(figure.subplots(high, wide, squeeze=False, sharey=True).flat, sizes, strict=False):
-        for (name, s), colour in zip(found.items(), COLOURS * len(found), strict=False):
-            own = s.points.take(s.points.n == n)
-            axes.errorbar(
-                own.epochs, own.loss, yerr=own.stderr, fmt="o", markersize=4, capsize=2, color=colour, label=name
-            )
-            for form, style in (("saturating", "--"), ("turning", "-")):
-                for unique in sorted(set(own.unique)) if form in s.repeated else ():
-                    times = np.geomspace(1, max(1.0, own.epochs.max()), 60)
-                    axes.plot(times, s.repeated[form].law(n, unique, times), style, color=colour, linewidth=1)
-        axes.set(xscale="log", xlabel="epochs", title=f"N = {n:.3g}")
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize=7)
-    figure.axes[0].set_ylabel("loss, nats a token")
-    figure.savefig(path, dpi=120)
-
-
-def curves(axes: Any, name: str, s: Summary) -> None:
-    """The runs of each budget with their parabola; a minimum that is not bracketed is drawn hollow."""
-    once = fresh(s.points)
-    for p, colour in zip(s.parabolas.parabolas if s.parabolas is not None else (), COLOURS * 9, strict=False):
-        own = once.take(p.index)
-        axes.errorbar(
-            own.n, own.loss, yerr=own.stderr, fmt="o", markersize=4, capsize=2, color=colour, label=f"{p.c:.0e}"
-        )
-        sizes = np.geomspace(own.n.min(), own.n.max(), 80)
-        axes.plot(sizes, p(sizes), color=colour)
-        axes.plot([p.n], [p.loss], "v", color=colour, fillstyle="full" if p.bracketed else "none")
-    axes.set(xscale="log", xlabel="N", ylabel="loss, nats a token", title=name)
-    named(axes, title="FLOPs")
-
-
-def named(axes: Any, **more: Any) -> None:
-    """Grid, and a legend where something is drawn."""
-    axes.grid(alpha=0.3)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=7, **more)
-
-
-def optimum(left: Any, right: Any, name: str, s: Summary, colour: str) -> None:
-    """Minima and their power laws, with the spread of the resamples."""
-    if s.parabolas is None:
-        return
-    kept = [p for p in s.parabolas.parabolas if p.bracketed]
-    c = np.geomspace(s.points.c.min() / 2, s.points.c.max() * 10, 60)
-    for axes, law, values in (
-        (left, s.parabolas.size, [p.n for p in kept]),
-        (right, s.parabolas.loss, [p.loss for p in kept]),
-    ):
-        axes.plot([p.c for p in kept], values, "o", color=colour, label=name)
-        if law is not None:
-            axes.plot(c, law(c), color=colour, linewidth=1)
-            if len(law.draws):
-                many = np.exp(law.draws[:, :1] + law.draws[:, 1:] * np.log(c))
-                axes.fill_between(c, *np.quantile(many, [0.05, 0.95], axis=0), color=colour, alpha=0.12)
-
-
-def shifted(left: Any, right: Any, found: dict[str, Summary]) -> None:
-    """Published laws as grey lines through the middle of the study: their slopes, not their heights.
-
-    Heights belong to the authors' texts and tokenizers. LLaDA published scores, and no losses.
-    """
-    laws = [s.parabolas for s in found.values() if s.parabolas is not None and s.parabolas.loss is not None]
-    if not laws or laws[0].size is None or laws[0].loss is None:
-        return
-    kept = [p for p in laws[0].parabolas if p.bracketed]
-    middle = math.exp(np.mean([math.log(p.c) for p in kept]))
-    c = np.geomspace(middle / 30, middle * 300, 20)
-    for label, minima, style in (
-        ("slope of SMDM, masked", published.SMDM_MASKED, "--"),
-        ("slope of SMDM, AR", published.SMDM_AUTOREGRESSIVE, ":"),
-    ):
-        at = np.array([m.c for m in minima])
-        for axes, law, key in ((left, laws[0].size, "n"), (right, laws[0].loss, "loss")):
-            slope = power(at, np.array([getattr(m, key) for m in minima]), draws=0).p
-            axes.plot(c, float(law(middle)) * (c / middle) ** slope, style, color="#8c959f", linewidth=1, label=label)
-    for label, name, style in (
-        ("slope of Chinchilla, corrected", "chinchilla-corrected", "-."),
-        ("slope of Quokka, masked", "quokka", (0, (8, 3))),
-    ):
-        best = float(laws[0].size(middle)) * (c / middle) ** published.SURFACES[name].size_exponent
-        left.plot(c, best, linestyle=style, color="#8c959f", linewidth=1, label=label)

@@ -13,7 +13,8 @@ from remask.errors import Interrupted, RemaskError
 from remask.scaling.plan.sharing import inherit, prefix
 from remask.scaling.plan.study import FILE, Plan, Run
 from remask.scaling.run.board import Board
-from remask.scaling.run.single import command, finished, tabulate
+from remask.scaling.run.results import read_planned, write_table
+from remask.scaling.run.single import command, finished
 from remask.signals import handled
 from remask.training.states import stable_state
 
@@ -89,7 +90,7 @@ class Pool:
             del self.going[one.name]
             if finished(self.study, self.plan, one):
                 board.set(one, "finished", self.told(one))
-                tabulate(self.study, self.plan)
+                write_table(self.study, self.plan)
             elif not self.stopping:
                 self.failures[one.name] = self.failures.get(one.name, 0) + 1
                 retry = self.failures[one.name] < self.attempts
@@ -137,7 +138,7 @@ class Pool:
 
     def told(self, one: Run) -> str:
         """The loss of a finished run."""
-        row = self.plan.row(self.study, one)
+        row = read_planned(self.study, self.plan, one)
         return f"{row['loss']:.4f} nats a token" if row is not None else ""
 
     def last(self, one: Run) -> str:

@@ -16,7 +16,8 @@ from remask.scaling.plan.sharing import inherit
 from remask.scaling.plan.study import Plan
 from remask.scaling.run.cluster import submit
 from remask.scaling.run.pool import Pool
-from remask.scaling.run.single import finished, options, tabulate
+from remask.scaling.run.results import write_table
+from remask.scaling.run.single import finished, options
 from remask.terminal import say
 
 Where = Literal["here", "local", "slurm"]
@@ -62,7 +63,7 @@ def run(
     with locked(study, "running or planning the study"):
         todo = [one for one in wanted if not finished(study, plan, one)]
         say(f"{study}: {len(wanted) - len(todo)} of {len(wanted)} runs are finished")
-        tabulate(study, plan)
+        write_table(study, plan)
         if where == "slurm":
             submit(study, plan, todo, devices, accelerator, partition, hours)
         elif where == "here":
@@ -72,6 +73,6 @@ def run(
             for one in todo:
                 inherit(study, plan, one)
                 train(Recipe(**options(study, plan, one, devices, accelerator)))
-                tabulate(study, plan)
+                write_table(study, plan)
         else:
             Pool(study, plan, todo, workers, attempts, devices, accelerator).run()

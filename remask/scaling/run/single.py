@@ -1,6 +1,5 @@
-"""One run of a study: how it is trained, whether it is finished, and its row in runs.csv."""
+"""One run of a study: how it is trained, and whether it is finished."""
 
-import csv
 import json
 import sys
 from pathlib import Path
@@ -8,13 +7,13 @@ from typing import Any
 
 from remask.errors import RemaskError
 from remask.families import build
-from remask.scaling.fit.points import save
 from remask.scaling.plan.study import Plan, Run, optimizer
+from remask.scaling.run.results import read_planned
 
 
 def finished(study: Path, plan: Plan, one: Run) -> bool:
     """Whether a run has come to its end. RemaskError where its folder holds another than was planned."""
-    row = plan.row(study, one)
+    row = read_planned(study, plan, one)
     if row is None:
         return False
     folder = study / "runs" / one.name
@@ -48,27 +47,6 @@ def flat(options: dict[str, Any]) -> dict[str, Any]:
         else:
             found[name] = value
     return found
-
-
-def tabulate(study: Path, plan: Plan) -> None:
-    """Writes runs.csv: a row for every finished run of the plan, which `remask scale fit` reads as well."""
-    rows = []
-    for one in plan.runs:
-        row = plan.row(study, one)
-        if row is None:
-            continue
-        rows.append({**row, "exact": one.flops_exact, "seconds": spent(study / "runs" / one.name / "metrics.csv")})
-    if rows:
-        save(study / "runs.csv", rows)
-
-
-def spent(metrics: Path) -> float | str:
-    """Seconds of training, or nothing where the file does not say."""
-    try:
-        with open(metrics, newline="") as file:
-            return float(list(csv.DictReader(file))[-1]["seconds"])
-    except (OSError, ValueError, IndexError, KeyError, TypeError):
-        return ""
 
 
 def options(study: Path, plan: Plan, one: Run, devices: int = 1, accelerator: str = "auto") -> dict[str, Any]:
