@@ -109,7 +109,7 @@ def test_too_few_runs_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         read_source(tmp_path)
 
 
-MARIN = Path(__file__).resolve().parents[3] / "shared" / "data" / "isoflops" / "marin_202603.csv"
+MARIN = Path(__file__).resolve().parents[4] / "shared" / "data" / "isoflops" / "marin_202603.csv"
 
 
 @pytest.mark.skipif(not MARIN.exists(), reason=f"no runs of others in {MARIN}")
