@@ -1,4 +1,4 @@
-"""What a tokenizer tells the other parts: how many ids there are, and which of them have a special meaning."""
+"""What the other parts have to know of a tokenizer: how many ids there are, and which of them are special."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from remask.errors import RemaskError
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The ids of a tokenizer that a family has to know."""
+    """The ids of a tokenizer, as a family and its network see them."""
 
     size: int
-    """Number of ids, the mask's included: rows of the input embedding."""
+    """Number of ids, the mask among them: rows of the input embedding."""
     mask: int | None = None
-    """The mask id; never predicted."""
+    """The id of the mask, which is never predicted. None for a vocabulary without one."""
     end: int | None = None
-    """The end-of-text id, which also starts a text that is read from left to right where there is no `start`."""
+    """The id of the end-of-text token. It also begins a text that is read left to right where there is no `start`."""
     start: int | None = None
     """The id that begins a text, in vocabularies that have one of its own."""
     end_of_turn: int | None = None

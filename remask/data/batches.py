@@ -1,7 +1,7 @@
 """Rows of tokens in a random order. Batch i is a pure function of (seed, i).
 
-So a resumed run reads on at any step without a saved state, and every process of a distributed run
-can take its own rows of the same global batch.
+Therefore a resumed run continues at any step without a saved state of the data, and every process of a distributed
+run takes its own rows of the same global batch without asking the others.
 """
 
 import logging
@@ -19,7 +19,7 @@ from remask.errors import RemaskError
 
 
 class Rows(Sequence[NDArray[np.int64]]):
-    """A split cut into rows of `length` tokens; a tail that does not fill a row is left out."""
+    """A split cut into rows of `length` tokens; the last tokens are left out where they do not fill a row."""
 
     def __init__(self, tokens: Tokens, length: int) -> None:
         """RemaskError when `length` is below 1 or above the number of tokens."""
@@ -55,15 +55,15 @@ class Batches:
     """Global batches of rows, shuffled anew in each epoch."""
 
     def __init__(self, rows: Rows, batch: int, seed: int, random_length: float = 0.0) -> None:
-        """RemaskError when an option is out of range.
+        """RemaskError where an option is out of range.
 
         Arguments:
-            rows: what to draw from.
-            batch: rows of a global batch.
-            seed: of the order and of the cuts, not negative.
-            random_length: share of the rows that are cut, at a uniformly random place, into two
-                pieces that do not see each other. So the network learns every length, and no token
-                is thrown away (the published models shorten the batch instead: Nie et al. 2025).
+            rows: the rows to draw from.
+            batch: number of rows of a global batch.
+            seed: seed of the order and of the cuts, not negative.
+            random_length: share of the rows that are cut, at a uniformly random place, into two segments that do not
+                see each other. The network then learns texts of every length, and no token is thrown away (the
+                published models shorten whole batches instead: Nie et al. 2025).
         """
         if batch < 1:
             raise RemaskError(f"a batch of {batch} rows must have at least 1")
@@ -78,30 +78,36 @@ class Batches:
 
     @cached_property
     def order(self) -> Any:
-        """Grain's endless map from a place in training to a row: each epoch is a fresh permutation."""
+        """An endless map from a place in training to a row: each epoch is a new permutation of the rows.
+
+        Grain computes place i without the permutation before it and without keeping it in memory.
+        """
         grain = _grain()
-        # Grain shuffles epoch e with seed + e, so that neighbouring seeds would repeat each other.
+        # Grain shuffles epoch e with seed + e: epoch 1 of seed 0 would be epoch 0 of seed 1.
         mixed = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
         return grain.MapDataset.source(range(len(self.rows))).shuffle(seed=mixed).repeat()
 
-    def share(self, index: int, first: int = 0, count: int | None = None) -> Batch:
-        """Rows `first` to `first + count` of global batch `index`; all of it by default."""
-        count = self.batch - first if count is None else count
-        if not 0 <= first < first + count <= self.batch:
-            raise ValueError(f"rows {first} to {first + count} of a batch of {self.batch}")
-        start = index * self.batch + first
+    def share(self, index: int, offset: int = 0, count: int | None = None) -> Batch:
+        """`count` rows of global batch `index`, from row `offset` on; all of its rows by default.
+
+        Every token of a row is scored, so that each process knows the scored tokens of the global batch.
+        """
+        count = self.batch - offset if count is None else count
+        if not 0 <= offset < offset + count <= self.batch:
+            raise ValueError(f"rows {offset} to {offset + count} of a batch of {self.batch}")
+        start = index * self.batch + offset
         tokens = self.rows.stack([self.order[place] for place in range(start, start + count)])
         cuts = self._cuts(index)
         segments = None
         if cuts is not None:
-            own = torch.from_numpy(cuts[first : first + count])[:, None]
+            own = torch.from_numpy(cuts[offset : offset + count])[:, None]
             segments = (torch.arange(self.rows.length) >= own).long()  # (B, L)
         scored = torch.ones_like(tokens, dtype=torch.bool)
-        every = self.batch * self.rows.length
-        return Batch(tokens, scored, segments, offset=first, global_rows=self.batch, global_tokens=every)
+        total = self.batch * self.rows.length
+        return Batch(tokens, scored, segments, offset=offset, global_rows=self.batch, global_tokens=total)
 
     def _cuts(self, index: int) -> NDArray[np.int64] | None:
-        """(batch,) where each row of a global batch is cut, L for not at all; None when none is."""
+        """(batch,) the position at which each row of a global batch is cut, L where it is not; None where none is."""
         length = self.rows.length
         if not self.random_length or length < 2:
             return None
@@ -112,7 +118,10 @@ class Batches:
 
 
 def in_order(rows: Rows, count: int | None, batch: int) -> Iterator[tuple[Batch, list[int]]]:
-    """Batches of `count` evenly spaced rows (all when None or too many), and the bytes of each row."""
+    """Batches of `count` evenly spaced rows in their order, and the bytes of text of each row.
+
+    All rows are taken where `count` is None or larger than their number.
+    """
     count = len(rows) if count is None else min(count, len(rows))
     if count < 1 or batch < 1:
         raise RemaskError(f"{count} rows in batches of {batch}: both must be at least 1")
@@ -124,7 +133,7 @@ def in_order(rows: Rows, count: int | None, batch: int) -> Iterator[tuple[Batch,
 
 
 def _grain() -> Any:
-    """The module, imported without its warning that JAX is not installed."""
+    """The module `grain`, imported without its warning that JAX is not installed."""
     log = logging.getLogger("absl")
     before = log.disabled
     log.disabled = True

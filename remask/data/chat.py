@@ -1,7 +1,7 @@
 """Conversations as the ids that a chat model reads: its special tokens around each turn.
 
-Two templates cover the published diffusion models: headers (LLaDA, Llama 3) and ChatML (Qwen, Dream). Which one
-is told by the tokens that the tokenizer has. Templates in a checkpoint are programs, and are not run.
+Two templates cover the published diffusion models: headers (LLaDA, Llama 3) and ChatML (Qwen, Dream). The special
+tokens of the tokenizer decide which one is used. The templates in a checkpoint are programs, and are not run.
 """
 
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ from remask.errors import RemaskError
 
 @dataclass(frozen=True)
 class Template:
-    """Special tokens around a turn: `before` role `between` text `after`."""
+    """The special tokens around a turn, in the order `before`, role, `between`, text, `after`."""
 
     before: str
     between: tuple[str, str]
-    """A special token, or nothing, and plain text behind it."""
+    """A special token (or nothing) and the plain text that follows it. The same for `after`."""
     after: tuple[str, str]
     opening: tuple[str, ...] = ()
-    """The first of these that the tokenizer has begins a conversation."""
+    """A conversation begins with the first of these that the tokenizer has."""
 
 
 TEMPLATES = (
@@ -35,9 +35,15 @@ TEMPLATES = (
 
 
 def turns(tokenizer: Tokenizer, conversation: Sequence[tuple[str, str]], reply: bool = True) -> list[int]:
-    """(role, text) turns, trimmed as published templates do -> ids, with the assistant's header behind if `reply`.
+    """The ids of a conversation.
 
-    RemaskError when the tokenizer has the tokens of no known template.
+    Arguments:
+        tokenizer: its special tokens decide which template is used.
+        conversation: pairs of role and text. Blanks around a text are removed, as the published templates do.
+        reply: whether the header of an answer by the assistant follows.
+
+    Raises:
+        RemaskError: the tokenizer has the special tokens of no known template.
     """
     template = next((t for t in TEMPLATES if None not in (tokenizer.id(t.before), tokenizer.id(t.after[0]))), None)
     if template is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from remask.data.records import Record, type_name
-from remask.data.streams import BLOCK, encoding, head, open_text, readable
+from remask.data.streams import BLOCK, encoding, head, name_errors, open_text
 
 _DECODER = json.JSONDecoder(strict=False, parse_int=lambda _: 0, parse_float=lambda _: 0.0)
 """Accepts a tab or a newline inside a string, as many writers leave them."""
@@ -27,7 +27,7 @@ def json_records(path: Path, field: str, lines: bool) -> Iterator[Record]:
         field: the field that is asked for.
         lines: whether its name promises one record a line. If not, records may take several lines.
     """
-    with readable(path), open_text(path) as file:
+    with name_errors(path), open_text(path) as file:
         yield from records_in(file, _first_text(path), field, lines)
 
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remask.data.reading import Document
-from remask.data.tokenizer import CONFIG, FILE, Tokenizer
+from remask.data.tokenizer import Tokenizer
+from remask.data.tokenizer_files import CONFIG, FILE
 from remask.errors import RemaskError
 from remask.files import write_atomically
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from remask.data.reading import Document, Reading
 from remask.data.streams import utf8_blocks
-from remask.data.text_files import decodable
+from remask.data.text_files import examine_file
 
 
 def library_files() -> list[Path]:
@@ -30,7 +30,7 @@ def library_documents(reading: Reading) -> Iterator[Document]:
     root = Path(sysconfig.get_path("stdlib"))
     for path in library_files():
         name = path.relative_to(root).as_posix()
-        if decodable(path, name, reading) and (text := b"".join(utf8_blocks(path)).decode()).strip():
+        if examine_file(path, name, reading) and (text := b"".join(utf8_blocks(path)).decode()).strip():
             yield Document(text, name)
     for topic, text in sorted(topics.items()):
         yield Document(text, f"pydoc_data/topics#{topic}")

@@ -59,7 +59,7 @@ def open_bytes(path: Path) -> BinaryIO:
 
 def head(path: Path) -> bytes:
     """The first bytes of a file, decompressed."""
-    with readable(path), open_bytes(path) as file:
+    with name_errors(path), open_bytes(path) as file:
         return file.read(HEAD)
 
 
@@ -85,7 +85,7 @@ def utf8_blocks(path: Path) -> Iterator[bytes]:
     Bytes of a file without a mark come as they are, whether or not they are UTF-8. RemaskError for a damaged file.
     """
     name = encoding(head(path))
-    with readable(path), open_bytes(path) as file:
+    with name_errors(path), open_bytes(path) as file:
         if name == "utf-8-sig":
             file.read(len(codecs.BOM_UTF8))
         if name.startswith("utf-8"):
@@ -99,7 +99,7 @@ def utf8_blocks(path: Path) -> Iterator[bytes]:
 
 
 @contextmanager
-def readable(path: Path) -> Iterator[None]:
+def name_errors(path: Path) -> Iterator[None]:
     """Errors of decompressing and decoding name the file."""
     try:
         yield

@@ -1,4 +1,4 @@
-"""A random language whose entropy is known exactly, so that a bound can be held beside the truth.
+"""A random language whose entropy is known exactly, so that a bound can be compared with the truth.
 
 The source is a hidden Markov model that is unifilar: the next state is a function of the state and
 of the symbol emitted (Travers and Crutchfield 2011, "Exact synchronization for finite-state
@@ -23,14 +23,14 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True)
 class HiddenMarkov:
-    """A language of `symbols` letters, drawn from `seed`. Texts start in state 0."""
+    """A random language of `symbols` letters. Every text starts in state 0."""
 
     symbols: int = 8
     """Size of the alphabet, 2 to 26."""
     states: int = 4
     """Number of hidden states."""
     seed: int = 0
-    """Which language: the emissions and the next states are drawn from it."""
+    """Seed from which the emission probabilities and the next states are drawn."""
     sharpness: float = 2.0
     """Standard deviation of the logits of the emissions: 0 is uniform noise, large is predictable."""
 
@@ -52,14 +52,14 @@ class HiddenMarkov:
 
     @cached_property
     def following(self) -> NDArray[np.int64]:
-        """(states, symbols) int64: the state after a symbol. The first symbol leads through every state."""
+        """(states, symbols) int64: the next state after a symbol. The first symbol alone leads through every state."""
         table = np.random.default_rng([self.seed, 1]).integers(self.states, size=(self.states, self.symbols))
         table[:, 0] = (np.arange(self.states) + 1) % self.states
         return table
 
     @cached_property
     def transition(self) -> NDArray[np.float64]:
-        """(states, states) float64: p(next state | state), the symbol summed out."""
+        """(states, states) float64: p(next state | state), summed over the symbols."""
         matrix = np.zeros((self.states, self.states))
         rows = np.repeat(np.arange(self.states), self.symbols)
         np.add.at(matrix, (rows, self.following.ravel()), self.emission.ravel())
@@ -108,14 +108,14 @@ class HiddenMarkov:
 
 @dataclass(frozen=True)
 class Synthetic:
-    """A corpus of texts of one language, as named by `synthetic:KEY=VALUE,...`."""
+    """A corpus of texts of one language, which `synthetic:KEY=VALUE,...` names."""
 
     language: HiddenMarkov
     length: int = 64
     """Symbols, and bytes, of one text."""
     documents: int = 2000
     draw: int = 0
-    """Which texts: another value gives fresh texts of the same language."""
+    """Number of the sample: another one gives other texts of the same language."""
 
     def texts(self) -> list[str]:
         """The documents, always the same for the same options."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from remask.data.records import Record, missing_field
-from remask.data.streams import open_text, readable
+from remask.data.streams import name_errors, open_text
 from remask.errors import RemaskError, first_line
 
 DELIMITERS = ",;\t|"
@@ -19,14 +19,14 @@ ROWS = 1000
 
 def columns(path: Path) -> list[str]:
     """The names in the first row of a CSV or TSV file."""
-    with readable(path), open_text(path) as file:
+    with name_errors(path), open_text(path) as file:
         return next(_rows(file, path), [])
 
 
 def csv_records(path: Path, name: str, field: str) -> Iterator[Record]:
     """The rows of a CSV or TSV file. RemaskError where the first row does not name the field."""
     csv.field_size_limit(sys.maxsize)
-    with readable(path), open_text(path) as file:
+    with name_errors(path), open_text(path) as file:
         reader = _rows(file, path)
         header = next(reader, [])
         if field not in header:

@@ -36,7 +36,7 @@ def text_documents(path: Path, name: str, reading: Reading) -> Iterator[Document
     Raises:
         RemaskError: the file is not UTF-8 (or UTF-16 or UTF-32 with a byte-order mark), or its compression is damaged.
     """
-    contents = decodable(path, name, reading)
+    contents = examine_file(path, name, reading)
     if contents is None or not contents.text:
         return
     if reading.separator or contents.ends:
@@ -64,7 +64,7 @@ class Contents:
     """Whether there is anything but blanks."""
 
 
-def decodable(path: Path, name: str, reading: Reading) -> Contents | None:
+def examine_file(path: Path, name: str, reading: Reading) -> Contents | None:
     """What is in a file, or None, with a note, where it is not UTF-8 and such files are left out."""
     contents = examine(utf8_blocks(path))
     if not contents.invalid:

@@ -1,8 +1,8 @@
 """Text to ids and back, with the bytes that each token stands for.
 
-Wraps Hugging Face `tokenizers`: byte-level BPE trained here, plain bytes, or any published
-`tokenizer.json`. No special token is ever added to a text, and a text that spells one out is
-encoded as ordinary characters.
+`Tokenizer` wraps Hugging Face `tokenizers`: a byte-level BPE that is trained here, plain bytes, or any published
+`tokenizer.json`. No special token is ever added to a text, and a text that contains the name of one is encoded as
+ordinary characters.
 """
 
 import builtins
@@ -18,9 +18,10 @@ import tokenizers
 from numpy.typing import NDArray
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
+from remask.data.tokenizer_files import CONFIG, FILE, declared_end, tokenizer_file
 from remask.errors import RemaskError, first_line
 from remask.files import write_atomically
-from remask.lookalikes import CONVERTED, lookalike
+from remask.lookalikes import CONVERTED
 from remask.vocabulary import Vocabulary
 
 END, MASK = "<|endoftext|>", "<|mask|>"
@@ -30,7 +31,6 @@ ENDS = (END, "</s>", "<|end_of_text|>", "<|im_end|>", "<eos>", "[SEP]", "<|eot_i
         "<END>", "[END]")  # fmt: skip
 """Names of the end-of-text token in published tokenizers, the likeliest first."""
 MASKS = (MASK, "<|mdm_mask|>", "<|mask_token|>", "[MASK]", "<mask>")
-FILE, CONFIG = "tokenizer.json", "tokenizer_config.json"
 WORD = 512
 """Bytes at which a word is cut when a BPE is trained."""
 
@@ -41,13 +41,16 @@ class Tokenizer:
     def __init__(
         self, inner: tokenizers.Tokenizer, vocabulary: Vocabulary | None = None, end: str | int | None = None
     ) -> None:
-        """Takes over `inner`. Without a `vocabulary` its special ids are found by name, and a mask is added as the
-        last id where there is none; with one, a model's ids are taken as that says.
+        """Wraps a tokenizer of the library, which is changed.
 
-        `end` names the end-of-text token, by name or by id; RemaskError where there is no such token.
+        Arguments:
+            inner: the tokenizer.
+            vocabulary: the ids of a model, which then decide what the special tokens are. By default they are found
+                by their names, and a mask is added as the last id where there is none.
+            end: the end-of-text token, by name or by id; RemaskError where there is no such token.
         """
         if vocabulary is not None:
-            inner = trimmed(inner, vocabulary.size)
+            inner = trim(inner, vocabulary.size)
         inner.no_padding()
         inner.no_truncation()
         self._given = vocabulary
@@ -61,14 +64,16 @@ class Tokenizer:
     def train(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
         """A byte-level BPE (Sennrich et al. 2016; Radford et al. 2019) of at most `vocab_size` ids.
 
-        The end token is id 0, then come the 256 bytes and the merges; the mask is the last id, so
-        that the output head needs no row for it. A small corpus may yield fewer merges than asked.
+        The end-of-text token is id 0, then come the 256 bytes and the merges; the mask is the last id, so that the
+        output head needs no row for it. A small corpus may yield fewer merges than asked for.
 
-        Words longer than WORD bytes are cut for the training only: a merge takes time in proportion to the square
-        of the longest word, and some corpora (DNA, base64) are one word.
+        Words longer than WORD bytes are cut, for the training only: it takes time in proportion to the square of the
+        longest word, and some corpora (DNA, base64) are one word. RemaskError where `vocab_size` is below 258.
         """
         if vocab_size < 258:
-            raise RemaskError(f"vocab_size={vocab_size}: 256 bytes, the end and the mask need at least 258")
+            raise RemaskError(
+                f"vocab_size={vocab_size}: 256 bytes, the end-of-text token and the mask need at least 258"
+            )
         inner = tokenizers.Tokenizer(models.BPE())
         words = pre_tokenizers.ByteLevel(add_prefix_space=False)
         cut = pre_tokenizers.Split(tokenizers.Regex(f".{{{WORD}}}"), "isolated")
@@ -86,7 +91,7 @@ class Tokenizer:
 
     @classmethod
     def bytes(cls) -> "Tokenizer":
-        """Ids 0 to 255 are the bytes, 256 the end, 257 the mask."""
+        """Ids 0 to 255 are the bytes, 256 is the end-of-text token, 257 the mask."""
         inner = tokenizers.Tokenizer(models.BPE(vocab={c: b for c, b in _BYTE_OF.items()}, merges=[]))
         inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         inner.decoder = decoders.ByteLevel()
@@ -122,20 +127,21 @@ class Tokenizer:
     def of(
         cls, spec: str, texts: Callable[[], Iterable[str]], vocab_size: int, end: str | int | None = None
     ) -> "Tokenizer":
-        """`bpe` trains on `texts()`, `bytes` needs none, anything else is loaded, with the end token `end`."""
+        """The tokenizer that `--tokenizer` names: `bpe` trains on `texts()`, `bytes` needs no text, anything else is
+        loaded, with the end-of-text token `end`."""
         if spec == "bpe":
             return cls.train(texts(), vocab_size)
         return cls.bytes() if spec == "bytes" else cls.load(spec, end=end)
 
     def save(self, path: str | Path, ids: int | None = None) -> None:
-        """Writes `tokenizer.json`, atomically. A folder stands for the file in it.
+        """Writes a `tokenizer.json`; a folder stands for the file in it.
 
         With `ids`, special tokens from that id on are left out: a mask that the model has no row for. An end-of-text
         token that `load` would not find by its name is written to `tokenizer_config.json`, as `transformers` does.
         """
         path = Path(path)
         path = path / FILE if path.is_dir() else path
-        inner = self._inner if ids is None else trimmed(self._inner, ids)
+        inner = self._inner if ids is None else trim(self._inner, ids)
         write_atomically(path, inner.to_str(pretty=True))
         end = self.vocabulary.end
         if self._given is None and end is not None and end != self._first_of(ENDS):
@@ -144,18 +150,18 @@ class Tokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of everything the tokenizer does."""
+        """A hash of the whole tokenizer."""
         return hashlib.blake2b(self._inner.to_str().encode(), digest_size=16).hexdigest()
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
-        """Number of ids, the mask's and the end's; `end` is None where none is named and no usual name is found."""
+        """The number of ids and the special ids; `end` is None where none is named and none has a usual name."""
         end = self._first_of(ENDS) if self._end is None else self._end
         return self._given or Vocabulary(self.size, mask=self._first_of(MASKS), end=end)
 
     @cached_property
     def size(self) -> int:
-        """Number of ids that have a name; a model's vocabulary may be padded beyond it."""
+        """The largest id that has a name, plus one; the vocabulary of a model may be padded beyond it."""
         return max(self._inner.get_vocab().values(), default=-1) + 1
 
     @cached_property
@@ -169,7 +175,7 @@ class Tokenizer:
         return whole.ids[:first]
 
     def agrees(self, other: "Tokenizer") -> bool:
-        """Whether both give every piece of text the same id; a mask that only one of them has does not count."""
+        """Whether both have the same pieces under the same ids, the masks aside."""
         masks = {self.vocabulary.mask, other.vocabulary.mask}
         one, two = ({k: i for k, i in t._inner.get_vocab().items() if i not in masks} for t in (self, other))
         return one == two
@@ -204,14 +210,14 @@ class Tokenizer:
             raise RemaskError(f"the tokenizer cannot encode {text[:40]!r}: {first_line(error)}") from None
 
     def decode(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
-        """The text of some ids; the end, the mask and other special tokens are left out."""
+        """The text of some ids, without the special tokens among them."""
         hidden = (self.vocabulary.mask, self.vocabulary.end)
         return self._inner.decode([int(i) for i in ids if i not in hidden], skip_special_tokens=True)
 
     def pieces(self, ids: Sequence[int] | NDArray[np.integer], mask: str = MASK, end: str = END) -> list[str]:
-        """What to show for each token; `mask` and `end` stand for theirs.
+        """What to show for each token; `mask` and `end` are shown for the mask and the end-of-text token.
 
-        A character of several tokens is shown with its last one, and the earlier ones as ''.
+        A character that consists of several tokens is shown for the last of them, and '' for the others.
         """
         shown: list[str] = []
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -228,9 +234,9 @@ class Tokenizer:
     def encode_with_bytes(self, texts: Sequence[str]) -> list[tuple[NDArray[np.uint32], NDArray[np.uint16]]]:
         """For each text its ids and the UTF-8 bytes each token stands for, in parallel.
 
-        The byte lengths of a text sum to exactly the bytes of the text, also where a tokenizer
-        normalises: what lies between two tokens counts to the later one, the tail to the last.
-        An empty text, and one that the tokenizer turns into nothing, give empty arrays.
+        The byte lengths of a text sum to exactly the bytes of the text, also where a tokenizer normalises it: what
+        lies between two tokens is counted with the later one, and what lies behind the last with the last. An empty
+        text, and one that the tokenizer turns into nothing, give empty arrays.
         """
         if self._plain:
             raw = [np.frombuffer(text.encode(), np.uint8) for text in texts]
@@ -254,13 +260,13 @@ class Tokenizer:
 
     @cached_property
     def _byte_level(self) -> bool:
-        """Whether the characters of a token are bytes in the alphabet of GPT-2."""
+        """Whether each character in the name of a token stands for a byte, in the alphabet of GPT-2."""
         decoder = json.loads(self._inner.to_str()).get("decoder") or {}
         return any(part.get("type") == "ByteLevel" for part in [decoder, *decoder.get("decoders", [])])
 
     @cached_property
     def _plain(self) -> bool:
-        """Whether ids are byte values and nothing else, so that no library is needed to encode."""
+        """Whether the ids are the values of the bytes, so that the library is not needed to encode."""
         model = json.loads(self._inner.to_str())["model"]
         return model["type"] == "BPE" and not model["merges"] and model["vocab"] == _BYTE_OF
 
@@ -273,7 +279,7 @@ class Tokenizer:
         return lengths
 
     def _bytes_of(self, token: int) -> builtins.bytes:
-        """The bytes of a token, as far as its name tells; none for an id outside the vocabulary."""
+        """The bytes of a token, as far as its name tells; none for an id without a name."""
         name = self._inner.id_to_token(token)
         if name is None:
             return b""
@@ -289,60 +295,8 @@ class Tokenizer:
         return set(self._inner.get_added_tokens_decoder())
 
 
-def tokenizer_file(spec: str | Path) -> Path:
-    """The `tokenizer.json` that a path, a folder, or `hub:OWNER/NAME` names.
-
-    RemaskError where there is none; it says what is there instead and how a `tokenizer.json` is made from it.
-    """
-    path = Path(spec)
-    if str(spec).startswith("hub:"):
-        return _from_hub(str(spec))
-    if path.is_dir():
-        if (path / FILE).is_file():
-            return path / FILE
-        others = [name for name in ("tokenizer.model", "vocab.json", "vocab.txt") if (path / name).is_file()]
-        if others:
-            raise RemaskError(f"{path} has {others[0]}, and a {FILE} is wanted: {CONVERTED}")
-        inside = f": it is in {path / 'latest'}" if (path / "latest" / FILE).is_file() else ""
-        raise RemaskError(f"the folder {path} has no {FILE}{inside}")
-    if not path.is_file():
-        hub = f" (on the Hub? hub:{spec})" if str(spec).count("/") == 1 else ""
-        raise RemaskError(
-            f"no tokenizer at {str(spec)!r}{hub}. Accepted: bpe, bytes, a {FILE}, a folder with one, or hub:OWNER/NAME"
-        )
-    if what := lookalike(path):
-        raise RemaskError(f"{path} is {what}")
-    return path
-
-
-def _from_hub(spec: str) -> Path:
-    """The `tokenizer.json` of a repository of the Hub, downloaded or found in the cache, and its settings with it."""
-    import huggingface_hub
-
-    try:
-        wanted = [FILE, CONFIG, "special_tokens_map.json"]
-        folder = huggingface_hub.snapshot_download(spec.removeprefix("hub:"), allow_patterns=wanted)
-    except Exception as error:  # whatever the name or the connection may raise
-        raise RemaskError(f"{spec} cannot be fetched from the Hub: {first_line(error)}") from error
-    return tokenizer_file(folder)
-
-
-def declared_end(folder: Path) -> str | None:
-    """Name of the end-of-text token (`eos_token`) in the files that lie beside a `tokenizer.json`; None without."""
-    for name in (CONFIG, "special_tokens_map.json"):
-        try:
-            found = json.loads((folder / name).read_text(encoding="utf-8-sig"))
-        except (OSError, ValueError, RecursionError):
-            continue
-        token = found.get("eos_token") if isinstance(found, dict) else None
-        token = token.get("content") if isinstance(token, dict) else token
-        if isinstance(token, str):
-            return token
-    return None
-
-
-def trimmed(inner: tokenizers.Tokenizer, ids: int) -> tokenizers.Tokenizer:
-    """The same without special tokens from id `ids` on, which no text is turned into."""
+def trim(inner: tokenizers.Tokenizer, ids: int) -> tokenizers.Tokenizer:
+    """The same tokenizer without its special tokens from id `ids` on; no text is encoded to these."""
     content = json.loads(inner.to_str())
     kept = [token for token in content["added_tokens"] if token["id"] < ids or not token["special"]]
     if len(kept) == len(content["added_tokens"]):
@@ -367,7 +321,8 @@ def _by_offsets(encoding: tokenizers.Encoding, text: str) -> tuple[NDArray[np.ui
 
 
 def _byte_alphabet() -> dict[str, int]:
-    """GPT-2's printable character for each byte: itself where it prints, else the next from U+0100 on."""
+    """The byte that each printable character stands for in GPT-2: a byte that prints stands for itself, the others
+    are numbered from U+0100 on."""
     prints = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     rest = (b for b in range(256) if b not in prints)
     return {chr(b): b for b in prints} | {chr(0x100 + n): b for n, b in enumerate(rest)}

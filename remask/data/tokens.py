@@ -24,7 +24,8 @@ from remask.data import shards
 from remask.data.corpus import documents, stamp
 from remask.data.reading import Document, Omissions, Undecodable
 from remask.data.shards import FORMAT, MANIFEST, SPLITS, publish, tokenise_shards
-from remask.data.tokenizer import FILE, Tokenizer
+from remask.data.tokenizer import Tokenizer
+from remask.data.tokenizer_files import FILE
 from remask.errors import RemaskError
 from remask.files import write_atomically
 from remask.locking import locked
