@@ -97,7 +97,7 @@ def test_version(remask: Any) -> None:
         (["train", "--config", "nowhere.yaml", "--data", "d", "--out", "o"], 2, "nowhere.yaml"),
         (["sample"], 2, "RUN must be given"),
         (["sample", "x", "--nonsense"], 2, "--nonsense"),
-        (["train", "--data", "nowhere", "--out", "o"], 1, "'nowhere' is not a prepared corpus"),
+        (["train", "--data", "nowhere", "--out", "o"], 1, "no prepared corpus at 'nowhere'"),
         (["prepare", "nowhere.txt", "--out", "o"], 1, "nowhere.txt"),
         (["prepare", "synthetic:colour=1", "--out", "o"], 1, "unknown option of a synthetic corpus 'colour'"),
         (["sample", "nowhere"], 1, "no checkpoint at nowhere"),
