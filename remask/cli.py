@@ -301,12 +301,12 @@ def convert(
     """Converts a checkpoint, one tensor at a time.
 
     Args:
-        source: A run directory, a published folder; a file, folder or Hub name in another form.
+        source: A run directory, a published folder; or a file, folder or Hub name in another form.
         destination: Folder to write.
-        to: llama or llada; by default the form of remask.
+        to: llama or llada; by default a published folder of remask.
         tokenizer: A tokenizer.json, where there is none beside the weights.
-        force: Replace what stands at the destination.
-        from_: smdm, llada, dit or llama; by default recognised.
+        force: Replace a checkpoint that stands at the destination.
+        from_: smdm, llada, dit or llama; by default recognised from the tensors.
     """
     from remask.checkpoints.convert import convert as function
 
@@ -324,13 +324,13 @@ def info(
     *,
     overrides: Overrides,
 ) -> None:
-    """Says what a checkpoint holds.
+    """Says what a checkpoint holds, and which tensors are missing or do not fit.
 
     Args:
-        source: A run directory, a published folder; a file, folder or Hub name in another form.
+        source: A run directory, a published folder; or a file, folder or Hub name in another form.
         json: Print one JSON document on standard output, and nothing else.
         tokenizer: A tokenizer.json, where there is none beside the weights.
-        from_: smdm, llada, dit or llama; by default recognised.
+        from_: smdm, llada, dit or llama; by default recognised from the tensors.
     """
     from remask.checkpoints.contents import contents
 
