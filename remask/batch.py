@@ -1,11 +1,13 @@
 """Clean rows of tokens, and where they stand in the global batch: what data hands to families."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from remask.model.attention import FULL, Attention, Segments
+from remask.uniforms import uniforms
 
 
 @dataclass(frozen=True)
@@ -49,23 +51,27 @@ class Batch:
             attention=self.attention.rows(index),
         )
 
-    def draw(self, per_row: tuple[int, ...], rng: torch.Generator, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Uniforms of shape (B, *per_row): this share of what the global batch draws.
+    def draw(self, per_row: tuple[int, ...], rng: "Noise", dtype: torch.dtype = torch.float32) -> Tensor:
+        """Uniforms in [0, 1) of shape (B, *per_row): this share of what the global batch draws.
 
         Every process draws for the whole global batch from the same generator and keeps its own
         rows. So noise differs between processes, and does not depend on how many there are.
         """
         rows = self.tokens.shape[0]
+        if isinstance(rng, RowNoise):
+            return rng.draw(per_row).to(dtype).clamp(max=1 - torch.finfo(dtype).eps / 2).to(self.tokens.device)
         every = torch.rand(self.global_rows or rows, *per_row, generator=rng, device=rng.device, dtype=dtype)
         return every[self.offset : self.offset + rows].to(self.tokens.device)
 
-    def levels(self, rng: torch.Generator) -> Tensor:
+    def levels(self, rng: "Noise") -> Tensor:
         """(B,) noise levels in [0, 1), stratified over the global batch, in random order.
 
         u_j = (u + j) / n for a random order of the n rows: each level is uniform, together they
         cover the unit interval evenly (Kingma et al. 2021, appendix I), and no process is left
         with a narrow band of them.
         """
+        if isinstance(rng, RowNoise):
+            return self.draw((), rng)
         rows = self.tokens.shape[0]
         return strata(self.global_rows or rows, rng)[self.offset : self.offset + rows].to(self.tokens.device)
 
@@ -88,6 +94,26 @@ class Batch:
         """The family's own attention rule, narrowed by the segments and padding of these rows."""
         seen = own & self.attention
         return seen if self.segments is None else seen & Segments(self.segments)
+
+
+@dataclass
+class RowNoise:
+    """Noise of rows that each have a seed of their own: it does not depend on what shares the batch, nor on padding."""
+
+    seeds: Tensor
+    """(B,) int64."""
+    draws: int = 0
+    """How often the rows have drawn so far."""
+
+    def draw(self, per_row: tuple[int, ...]) -> Tensor:
+        """(B, *per_row) float64 in [0, 1). A longer row begins with the numbers of a shorter one."""
+        numbers = uniforms(self.seeds, torch.full_like(self.seeds, self.draws), math.prod(per_row))
+        self.draws += 1
+        return numbers.view(len(self.seeds), *per_row)
+
+
+Noise = torch.Generator | RowNoise
+"""Where noise comes from: one generator for the global batch, or a seed for each row."""
 
 
 def strata(n: int, rng: torch.Generator) -> Tensor:

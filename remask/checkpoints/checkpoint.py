@@ -60,7 +60,7 @@ class Checkpoint:
         if self.family.reads_masks and not self.family.any_order:
             hidden = rows == self.family.vocabulary.mask
         seen = self.family.inputs_for(batch, hidden, torch.ones(len(rows), device=rows.device))
-        logits = self.model(seen.tokens, **seen.reading())[:, : rows.shape[1]]
+        logits = self.model(seen.tokens, **seen.conditions)[:, : rows.shape[1]]
         if seen.positions is None:
             return logits
         place = seen.positions[:, : rows.shape[1], None].expand_as(logits)

@@ -4,7 +4,9 @@ import importlib
 import pkgutil
 
 from remask.batch import Batch
-from remask.families.base import Denoiser, Family, Loss, Noisy, build, describe, families
+from remask.families.base import Family, Loss
+from remask.families.denoiser import Denoiser, Noisy
+from remask.families.description import build, describe, families
 from remask.vocabulary import Vocabulary
 
 for _module in pkgutil.iter_modules(__path__):

@@ -1,85 +1,35 @@
-"""The contracts: what a family of text destruction is, and what passes between it and a denoiser.
+"""What a family is: one way of destroying text, and the loss from which a network learns to undo it.
 
-Symbols: B batch, L positions of a row, S positions the network reads, N asked positions,
-V ids that can be predicted. Time `t` is in [0, 1], 0 clean; `alpha(t)` is the chance that a token
-is still clean. Losses are in nats.
+`Family` itself is masked diffusion with the schedule alpha(t) = 1 - t: each token turns into the mask with probability
+1 - alpha(t), and the network predicts masked tokens from the others, in any order. A subclass says what differs. So a
+masked family with another schedule is one file with one method,
 
-A new family is one new file in this folder with a subclass of `Family`: `--family Name`, the
-contract tests and the checkpoint reader find it by its class name.
+    @dataclass(frozen=True, kw_only=True)
+    class Quadratic(Family):
+        def alpha(self, t):
+            return 1 - t**2
+
+and `--family Quadratic` trains, samples and is scored; the contract tests find it by its class name.
+
+Symbols: t in [0, 1] is noise time, 0 clean; alpha(t) is the probability that a token is still clean. B rows of a batch,
+L positions of a row, N asked positions. Losses are in nats.
 """
 
-import copy
-from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, Protocol, Self
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
 
-from remask.batch import Batch
-from remask.errors import RemaskError, unknown
-from remask.model.attention import FULL, Attention
+from remask.batch import Batch, Noise
+from remask.errors import RemaskError
+from remask.families.denoiser import Denoiser, Noisy, cross_entropy, per_row
+from remask.model.attention import FULL
 from remask.model.sizes import Architecture
-from remask.model.soft import Soft
 from remask.vocabulary import Vocabulary
 
-
-@dataclass(frozen=True)
-class Noisy:
-    """All that the denoiser reads, and what it is asked."""
-
-    tokens: Tensor
-    """(B, S) int64."""
-    ask: Tensor
-    """(B, S) bool: positions whose prediction is needed."""
-    target: Tensor
-    """(N,) int64, the clean token wanted at each asked position, row by row."""
-    weight: Tensor
-    """(N,) float32, weight of that position in the bound."""
-    time: Tensor | None = None
-    """(B,) or (B, S) noise level, for time-conditioned denoisers."""
-    attention: Attention = FULL
-    """Who may look at whom."""
-    positions: Tensor | None = None
-    """(B, S) rotary positions, when they are not 0..S-1."""
-    soft: Soft | None = None
-    """(B, S) soft tokens that the network reads in place of `tokens`."""
-
-    @property
-    def seen(self) -> Tensor | Soft:
-        """What the network reads."""
-        return self.tokens if self.soft is None else self.soft
-
-    def reading(self) -> dict[str, Any]:
-        """The keyword arguments of the denoiser beside `tokens` and `ask`."""
-        return {"time": self.time, "attention": self.attention, "positions": self.positions}
-
-
 Order = Literal["left", "any", "block", "drawn", "all"]
-
-
-class Denoiser(Protocol):
-    """Predicts clean tokens. `remask.model.transformer.Transformer` is one, a table in a test another."""
-
-    def __call__(
-        self,
-        tokens: Any,
-        *,
-        index: Tensor | None = None,
-        ask: Tensor | None = None,
-        target: Tensor | None = None,
-        time: Tensor | None = None,
-        attention: Attention = FULL,
-        positions: Tensor | None = None,
-        cache: Any = None,
-    ) -> Tensor:
-        """(B, Q) ids -> logits at the asked positions only, (N, V) float32; (B, Q, V) when `ask` is None.
-
-        With a target, (N,) ids: (N,) float32 nats, -log p(target) at the asked positions. `index` (B, Q) says which
-        canvas positions are read, where these are not all of them. For the curriculum of `Uniform` the denoiser must
-        read `Soft` tokens too.
-        """
-        ...
+Time = Literal["none", "optional", "required"]
 
 
 @dataclass(frozen=True)
@@ -106,118 +56,144 @@ class Loss:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family(ABC):
-    """One way of destroying text and learning to undo it. Never owns the network.
+class Family:
+    """A way of destroying text and learning to undo it. It never owns the network.
 
-    Options are dataclass fields; the vocabulary is bound later with `over`, since the same family
-    serves every tokenizer.
+    Options are dataclass fields. The vocabulary is bound later, with `over`, since the same family serves every
+    tokenizer.
     """
 
     order: ClassVar[Order] = "any"
     """The order in which it writes. left: left to right. any: any hidden positions from any others. block: block by
     block. drawn: an order drawn beforehand (`writing_order`). all: every position is revised at every step."""
+    time: ClassVar[Time] = "optional"
+    """Whether the network is given the noise level. none: never. optional: where its architecture is conditioned on
+    it. required: always, since the noisy text does not show it."""
+    sampler: ClassVar[str] = "Ancestral"
+    """The sampler that is used where none is asked for."""
+    estimators: ClassVar[tuple[str, ...]] = ("enumeration", "count", "chain", "rule", "smdm", "llada")
+    """Names of the estimators of -log p that fit it (`remask.likelihood`), the default first."""
+    asked: ClassVar[float] = 0.5
+    """Mean share of the positions at which training needs a prediction; for counting FLOPs."""
+    reads: ClassVar[float] = 1.0
+    """Mean number of positions that the network reads in training for each token of a row; for counting FLOPs."""
+
+    _vocabulary: Vocabulary | None = field(default=None, repr=False, compare=False)
 
     def over(self, vocabulary: Vocabulary) -> Self:
-        """This family bound to the ids of a tokenizer."""
-        bound = copy.copy(self)
-        object.__setattr__(bound, "_vocabulary", vocabulary)
-        return bound
+        """This family with the ids of a tokenizer."""
+        return replace(self, _vocabulary=vocabulary)
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """The ids this family was bound to."""
-        found = getattr(self, "_vocabulary", None)
-        if found is None:
+        """The ids of the tokenizer. RemaskError before `over`."""
+        if self._vocabulary is None:
             raise RemaskError(f"{type(self).__name__} knows no vocabulary yet: call .over(vocabulary)")
-        return found
+        return self._vocabulary
 
-    @abstractmethod
-    def inputs_for(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
-        """What the network reads when exactly the positions `ask`, (B, L) bool, are wanted of it.
+    @property
+    def mask(self) -> int:
+        """The mask id. RemaskError where the vocabulary has none."""
+        if self.vocabulary.mask is None:
+            raise RemaskError(f"the family {type(self).__name__} needs a vocabulary with a mask id")
+        return self.vocabulary.mask
 
-        `weight` (B,) is that of each row's positions in the bound.
-        """
+    @property
+    def bos(self) -> list[int]:
+        """The ids that stand before the tokens of a prompt: the start of a text, where the vocabulary has one."""
+        return [] if self.vocabulary.start is None else [self.vocabulary.start]
 
-    @abstractmethod
-    def corrupt(self, batch: Batch, rng: torch.Generator, levels: Tensor | None = None) -> Noisy:
-        """Destroys a batch. `levels` (B,) in [0, 1) places each row on the noise axis; drawn if None."""
-
-    @abstractmethod
-    def loss(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator) -> Loss:
-        """What training minimises, in nats per scored token."""
-
-    @abstractmethod
-    def bound(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator, levels: Tensor | None = None) -> Tensor:
-        """(B,) float64 nats: one unbiased draw of the bound on -log p of each row; exact for AR."""
+    # what it is, as follows from the constants above
 
     @property
     def exact(self) -> bool:
         """Whether `bound` is -log p itself."""
-        return False
-
-    @property
-    def any_order(self) -> bool:
-        """Whether it predicts any hidden positions from any others, and so can be sampled in any order."""
-        return False
-
-    @property
-    def revises(self) -> bool:
-        """Whether sampling draws every open token anew at each step, from `prior` through `posterior_weights`."""
-        return False
+        return self.order == "left"
 
     @property
     def reads_masks(self) -> bool:
-        """Whether hidden tokens are read as the mask id."""
-        return self.any_order
+        """Whether hidden tokens are read as the mask id, which the vocabulary then needs."""
+        return self.order in ("any", "block", "drawn")
 
     @property
-    def timed(self) -> bool:
-        """Whether the network has to be told the time: the noisy text alone does not show it."""
+    def has_curriculum(self) -> bool:
+        """Whether the loss depends on `Batch.progress`: then runs of different length cannot share a prefix."""
         return False
-
-    @property
-    def tells_time(self) -> bool:
-        """Whether it gives the network a time, for one that is conditioned on it."""
-        return False
-
-    @property
-    def paced(self) -> bool:
-        """Whether its loss depends on `Batch.progress`, so that a run's first steps depend on how many will follow."""
-        return False
-
-    @property
-    def estimators(self) -> tuple[str, ...]:
-        """Estimators of -log p that fit it; see `remask.likelihood`."""
-        return ("auto",)
-
-    @property
-    def causal(self) -> bool:
-        """Whether a position sees only those before it; for counting FLOPs."""
-        return False
-
-    @property
-    def asked(self) -> float:
-        """Mean share of the positions at which training asks for a prediction; for counting FLOPs."""
-        return 1.0
-
-    @property
-    def reads(self) -> float:
-        """Mean number of positions the network reads per token in training; for counting FLOPs."""
-        return 1.0
 
     def flops(self, architecture: Architecture, length: int) -> float:
         """FLOPs of training per token of rows of `length`: exact for the matrix products of what the network reads."""
-        return architecture.flops(length, asked=self.asked, causal=self.causal)
+        return architecture.flops(length, asked=self.asked, causal=self.order == "left")
 
-    @property
-    def bos(self) -> list[int]:
-        """What stands before the tokens of a prompt on the canvas: the vocabulary's start, where it has one."""
-        return [] if self.vocabulary.start is None else [self.vocabulary.start]
+    # the noise
 
-    @property
-    def sampler(self) -> str:
-        """Name of the sampler that fits this family when none is asked for."""
-        return "Ancestral"
+    def alpha(self, t: Any) -> Any:
+        """The probability that a token is still clean at time t, a number or a tensor.
+
+        It falls from 1 at t = 0 to 0 at t = 1; `Interpolating` and `Uniform` begin or end elsewhere.
+        """
+        return 1.0 - t
+
+    def masks(self, scored: Tensor, levels: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        """Independent masks at times `levels`, (B,) in [0, 1): (B, L) bool, True where masked, and (B,) weights.
+
+        `uniform` (B, L) in [0, 1) says which of the `scored` (B, L) positions. The weight -alpha'(t)/(1 - alpha(t))
+        makes the mean of the weighted sum the bound (Sahoo et al. 2024, eq. 10; Shi et al. 2024, eq. 5).
+        """
+        with torch.inference_mode(False), torch.enable_grad():
+            t = levels.detach().double().clone().requires_grad_()
+            alpha = self.alpha(t)
+            (slope,) = torch.autograd.grad(alpha.sum(), t)
+        rate = 1 - alpha.detach()
+        return (uniform < rate[:, None]) & scored, (-slope / rate).float()
+
+    def inputs_for(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
+        """What the network reads when the positions `ask`, (B, L) bool, are hidden and asked for: masks in their place.
+
+        `weight` is that of each row, (B,), or of each position, (B, L).
+        """
+        return Noisy(
+            tokens=batch.tokens.masked_fill(ask, self.mask),
+            ask=ask,
+            target=batch.tokens[ask],
+            weight=of_positions(weight, ask)[ask],
+            time=ask.sum(1) / batch.scored.sum(1).clamp(min=1),
+            attention=batch.visible(FULL),
+            positions=batch.positions(),
+        )
+
+    def corrupt(self, batch: Batch, rng: Noise, levels: Tensor | None = None) -> Noisy:
+        """A batch with noise, and the weights of the loss.
+
+        `levels` (B,) in [0, 1) are the times of the rows; by default drawn, stratified over the global batch.
+        """
+        levels = batch.levels(rng) if levels is None else levels
+        hidden, weight = self.masks(batch.scored, levels, batch.draw((batch.tokens.shape[1],), rng))
+        return self.inputs_for(batch, hidden, weight)
+
+    # losses
+
+    def loss(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator) -> Loss:
+        """What training minimises: the weighted nats of the asked tokens, over all scored tokens, asked or not."""
+        return Loss(self.token_loss(denoiser, self.corrupt(batch, rng)).sum(), int(batch.scored.sum()))
+
+    def bound(self, denoiser: Denoiser, batch: Batch, rng: Noise, levels: Tensor | None = None) -> Tensor:
+        """(B,) float64 nats: one unbiased draw of an upper bound on -log p of each row; -log p itself where `exact`.
+
+        All noise is drawn by `batch.draw` where `levels` are given. Here with exactly k tokens masked, which has the
+        same mean for every schedule and the least variance:
+
+            -log p(x) <= E_{k ~ 1..L} (L/k) sum_{i masked} -log p(x_i | z)
+        """
+        levels = batch.levels(rng) if levels is None else levels
+        hidden, weight = exact_counts(batch.scored, levels, batch.draw((batch.tokens.shape[1],), rng))
+        noisy = self.inputs_for(batch, hidden, weight)
+        return per_row(self.token_loss(denoiser, noisy), noisy.ask)
+
+    def token_loss(self, denoiser: Denoiser, noisy: Noisy) -> Tensor:
+        """(N,) nats at the asked positions: weight times -log p(target)."""
+        return noisy.weight * cross_entropy(denoiser, noisy)
+
+    # for families of order "drawn"
 
     @property
     def known_see_each_other(self) -> bool:
@@ -225,77 +201,53 @@ class Family(ABC):
         return False
 
     def writing_order(self, hidden: Tensor, uniform: Tensor) -> Tensor:
-        """(B, L) float64 that sorts a text as it is written, known positions first, for families of order "drawn".
+        """(B, L) float64 that sorts a text as it is written, known positions first.
 
         `hidden` (B, L) bool is what is to be written; `uniform` (B, L) float64 in [0, 1) draws the order.
         """
         raise RemaskError(f"{type(self).__name__} draws no order beforehand")
 
-    def alpha(self, t: float) -> float:
-        """The chance that a token is still clean at time t; falls to 0 at t = 1, from 1 but for `Interpolating`."""
-        raise RemaskError(f"{type(self).__name__} has no noise process, so this sampler does not fit it")
+    def in_order(self, denoiser: Denoiser, batch: Batch, uniform: Tensor) -> Tensor:
+        """(B,) float64 nats, -log p(x | the order that `uniform`, (B, L), gives), one token at a time."""
+        raise RemaskError(f"{type(self).__name__} draws no order beforehand, so no order has a likelihood of its own")
+
+    # for families of order "all"
 
     def prior(self, uniform: Tensor) -> Tensor:
         """Uniforms in [0, 1) -> ids as noise leaves them at time 1."""
         raise RemaskError(f"{type(self).__name__} has no prior over tokens")
 
     def posterior_weights(self, p_own: Tensor, s: float, t: float) -> tuple[Tensor, Tensor, Tensor]:
-        """q(z_s | z_t, x) as a mixture, the prediction in place of x; s < t.
+        """q(z_s | z_t, x) as a mixture, with the prediction in place of x, for s < t.
 
-        `p_own` (N,) is the prediction's probability of the token at hand. Returns the probabilities, each (N,), of
-        keeping that token, of drawing from the prior, and of drawing from the prediction.
+        `p_own` (N,) is the predicted probability of the token z_t. Returns three probabilities, (N,) each: of keeping
+        that token, of drawing from the prior, and of drawing from the prediction.
         """
         raise RemaskError(f"{type(self).__name__} does not revise tokens")
 
-    def token_loss(self, denoiser: Denoiser, noisy: Noisy) -> Tensor:
-        """(N,) nats at the asked positions: weight * -log p(target)."""
-        return noisy.weight * cross_entropy(denoiser, noisy)
+    def gammas(self, gamma: tuple[float, float] | None, most: float, least: float) -> tuple[float, float]:
+        """The range of Gaussian noise that distillation follows: as given, or by the shares of clean tokens at its ends."""
+        raise RemaskError(
+            f"{type(self).__name__} models have no path of Gaussian noise for distillation to follow; "
+            "uniform-state models have one"
+        )
+
+    def labelled(self, batch: Batch, z: Tensor, alpha: Tensor) -> Noisy:
+        """What the network reads when the scored tokens are `z`, (B, L), at the times at which alpha is `alpha`, (B,)."""
+        raise RemaskError(f"{type(self).__name__} models are not conditioned on a path of Gaussian noise")
 
 
-def cross_entropy(denoiser: Denoiser, noisy: Noisy) -> Tensor:
-    """(N,) float32 nats, -log p(target) at the asked positions."""
-    return denoiser(noisy.seen, ask=noisy.ask, target=noisy.target, **noisy.reading())
+def of_positions(weight: Tensor, ask: Tensor) -> Tensor:
+    """Weights of the rows, (B,), or of the positions already, (B, L) -> (B, L)."""
+    return weight if weight.ndim == 2 else weight[:, None].expand_as(ask)
 
 
-def per_row(values: Tensor, ask: Tensor) -> Tensor:
-    """(B,) float64 sums of (N,) values over the asked positions of each of the (B, S) rows."""
-    rows = ask.nonzero()[:, 0]
-    return torch.zeros(ask.shape[0], dtype=torch.float64, device=ask.device).index_add_(0, rows, values.double())
+def exact_counts(scored: Tensor, levels: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Exactly k of the L scored tokens of each row masked: (B, L) bool, and (B,) weights L/k.
 
-
-def families() -> dict[str, type[Family]]:
-    """Every family of this package by class name."""
-    found: dict[str, type[Family]] = {}
-    todo = list(Family.__subclasses__())
-    while todo:
-        kind = todo.pop()
-        todo += kind.__subclasses__()
-        if kind.__module__.startswith("remask.families."):
-            found[kind.__name__] = kind
-    return found
-
-
-def describe(family: Family) -> dict[str, Any]:
-    """A family as plain data: its name and options. `build` reads it back."""
-    return {"name": type(family).__name__, **{f.name: getattr(family, f.name) for f in fields(family)}}
-
-
-RENAMED = {"Uniform": {"least": "t_min", "top_k": "soft_top_k"}}
-"""Options of families by the names that older checkpoints have, and the names of today."""
-
-
-def build(description: dict[str, Any]) -> Family:
-    """The family that `describe` described. Only names of this package are looked up; no code is loaded."""
-    if not isinstance(description, dict):
-        raise RemaskError(f"a family is described by its name and options, not by {description!r}")
-    known, options = families(), dict(description)
-    name = options.pop("name", None)
-    if not isinstance(name, str) or name not in known:
-        raise unknown("family", name, known)
-    for old, new in RENAMED.get(name, {}).items():
-        if old in options:
-            options[new] = options.pop(old)
-    try:
-        return known[name](**options)
-    except TypeError as error:
-        raise RemaskError(f"family {name}: {error}") from None
+    `levels` (B,) in [0, 1) give k, evenly from 1 to L; `uniform` (B, L) in [0, 1) say which tokens.
+    """
+    length = scored.sum(1).clamp(min=1)
+    k = 1 + (levels.double() * length).long().clamp(max=length - 1)
+    rank = uniform.masked_fill(~scored, 2.0).argsort(1).argsort(1)
+    return (rank < k[:, None]) & scored, length / k

@@ -19,9 +19,10 @@ from typing import ClassVar, Literal, get_args
 import torch
 from torch import Tensor
 
-from remask.batch import Batch, strata
+from remask.batch import Batch, Noise, strata
 from remask.errors import RemaskError, unknown
-from remask.families.base import Denoiser, Family, Loss, Noisy, Order, per_row
+from remask.families.base import Family, Loss, Order, Time, of_positions
+from remask.families.denoiser import Denoiser, Noisy, per_row
 from remask.model.attention import CAUSAL, FULL, Attention, Front, TwoStreams
 from remask.model.sizes import Architecture
 
@@ -34,6 +35,8 @@ class Interpolating(Family):
     """Between masked diffusion and left to right, on a network that is causal in the order of writing."""
 
     order: ClassVar[Order] = "drawn"
+    time: ClassVar[Time] = "none"
+    sampler: ClassVar[str] = "EsoLM"
 
     alpha_0: float = 1.0
     """Share of the tokens that diffusion writes; the others are written left to right behind them."""
@@ -60,7 +63,7 @@ class Interpolating(Family):
         """alpha_0 (1 - t): what diffusion has written by time t."""
         return self.alpha_0 * (1 - t)
 
-    def corrupt(self, batch: Batch, rng: torch.Generator, levels: Tensor | None = None) -> Noisy:
+    def corrupt(self, batch: Batch, rng: Noise, levels: Tensor | None = None) -> Noisy:
         """The diffusion term: tokens hidden independently, with the weights of the objective."""
         levels = batch.levels(rng) if levels is None else levels
         which, order = (batch.draw((batch.tokens.shape[1],), rng) for _ in range(2))
@@ -75,34 +78,44 @@ class Interpolating(Family):
     def inputs_for(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
         """The row with the asked positions hidden, those before and those after in the order of the text."""
         if self.alpha_0 == 0:
-            return self.sequential(batch, ask)
+            return self.sequential(batch, ask, weight=weight)
         return self.diffused(batch, ask, weight, text_order(ask))
 
     def diffused(self, batch: Batch, hidden: Tensor, weight: Tensor, order: Tensor) -> Noisy:
-        """Known tokens, then masks; each sorted by `order`, (B, L) in [0, 1). `weight` (B,) is that of a row."""
+        """Known tokens, then masks; each sorted by `order`, (B, L) in [0, 1). `weight` as in `inputs_for`."""
         order = sorted_by(batch.scored, hidden, order, order)
         tokens, ask = batch.tokens.gather(1, order), hidden.gather(1, order)
         return Noisy(
             tokens=tokens.masked_fill(ask, self.mask),
             ask=ask,
             target=tokens[ask],
-            weight=weight[:, None].expand_as(ask)[ask],
-            attention=self.seen((~hidden).sum(1)) & batch.visible(FULL).at(order),
+            weight=of_positions(weight, hidden).gather(1, order)[ask],
+            attention=self.front_rule((~hidden).sum(1)) & batch.visible(FULL).at(order),
             positions=placed(batch, order),
         )
 
-    def sequential(self, batch: Batch, hidden: Tensor, order: Tensor | None = None) -> Noisy:
+    def sequential(
+        self, batch: Batch, hidden: Tensor, order: Tensor | None = None, weight: Tensor | None = None
+    ) -> Noisy:
         """Each hidden token given the known ones and the hidden ones before it: [z_0 ; x] in one reading.
 
         `order`, (B, L) in [0, 1), sorts the known tokens; the order of the text if None, or where alpha_0 = 0.
         """
         text = text_order(hidden)
         order = sorted_by(batch.scored, hidden, text if order is None or self.alpha_0 == 0 else order, text)
-        return self.chain(batch, hidden, order, (~hidden).sum(1))
+        return self.chain(batch, hidden, order, (~hidden).sum(1), weight)
 
-    def chain(self, batch: Batch, hidden: Tensor, order: Tensor, known: Tensor | None = None) -> Noisy:
+    def chain(
+        self,
+        batch: Batch,
+        hidden: Tensor,
+        order: Tensor,
+        known: Tensor | None = None,
+        weight: Tensor | None = None,
+    ) -> Noisy:
         """-log p of each hidden token given all before it in `order`, (B, L) positions: [z ; x] in one reading."""
         length = order.shape[1]
+        weight = torch.ones(len(order), device=order.device) if weight is None else weight
         x, ask = batch.tokens.gather(1, order), hidden.gather(1, order)
         twice = torch.cat([order, order], 1)
         front = known if self.variant == "A" else None
@@ -110,50 +123,48 @@ class Interpolating(Family):
             tokens=torch.cat([x.masked_fill(ask, self.mask), x], 1),
             ask=torch.cat([ask, torch.zeros_like(ask)], 1),
             target=x[ask],
-            weight=torch.ones(int(ask.sum()), device=x.device),
+            weight=of_positions(weight, hidden).gather(1, order)[ask],
             attention=TwoStreams(length, front=front) & batch.visible(FULL).at(twice),
             positions=placed(batch, twice),
         )
 
-    def seen(self, known: Tensor) -> Attention:
+    def front_rule(self, known: Tensor) -> Attention:
         """Who sees whom, with `known` (B,) tokens in front of the masks."""
         return Front(known) if self.variant == "A" else CAUSAL
-
-    @property
-    def mask(self) -> int:
-        """The mask id."""
-        if self.vocabulary.mask is None:
-            raise RemaskError("the interpolating family needs a vocabulary with a mask id")
-        return self.vocabulary.mask
 
     # losses
 
     def loss(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator) -> Loss:
-        """Nats per scored token. Between the ends each row is used for one of the two terms, and weighs double.
+        """Nats of both terms. Where 0 < alpha_0 < 1, each row serves one of them and counts double.
 
-        Rows of the global batch take turns, and a coin says which term comes first: so in the mean the terms weigh
-        alike for any number of rows, and levels are stratified over the rows that use them.
+        The rows of the global batch alternate between the terms, and a coin says which term has the even rows: so in
+        the mean both weigh alike for any number of rows. Levels are stratified over the rows of the diffusion term.
         """
-        device, both, of = batch.tokens.device, 0 < self.alpha_0 < 1, batch.global_rows or len(batch.tokens)
-        coin = int(torch.randint(2, (), generator=rng, device=rng.device)) if both else 0
-        place = torch.arange(batch.offset, batch.offset + len(batch.tokens)) + coin
-        turns = place % 2 == 0 if both else torch.full_like(place, self.alpha_0 == 1, dtype=torch.bool)
-        levels = strata((of + 1 - coin) // 2 if both else of, rng)
+        mixed, device = 0 < self.alpha_0 < 1, batch.tokens.device
+        global_rows = batch.global_rows or len(batch.tokens)
+        number = torch.arange(batch.offset, batch.offset + len(batch.tokens))  # of each row in the global batch
+        if mixed:
+            parity = int(torch.randint(2, (), generator=rng, device=rng.device))
+            is_diffusion, stratum = number % 2 == parity, number // 2
+            levels = strata(len(range(parity, global_rows, 2)), rng)
+        else:
+            is_diffusion, stratum = torch.full_like(number, self.alpha_0 == 1, dtype=torch.bool), number
+            levels = strata(global_rows, rng)
         which, order, left = (batch.draw((batch.tokens.shape[1],), rng) for _ in range(3))
-        sums = [torch.zeros((), device=device)]
-        diffusion, sequence = (turn.nonzero()[:, 0].to(device) for turn in (turns, ~turns))
-        if len(diffusion):
-            part = batch.at(diffusion)
-            own = levels[(place[turns] - coin) // 2 if both else place].to(device)
-            hidden, weight = self.masks(part.scored, own, which[diffusion])
-            sums.append(self.token_loss(denoiser, self.diffused(part, hidden, weight, order[diffusion])).sum())
-        if len(sequence):
-            part = batch.at(sequence)
-            hidden = self.left(part.scored, left[sequence])
-            sums.append(self.token_loss(denoiser, self.sequential(part, hidden, order[sequence])).sum())
-        return Loss(torch.stack(sums).sum() * (2 if both else 1), int(batch.scored.sum()))
+        total = torch.zeros((), device=device)
+        if bool(is_diffusion.any()):
+            rows = is_diffusion.nonzero()[:, 0].to(device)
+            part, times = batch.at(rows), levels[stratum[is_diffusion]].to(device)
+            hidden, weight = self.masks(part.scored, times, which[rows])
+            total = total + self.token_loss(denoiser, self.diffused(part, hidden, weight, order[rows])).sum()
+        if not bool(is_diffusion.all()):
+            rows = (~is_diffusion).nonzero()[:, 0].to(device)
+            part = batch.at(rows)
+            hidden = self.left(part.scored, left[rows])
+            total = total + self.token_loss(denoiser, self.sequential(part, hidden, order[rows])).sum()
+        return Loss(total * (2 if mixed else 1), int(batch.scored.sum()))
 
-    def bound(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator, levels: Tensor | None = None) -> Tensor:
+    def bound(self, denoiser: Denoiser, batch: Batch, rng: Noise, levels: Tensor | None = None) -> Tensor:
         """(B,) float64: one draw of both terms, the diffusion term with exactly k tokens hidden.
 
         With k drawn as `counts` says and weight alpha_0 L/k the mean is that of independent masks, and varies less.
@@ -230,19 +241,11 @@ class Interpolating(Family):
         return self.alpha_0 == 0
 
     @property
-    def reads_masks(self) -> bool:
-        return True
+    def estimators(self) -> tuple[str, ...]:  # type: ignore[override]
+        return ("exact" if self.exact else "draws", "orders")
 
     @property
-    def estimators(self) -> tuple[str, ...]:
-        return ("auto", "orders")
-
-    @property
-    def sampler(self) -> str:
-        return "EsoLM"
-
-    @property
-    def reads(self) -> float:
+    def reads(self) -> float:  # type: ignore[override]
         """The sequential term reads twice as much, for half of the rows."""
         return {0.0: 2.0, 1.0: 1.0}.get(self.alpha_0, 1.5)
 

@@ -15,12 +15,13 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from remask.batch import Batch
+from remask.batch import Batch, Noise
 from remask.errors import RemaskError
-from remask.families.base import Denoiser, Family, Loss, Noisy, Order, per_row
+from remask.families.base import Family, Loss, Order, Time, of_positions
+from remask.families.denoiser import Denoiser, Noisy, per_row
 from remask.families.latent import Latent, full, gamma_of, rising, tabled
+from remask.families.nelbo import Nelbo
 from remask.model.attention import FULL
 from remask.vocabulary import Vocabulary
 
@@ -30,6 +31,9 @@ class Uniform(Family):
     """Uniform-state diffusion on a bidirectional network."""
 
     order: ClassVar[Order] = "all"
+    time: ClassVar[Time] = "required"
+    estimators: ClassVar[tuple[str, ...]] = ("draws",)
+    asked: ClassVar[float] = 1.0
 
     eps: float = 1e-3
     """Share of tokens that are still clean at time 1."""
@@ -71,10 +75,11 @@ class Uniform(Family):
         return 1 - (1 - self.eps) * t
 
     def inputs_for(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
-        """The rows as they are, read as clean ones."""
-        return self._noisy(batch, batch.tokens, ask, torch.zeros(len(batch.tokens), device=batch.tokens.device))
+        """The rows as they are, read as clean ones: no position can be hidden, since any id may stand anywhere."""
+        time = torch.zeros(len(batch.tokens), device=batch.tokens.device)
+        return self._noisy(batch, batch.tokens, ask, time, of_positions(weight, ask)[ask])
 
-    def corrupt(self, batch: Batch, rng: torch.Generator, levels: Tensor | None = None) -> Noisy:
+    def corrupt(self, batch: Batch, rng: Noise, levels: Tensor | None = None) -> Noisy:
         """Replaces scored tokens by any ids; all of them are asked, the unchanged ones too."""
         t = batch.levels(rng) if levels is None else levels
         length = batch.tokens.shape[1]
@@ -88,31 +93,19 @@ class Uniform(Family):
         return self._noisy(batch, torch.where(hidden, ids, batch.tokens), batch.scored, t)
 
     @property
-    def revises(self) -> bool:
-        return True
-
-    @property
-    def paced(self) -> bool:
+    def has_curriculum(self) -> bool:
         return self.curriculum > 0
-
-    @property
-    def timed(self) -> bool:
-        return True
-
-    @property
-    def tells_time(self) -> bool:
-        return True
 
     def prior(self, uniform: Tensor) -> Tensor:
         """Every id equally likely, but for the mask, where the vocabulary has one as its last."""
         return (uniform.double() * self.vocabulary.predicted).long().clamp(max=self.vocabulary.predicted - 1)
 
-    def _noisy(self, batch: Batch, tokens: Tensor, ask: Tensor, t: Tensor) -> Noisy:
+    def _noisy(self, batch: Batch, tokens: Tensor, ask: Tensor, t: Tensor, weight: Tensor | None = None) -> Noisy:
         return Noisy(
             tokens=tokens,
             ask=ask,
             target=batch.tokens[ask],
-            weight=torch.ones(int(ask.sum()), device=ask.device),
+            weight=torch.ones(int(ask.sum()), device=ask.device) if weight is None else weight,
             time=t,
             attention=batch.visible(FULL),
             positions=batch.positions(),
@@ -121,7 +114,7 @@ class Uniform(Family):
     def token_loss(self, denoiser: Denoiser, noisy: Noisy) -> Tensor:
         """(N,) nats, the bound's integrand at each asked position."""
         assert noisy.time is not None
-        logits = denoiser(noisy.seen, ask=noisy.ask, **noisy.reading())
+        logits = denoiser(noisy.inputs, ask=noisy.ask, **noisy.conditions)
         alpha = self.alpha(noisy.time)[:, None].expand_as(noisy.ask)[noisy.ask]
         alpha = alpha.clamp(max=1 - 2**-24)  # at time 0 too the loss is finite
         z = noisy.tokens[noisy.ask]
@@ -169,7 +162,7 @@ class Uniform(Family):
             raise RemaskError(f"gamma goes to {high:g}, where fewer than eps = {self.eps:g} of the tokens are clean")
         return low, high
 
-    def bound(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator, levels: Tensor | None = None) -> Tensor:
+    def bound(self, denoiser: Denoiser, batch: Batch, rng: Noise, levels: Tensor | None = None) -> Tensor:
         """(B,) float64: the integral over time and the prior's term, which is a constant of each scored token.
 
         Its mean is the bound; its variance is infinite, since the integrand has a heavy tail at small times, so a
@@ -194,82 +187,6 @@ class Uniform(Family):
             (1 - ratio) * (1 - alpha_s) / whole,
             (alpha_s - alpha_t) / whole,
         )
-
-
-def nelbo(logits: Tensor, x: Tensor, z: Tensor, alpha: Tensor, slope: float | Tensor) -> Tensor:
-    """(N, K) logits, clean (N,) and noisy (N,) ids, (N,) alpha_t and d alpha/dt -> (N,) nats, 0 for a perfect guess.
-
-    With xbar = K alpha x + 1 - alpha and xbar' the same of the prediction, i = z:
-
-        slope/(K alpha) [K/xbar_i - K/xbar'_i - sum_j (xbar_j/xbar_i) ln(xbar'_i xbar_j / (xbar'_j xbar_i))]
-
-    whose sum over j of xbar, two-valued, is done by hand (Sahoo et al. 2025, appendix; s-sahoo/duo, algo.py).
-    """
-    k = logits.shape[-1]
-    alpha = alpha.to(logits.dtype)
-    log = (k * alpha[:, None] * logits.softmax(-1) + (1 - alpha[:, None])).log()  # of xbar'
-    at_z, at_x = (log.gather(-1, i[:, None])[:, 0] for i in (z, x))
-    return combined(log.sum(-1), at_z, at_x, x == z, alpha, k, slope)
-
-
-def combined(
-    total: Tensor, at_z: Tensor, at_x: Tensor, same: Tensor, alpha: Tensor, k: int, slope: float | Tensor
-) -> Tensor:
-    """(N,) nats from sum_j ln xbar'_j, ln xbar'_z and ln xbar'_x."""
-    clean = same.to(alpha.dtype)
-    c = (1 - alpha) / (k * alpha + 1 - alpha)
-    first = k * (1 / (1 - alpha + k * alpha * clean) - (-at_z).exp())
-    second = -(clean * c + 1 - clean) * (total - k * at_z)
-    second = second - (1 - clean) * k * alpha / (1 - alpha) * (at_x - at_z)
-    second = second + ((k - 1) * c * clean - (1 - clean) / c) * c.log()
-    return slope / (k * alpha) * (first - second)
-
-
-class Nelbo(torch.autograd.Function):
-    """`nelbo` with its gradient by hand, rows in pieces that fit the cache: keeps one (N, K) tensor, the prediction.
-
-    With w = K alpha p + 1 - alpha, dL/dw_j = slope/(K alpha) [c'/w_j + sparse_j], c' the weight of the sum over j and
-    the sparse part at x and z; through the softmax, dL/dlogit_i = slope p_i (g_i - sum_j p_j g_j).
-    """
-
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, x: Tensor, z: Tensor, alpha: Tensor, slope: float) -> Tensor:
-        k, p, value = logits.shape[-1], torch.empty_like(logits), torch.empty_like(alpha)
-        for rows in pieces(logits):
-            torch.softmax(logits[rows], -1, out=p[rows])
-            a = alpha[rows]
-            log = torch.addcmul((1 - a)[:, None], p[rows], (k * a)[:, None]).log_()
-            at_z, at_x = (log.gather(-1, i[rows, None])[:, 0] for i in (z, x))
-            value[rows] = combined(log.sum(-1), at_z, at_x, x[rows] == z[rows], a, k, slope)
-        ctx.kept, ctx.slope = (p, x, z, alpha), slope
-        return value
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
-        (p, x, z, alpha), k = ctx.kept, ctx.kept[0].shape[-1]
-        ctx.kept = None  # p becomes the gradient: a second backward has nothing to go by
-        for rows in pieces(p):
-            a, own = alpha[rows], p[rows]
-            clean = (x[rows] == z[rows]).to(own.dtype)
-            whole = clean * (1 - a) / (k * a + 1 - a) + 1 - clean
-            at = [i[rows, None] for i in (z, x)]
-            p_z, p_x = (own.gather(-1, i)[:, 0] for i in at)
-            w_z, w_x = k * a * p_z + 1 - a, k * a * p_x + 1 - a
-            noisy = (1 - clean) * k * a / (1 - a)
-            g_z, g_x = k / w_z**2 - k * whole / w_z - noisy / w_z, noisy / w_x
-            g = whole[:, None] / torch.addcmul((1 - a)[:, None], own, (k * a)[:, None])
-            g.scatter_add_(-1, at[0], g_z[:, None]).scatter_add_(-1, at[1], g_x[:, None])
-            g -= (own * g).sum(-1, keepdim=True)
-            own.mul_(g).mul_((ctx.slope * grad[rows])[:, None])
-        return p, None, None, None, None
-
-
-def pieces(logits: Tensor) -> list[slice]:
-    """Slices of the rows of (N, K) with about a quarter of a million entries each; all at once on a GPU."""
-    n, k = logits.shape
-    size = n if logits.is_cuda else max(1, 2**18 // k)
-    return [slice(i, i + size) for i in range(0, n, max(size, 1))]
 
 
 def posterior(z: Tensor, p_clean: Tensor, alpha_s: float | Tensor, alpha_t: float | Tensor) -> Tensor:

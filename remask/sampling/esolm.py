@@ -182,7 +182,7 @@ class Decoding:
             prompt = self.guidance.prompt[self.rows].gather(1, torch.cat([self.slots, places], 1))
             real = torch.cat([real, real & ~prompt])
             tokens, positions, ask, front = (x.repeat(2, *[1] * (x.ndim - 1)) for x in (tokens, positions, ask, front))
-        rule: Attention = self.family.seen(front)
+        rule: Attention = self.family.front_rule(front)
         if not bool(real.all()):
             rule = rule & Padded(real)
         index = torch.arange(used, used + tokens.shape[1], device=tokens.device).expand(tokens.shape)

@@ -138,7 +138,7 @@ class Consistency(nn.Module):
         """(N, K) logits at the scored positions, at times `t`, (B,)."""
         gamma = self.low + (self.high - self.low) * t
         noisy = self.family.labelled(batch, latent.label(gamma), self.operator(gamma)[0])
-        return denoiser(noisy.tokens, ask=noisy.ask, **noisy.reading())
+        return denoiser(noisy.tokens, ask=noisy.ask, **noisy.conditions)
 
 
 def divergence(student: Tensor, teacher: Tensor) -> Tensor:

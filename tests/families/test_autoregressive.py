@@ -62,7 +62,7 @@ def test_a_network_that_could_see_the_answer_does_not() -> None:
 
     def read(text: Tensor) -> Tensor:
         noisy = family.corrupt(Batch(text, torch.ones_like(text, dtype=torch.bool)))
-        return model(noisy.tokens, ask=noisy.ask, **noisy.reading())
+        return model(noisy.tokens, ask=noisy.ask, **noisy.conditions)
 
     with torch.no_grad():
         before = read(tokens)

@@ -360,7 +360,7 @@ def test_known_tokens_see_each_other_in_variant_a_alone() -> None:
         ours = Interpolating(alpha_0=0.5, variant=variant).over(WORDS)
         order = torch.tensor([[first, 0.2, 0.3, 0.4]])  # of the known ones
         noisy = ours.diffused(Batch(x, torch.ones_like(hidden)), hidden, torch.ones(1), order)
-        logits[variant, first] = network()(noisy.tokens, ask=noisy.ask, **noisy.reading()).detach()
+        logits[variant, first] = network()(noisy.tokens, ask=noisy.ask, **noisy.conditions).detach()
     torch.testing.assert_close(logits["A", 0.1], logits["A", 0.3], rtol=1e-4, atol=1e-5)
     assert float((logits["B", 0.1] - logits["B", 0.3]).abs().max()) > 1e-3
 

@@ -1,0 +1,49 @@
+"""Families by name, and as plain data in checkpoints and recipes."""
+
+from dataclasses import fields
+from typing import Any
+
+from remask.errors import RemaskError, unknown
+from remask.families.base import Family
+
+RENAMED = {"Uniform": {"least": "t_min", "top_k": "soft_top_k"}}
+"""Options that older checkpoints have under other names: {family: {old name: name}}."""
+
+
+def families() -> dict[str, type[Family]]:
+    """Every family of this package by class name."""
+    known: dict[str, type[Family]] = {}
+    todo = list(Family.__subclasses__())
+    while todo:
+        kind = todo.pop()
+        todo += kind.__subclasses__()
+        if kind.__module__.startswith("remask.families."):
+            known[kind.__name__] = kind
+    return known
+
+
+def describe(family: Family) -> dict[str, Any]:
+    """A family as plain data: its name and options, without the vocabulary. `build` reads it back."""
+    options = {f.name: getattr(family, f.name) for f in fields(family) if not f.name.startswith("_")}
+    return {"name": type(family).__name__, **options}
+
+
+def build(description: dict[str, Any]) -> Family:
+    """The family that `describe` described.
+
+    Only names of families in this package are accepted, and no code is loaded. RemaskError for an unknown name or
+    option.
+    """
+    if not isinstance(description, dict):
+        raise RemaskError(f"a family is described by its name and options, not by {description!r}")
+    known, options = families(), dict(description)
+    name = options.pop("name", None)
+    if not isinstance(name, str) or name not in known:
+        raise unknown("family", name, known)
+    for old, new in RENAMED.get(name, {}).items():
+        if old in options:
+            options[new] = options.pop(old)
+    try:
+        return known[name](**options)
+    except TypeError as error:
+        raise RemaskError(f"family {name}: {error}") from None
