@@ -48,7 +48,7 @@ WRITTEN, STEPS = 128, 32
 def made(name: str, vocabulary: int, family: Family) -> tuple[Transformer, Family]:
     """A fresh network for a family."""
     ids = Vocabulary(vocabulary, mask=vocabulary - 1, end=0)
-    model = Transformer(replace(size(name), rows=ids.size, predicted=ids.predicted, time=family.timed))
+    model = Transformer(replace(size(name), rows=ids.size, predicted=ids.predicted, time=family.time == "required"))
     initialise(model, "smdm", torch.Generator().manual_seed(0))
     return model, family.over(ids)
 

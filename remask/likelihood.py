@@ -125,12 +125,12 @@ def score(
     if not 1 <= draws <= MOST:
         raise RemaskError(f"draws is {draws}; it must be at least 1, and at most {MOST}")
     name = type(family).__name__
-    if estimator not in family.estimators:
+    if estimator not in ("auto", *family.estimators):
         if estimator not in get_args(Estimator):
             raise unknown("estimator", estimator, get_args(Estimator))
-        fitting = ", ".join(family.estimators)
+        fitting = ", ".join(["auto", *family.estimators])
         raise RemaskError(f"estimator {estimator!r} does not fit {name} models; these do: {fitting}")
-    if guidance and not family.any_order:
+    if guidance and "count" not in family.estimators:
         raise RemaskError(f"guidance in scoring needs a masked model, and this one is {name}")
     if strata is not None and estimator not in ("smdm", "llada"):
         raise RemaskError(f"strata is for the estimators smdm and llada, not for {estimator!r}")
@@ -260,7 +260,9 @@ def _forward(
         ask[row, first:last] = hidden
         weight[row, first:last] = work.weight[copy]
     tokens, prompt, valid, ask, weight = (x.to(device) for x in (tokens, prompt, valid, ask, weight))
-    attention = FULL if family.causal or bool(valid.all()) else Padded(valid)  # causal rows never see what is behind
+    attention = (
+        FULL if family.order == "left" or bool(valid.all()) else Padded(valid)
+    )  # causal rows never see what is behind
     batch = Batch(tokens, valid & ~prompt, attention=attention)
     noisy = family.inputs_for(batch, ask, torch.ones(len(part), device=device))
     # a chain-rule copy reads all its masks but needs one of them

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from itertools import permutations
+from typing import ClassVar
 
 import pytest
 import torch
@@ -124,7 +125,7 @@ def test_scores_are_the_bound_of_the_family(
     (found,) = score(model, MASKED, [text])
     whole = torch.tensor([[*text.prompt, *text.target]]).expand(6, -1)
     batch = Batch(whole, torch.arange(5).expand(6, -1) >= 2)
-    family = MASKED.counted()
+    family = replace(MASKED, objective="count")
     uniform = torch.tensor([[0, 0, *order] for order in permutations([0.1, 0.2, 0.3])])
     values = []
     with torch.no_grad():
@@ -425,6 +426,8 @@ def test_guided_denoisers_serve_the_bound_too() -> None:
 @dataclass(frozen=True, kw_only=True)
 class Plain(Family):
     """Masked diffusion behind the contract of a family alone."""
+
+    estimators: ClassVar[tuple[str, ...]] = ("draws",)
 
     def inputs_for(self, batch: Batch, ask: torch.Tensor, weight: torch.Tensor) -> Noisy:
         return Masked().over(self.vocabulary).inputs_for(batch, ask, weight)

@@ -30,7 +30,8 @@ from remask.families.base import Denoiser, cross_entropy, per_row
 from remask.families.interpolating import Interpolating, text_order
 from remask.families.latent import Operator, operator
 from remask.families.masked import Masked
-from remask.families.uniform import Uniform, nelbo, posterior
+from remask.families.nelbo import nelbo
+from remask.families.uniform import Uniform, posterior
 from remask.likelihood import Text, score
 from remask.model.attention import CAUSAL, FULL, Padded, TwoStreams
 from remask.model.cache import KeyValueCache

@@ -23,7 +23,6 @@ from remask.checkpoints.source import Source, Tensors, open_source
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 from remask.families import Family
-from remask.families.autoregressive import Autoregressive
 from remask.model.networks import network, shapes
 from remask.terminal import say
 
@@ -57,7 +56,7 @@ class Checkpoint:
         rows = torch.as_tensor(ids, device=self.model.device)
         batch = Batch(rows, torch.ones_like(rows, dtype=torch.bool))
         hidden = torch.zeros_like(batch.scored)
-        if self.family.reads_masks and not self.family.any_order:
+        if self.family.order == "drawn":
             hidden = rows == self.family.vocabulary.mask
         seen = self.family.inputs_for(batch, hidden, torch.ones(len(rows), device=rows.device))
         logits = self.model(seen.tokens, **seen.conditions)[:, : rows.shape[1]]
@@ -92,7 +91,7 @@ def load(
     """
     place = usable_device(device)
     lazy = open_checkpoint(source, form, tokenizer, overrides)
-    if lazy.family.timed and not lazy.architecture.time:
+    if lazy.family.time == "required" and not lazy.architecture.time:
         kind = type(lazy.family).__name__
         raise RemaskError(f"{source} is not conditioned on time, which {kind} models have to be; name another --family")
     if lazy.family.vocabulary.end is None:
@@ -198,7 +197,7 @@ def ids_of_tokenizer(family: Family, text: Tokenizer) -> dict[str, int]:
     ids: dict[str, int] = {}
     if family.vocabulary.end is None and text.vocabulary.end is not None:
         ids["end"] = text.vocabulary.end
-    if family.vocabulary.start is None and not isinstance(family, Autoregressive) and text.bos:
+    if family.vocabulary.start is None and family.order != "left" and text.bos:
         ids["start"] = text.bos[0]
     return ids
 

@@ -30,7 +30,6 @@ from remask.checkpoints.parsing import (
 from remask.checkpoints.source import Source
 from remask.errors import RemaskError
 from remask.families import Family
-from remask.families.masked import Masked
 from remask.model.sizes import Architecture
 from remask.vocabulary import Vocabulary
 
@@ -141,7 +140,7 @@ class LLaDA(Format):
             raise RemaskError(
                 "the llada layout holds plain Llama networks only: no DiT, time, q/k norms, shift or scaling"
             )
-        if not isinstance(family, Masked):
+        if family.order != "any":
             raise RemaskError(f"the llada layout is for masked models, and this one is {type(family).__name__}")
         if a.head_width * a.heads != a.width:
             raise RemaskError("the llada layout needs heads that together are as wide as the stream")

@@ -28,7 +28,6 @@ from remask.checkpoints.parsing import (
 from remask.checkpoints.source import Source
 from remask.errors import RemaskError
 from remask.families import Family, families
-from remask.families.autoregressive import Autoregressive
 from remask.model.sizes import Architecture
 from remask.vocabulary import Vocabulary
 
@@ -63,7 +62,7 @@ class Llama(Format):
         heads = attention_heads(source, overrides.heads, "num_attention_heads", layers=layers, width=width, ffn=ffn)
         diffusion = str(config.get("model_type", "")).lower() in DIFFUSION
         family = overrides.family or ("Masked" if diffusion else "Autoregressive")
-        masked = family in families() and families()[family]().any_order
+        masked = family in families() and families()[family].order == "any"
         shifted = diffusion and masked if overrides.shift is None else overrides.shift
         if shifted and not masked:
             raise RemaskError(
@@ -137,7 +136,7 @@ class Llama(Format):
     def config(self, a: Architecture, family: Family) -> dict[str, Any]:
         if type(a) is not Architecture or a.time or a.shifted:
             raise RemaskError("the llama layout holds plain Llama networks only: no DiT, time or shift")
-        if not isinstance(family, Autoregressive):
+        if family.order != "left":
             raise RemaskError(
                 f"the llama layout is for autoregressive models, and this one is {type(family).__name__}: "
                 "engines would read it from left to right. For masked models there is --to llada"

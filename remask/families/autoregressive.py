@@ -6,7 +6,7 @@ the diffusion families, and bits per byte are comparable between them.
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -41,6 +41,9 @@ class Autoregressive(Family):
         """Nothing: `inputs_for` puts the start before every row."""
         return []
 
+    def alpha(self, t: Any) -> Any:
+        raise RemaskError("the autoregressive family has no noise process")
+
     def inputs_for(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
         """The row moved right by one, so that each position reads the token before the one it is asked for."""
         return Noisy(
@@ -56,9 +59,7 @@ class Autoregressive(Family):
         """Nothing is destroyed: every scored token is asked, with weight 1."""
         return self.inputs_for(batch, batch.scored, torch.ones(len(batch.tokens), device=batch.tokens.device))
 
-    def bound(
-        self, denoiser: Denoiser, batch: Batch, rng: Noise | None = None, levels: Tensor | None = None
-    ) -> Tensor:
+    def bound(self, denoiser: Denoiser, batch: Batch, rng: Noise | None = None, levels: Tensor | None = None) -> Tensor:
         """(B,) float64 nats: -log p of each row, exact."""
         noisy = self.corrupt(batch)
         return per_row(self.token_loss(denoiser, noisy), noisy.ask)

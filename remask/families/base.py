@@ -120,6 +120,16 @@ class Family:
         """Whether the loss depends on `Batch.progress`: then runs of different length cannot share a prefix."""
         return False
 
+    @property
+    def any_order(self) -> bool:
+        """Temporary, for samplers that do not ask for `order` yet."""
+        return self.order == "any"
+
+    @property
+    def revises(self) -> bool:
+        """Temporary, for samplers that do not ask for `order` yet."""
+        return self.order == "all"
+
     def flops(self, architecture: Architecture, length: int) -> float:
         """FLOPs of training per token of rows of `length`: exact for the matrix products of what the network reads."""
         return architecture.flops(length, asked=self.asked, causal=self.order == "left")
@@ -226,14 +236,14 @@ class Family:
         raise RemaskError(f"{type(self).__name__} does not revise tokens")
 
     def gammas(self, gamma: tuple[float, float] | None, most: float, least: float) -> tuple[float, float]:
-        """The range of Gaussian noise that distillation follows: as given, or by the shares of clean tokens at its ends."""
+        """The range of Gaussian noise: `gamma`, or from where `most` of the tokens are clean to where `least` are."""
         raise RemaskError(
             f"{type(self).__name__} models have no path of Gaussian noise for distillation to follow; "
             "uniform-state models have one"
         )
 
     def labelled(self, batch: Batch, z: Tensor, alpha: Tensor) -> Noisy:
-        """What the network reads when the scored tokens are `z`, (B, L), at the times at which alpha is `alpha`, (B,)."""
+        """What the network reads when the scored tokens are `z`, (B, L), at the times of `alpha`, (B,)."""
         raise RemaskError(f"{type(self).__name__} models are not conditioned on a path of Gaussian noise")
 
 

@@ -47,7 +47,7 @@ class Noisy:
 
 
 class Denoiser(Protocol):
-    """Predicts clean tokens. `remask.model.transformer.Transformer` is one, a table of probabilities in a test another."""
+    """Predicts clean tokens: `remask.model.transformer.Transformer`, or in a test a table of probabilities."""
 
     def __call__(
         self,

@@ -1,4 +1,4 @@
-"""The integrand of the bound of uniform-state diffusion (Sahoo et al. 2025, *The Diffusion Duality*), and its gradient."""
+"""The bound's integrand for uniform-state diffusion (Sahoo et al. 2025, *The Diffusion Duality*), and its gradient."""
 
 from typing import Any
 

@@ -89,11 +89,6 @@ def distill(recipe: Distillation) -> Path:
     out, rounds = recipe.out, recipe.distillation
     start = open_checkpoint(out if out.is_dir() and find(out) else recipe.model)
     family = start.family
-    if not isinstance(family, Uniform):
-        raise RemaskError(
-            f"{recipe.model} is of the family {type(family).__name__}; the path that distillation follows is one of "
-            "Gaussian noise, which uniform-state models have"
-        )
     family.gammas(rounds.gamma, *CLEAN)  # refused before anything is written
     return launch(recipe, family, start, lambda *given: Consistency(rounds, *given))
 
@@ -106,7 +101,6 @@ class Consistency(nn.Module):
 
     def __init__(self, options: Rounds, student: Transformer, family: Family, compiled: bool) -> None:
         super().__init__()
-        assert isinstance(family, Uniform)
         self.options, self.family = options, family
         self.teacher = network(student.architecture).requires_grad_(False)  # filled when a round begins
         if compiled:

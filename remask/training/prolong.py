@@ -46,7 +46,7 @@ def why_not(setup: Setup) -> str | None:
             f"its learning rate follows a {recipe.optimizer.schedule} over the whole run, from the first step on. "
             "A run with --optimizer.schedule wsd can be given more later"
         )
-    if recipe.progress_matters or setup.family.paced:
+    if recipe.progress_matters or setup.family.has_curriculum:
         return "its loss changes with the share of the training that is done"
     return None
 

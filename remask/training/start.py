@@ -142,12 +142,12 @@ def _of_a_named_size(recipe: Recipe, family: Family, tokenizer: Tokenizer) -> tu
     vocabulary = tokenizer.vocabulary
     shape = recipe.architecture.of(size(recipe.model))
     context = recipe.architecture.context or recipe.length or shape.context
-    if family.timed and recipe.architecture.time is False:
+    if family.time == "required" and recipe.architecture.time is False:
         raise RemaskError(f"{type(family).__name__} models are told the time; architecture.time cannot be false")
-    if shape.time and not family.tells_time:
+    if shape.time and family.time == "none":
         raise RemaskError(f"{type(family).__name__} models tell no time; architecture.time cannot be true")
     shape = replace(shape, rows=vocabulary.size, predicted=vocabulary.predicted, context=context)
-    return replace(shape, time=shape.time or family.timed), family.over(vocabulary)
+    return replace(shape, time=shape.time or family.time == "required"), family.over(vocabulary)
 
 
 def check_checkpoint(recipe: Recipe, family: Family, start: LazyCheckpoint) -> None:
@@ -157,9 +157,9 @@ def check_checkpoint(recipe: Recipe, family: Family, start: LazyCheckpoint) -> N
         raise RemaskError(f"{model} is a checkpoint, whose shape is what it is; architecture is for a named size")
     if recipe.length is not None and recipe.length > shape.context:
         raise RemaskError(f"length is {recipe.length}, and the context of {model} {shape.context}")
-    if shape.time and not family.tells_time:
+    if shape.time and family.time == "none":
         raise RemaskError(f"{model} is conditioned on time, which {kind} models do not tell")
-    if family.timed and not shape.time:
+    if family.time == "required" and not shape.time:
         raise RemaskError(f"{model} is not conditioned on time, which {kind} models have to be")
     if family.reads_masks and start.family.vocabulary.mask is None:
         raise RemaskError(f"{model} has no row for a mask: make one with `remask convert {model} DST --family Masked`")

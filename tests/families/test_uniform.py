@@ -15,7 +15,8 @@ from torch import Tensor
 
 from remask.batch import Batch
 from remask.errors import RemaskError
-from remask.families.uniform import Nelbo, Uniform, nelbo, posterior
+from remask.families.nelbo import Nelbo, nelbo
+from remask.families.uniform import Uniform, posterior
 from remask.sampling import Canvas, Dice
 from remask.sampling.ancestral import Ancestral
 from remask.sampling.blockwise import Blockwise
@@ -263,7 +264,7 @@ def test_the_loss_keeps_one_tensor_beside_the_logits() -> None:
     """Peak memory of a process that takes the loss and its gradient, with 256 MiB of logits."""
     program = """
 import resource, torch
-from remask.families.uniform import Nelbo
+from remask.families.nelbo import Nelbo
 rows, k = 2048, 32768
 logits = torch.zeros(rows, k).normal_().requires_grad_()
 x, z, alpha = torch.arange(rows), torch.arange(rows) + torch.arange(rows) % 2, torch.full((rows,), 0.5)

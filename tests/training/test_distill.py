@@ -191,7 +191,7 @@ def test_what_cannot_be_distilled(teacher: Path, masked_run: Path, corpus: Path,
             recipe = {"data": data, "out": tmp_path / "out", "model": str(model), "budget": Budget(steps=2)}
             distill(Distillation(**recipe | more))
 
-    refused("is of the family Masked; the path that distillation follows", masked_run)
+    refused("Masked models have no path of Gaussian noise for distillation", masked_run)
     refused(r"budget\.minutes is for pre-training", budget=Budget(minutes=1))
     refused("nothing", tmp_path / "nothing")
     other = prepare("synthetic:symbols=8,states=4,length=64,documents=400,seed=0", tmp_path / "data", vocab_size=270)

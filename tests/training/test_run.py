@@ -248,7 +248,7 @@ def test_an_interpolating_model_trains_writes_and_scores(
     noisy = family.over(m.family.vocabulary).inputs_for(
         Batch(ids, torch.ones_like(ids, dtype=torch.bool)), ids == 257, torch.ones(1)
     )
-    torch.testing.assert_close(m.logits(ids)[ids == 257], m.model(noisy.tokens, ask=noisy.ask, **noisy.reading()))
+    torch.testing.assert_close(m.logits(ids)[ids == 257], m.model(noisy.tokens, ask=noisy.ask, **noisy.conditions))
 
 
 def test_a_uniform_model_is_told_the_time(fit: Fit, masked_run: Path, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ class Settings:
         """The network with the vocabulary, context and time that it is trained with."""
         vocabulary = self.prepared.tokenizer.vocabulary
         sizes = {"rows": vocabulary.size, "predicted": vocabulary.predicted, "context": self.length}
-        return replace(shape, **sizes, time=family.timed)
+        return replace(shape, **sizes, time=family.time == "required")
 
     def run(
         self, spec: str, family: Family, shape: Architecture, steps: int, predict: Predict, budget: float, tag: str

@@ -20,7 +20,7 @@ from remask.training.states import list_states, stable_state
 
 def check(spec: str, family: Family) -> None:
     """Raises for a family whose runs depend on their length from the start."""
-    if family.paced:
+    if family.has_curriculum:
         raise RemaskError(
             f"{spec} changes its loss with the share of the training that is done, so runs of different budgets have "
             "nothing to share; plan it without --share"
