@@ -523,7 +523,7 @@ def test_what_does_not_fit_says_why() -> None:
         EsoLM(parallel_blocks=-1)
     with pytest.raises(RemaskError, match=r"variant B only"):
         score(network(), Interpolating(variant="A").over(WORDS), [Text([1, 2])], estimator="orders")
-    with pytest.raises(RemaskError, match=r"estimator 'chain' does not fit Interpolating models.*auto, orders"):
+    with pytest.raises(RemaskError, match=r"estimator 'chain' does not fit Interpolating models.*draws, orders"):
         score(network(), Interpolating().over(WORDS), [Text([1, 2])], estimator="chain")
     with pytest.raises(RemaskError, match=r"needs a vocabulary with a mask id"):
         Interpolating().over(Vocabulary(size=5)).loss(network(), batch_of([1, 2, 3], 2), rng(0))
