@@ -13,7 +13,7 @@ import yaml
 
 from remask import machine
 from remask.errors import RemaskError
-from remask.families.base import RENAMED
+from remask.families.description import RENAMED
 from remask.files import differences, write_atomically
 from remask.terminal import say
 from remask.training.optim import usual_warmup
