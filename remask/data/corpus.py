@@ -22,6 +22,7 @@ from remask.data.kinds import kind, obstacle
 from remask.data.reading import Document, Omissions, Reading, Undecodable
 from remask.data.records import record_documents
 from remask.data.standard_library import library_documents, library_files
+from remask.data.streams import head
 from remask.data.tables import arrow_records, columns, csv_records, parquet_records
 from remask.data.text_files import text_documents
 from remask.errors import RemaskError, unknown
@@ -105,8 +106,9 @@ def _read(source: str, reading: Reading) -> Iterator[Document]:
         path = _existing(Path(source))
         if not path.stat().st_size:
             return
-        item = Item(path, path.name, kind(path))
-        if reason := obstacle(path, item.kind):
+        start = head(path)
+        item = Item(path, path.name, kind(path, start))
+        if reason := obstacle(start, item.kind):
             raise RemaskError(f"{path} is {reason}")
         yield from _documents_of(item, reading)
 

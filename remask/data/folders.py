@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from remask.data.kinds import TEXT, Kind, kind_in_folder, looks_binary, obstacle, plain_suffix
+from remask.data.kinds import SUFFIXES, TEXT, Kind, kind_in_folder, looks_binary, obstacle, plain_suffix
 from remask.data.reading import Omissions
+from remask.data.streams import head
 from remask.errors import RemaskError
 
 TRAIN = {"train", "training"}
@@ -90,13 +91,21 @@ def _item(path: Path, folder: Path, field: str, omissions: Omissions) -> Item | 
     if not path.stat().st_size:
         omissions.add("empty files", name)
         return None
-    what = kind_in_folder(path, field)
-    if reason := obstacle(path, what):
-        if "Git LFS" in reason and (what != "text" or plain_suffix(path) in TEXT):
+    is_data = plain_suffix(path) in TEXT | set(SUFFIXES)
+    try:
+        start = head(path)
+    except RemaskError:
+        if is_data:
+            raise
+        omissions.add("files that cannot be decompressed", name)
+        return None
+    what = kind_in_folder(path, start, field)
+    if reason := obstacle(start, what):
+        if "Git LFS" in reason and is_data:
             raise RemaskError(f"{path} is {reason}")
         omissions.add("files that are no text", f"{name} ({reason})")
         return None
-    if what not in ("parquet", "arrow") and looks_binary(path):
+    if what not in ("parquet", "arrow") and looks_binary(start):
         omissions.add("files that look binary", name)
         return None
     return Item(path, name, what, split_of(name, what))

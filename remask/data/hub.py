@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from remask.data.json_files import records_in
+from remask.data.json_files import records_in, text_of
 from remask.data.reading import Document, Reading
 from remask.data.records import Record, missing_field, record_documents
 from remask.data.streams import HEAD, encoding
@@ -50,10 +50,9 @@ def _json(url: str, field: str) -> Iterator[Record]:
     with fsspec.open(url, "rb", compression="infer") as raw:
         start: bytes = raw.read(HEAD)  # type: ignore[union-attr]
         raw.seek(0)  # type: ignore[union-attr]
-        name = encoding(start)
-        file = io.TextIOWrapper(cast(BinaryIO, raw), encoding=name, errors="surrogateescape", newline="")
+        file = io.TextIOWrapper(cast(BinaryIO, raw), encoding=encoding(start), errors="surrogateescape", newline="")
         place = url.rpartition("/")[2]
-        for record in records_in(file, start.decode(name, errors="replace").lstrip(), field, lines=False):
+        for record in records_in(file, text_of(start), field, lines=False):
             yield replace(record, where=f"{place}, {record.where}")
 
 

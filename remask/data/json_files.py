@@ -28,7 +28,7 @@ def json_records(path: Path, field: str, lines: bool) -> Iterator[Record]:
         lines: whether its name promises one record a line. If not, records may take several lines.
     """
     with name_errors(path), open_text(path) as file:
-        yield from records_in(file, _first_text(path), field, lines)
+        yield from records_in(file, text_of(head(path)), field, lines)
 
 
 def records_in(file: TextIO, start: str, field: str, lines: bool) -> Iterator[Record]:
@@ -39,18 +39,17 @@ def records_in(file: TextIO, start: str, field: str, lines: bool) -> Iterator[Re
         yield from _lines(file, field)
 
 
-def first_record(path: Path) -> dict[str, Any] | None:
-    """The first record of a file whose records are one a line, or in an array; None where it begins otherwise."""
-    start = _first_text(path).lstrip("[ \t\r\n")
+def first_record(start: bytes) -> dict[str, Any] | None:
+    """The first record of a JSON file, as far as its first bytes `start` hold it as a whole; None otherwise."""
     try:
-        record, _ = _DECODER.raw_decode(start)
+        record, _ = _DECODER.raw_decode(text_of(start).lstrip("[ \t\r\n"))
     except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 
 
-def _first_text(path: Path) -> str:
-    start = head(path)
+def text_of(start: bytes) -> str:
+    """The first bytes of a file as text, without the blanks before it."""
     return start.decode(encoding(start), errors="replace").lstrip()
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from remask.data.json_files import first_record
-from remask.data.streams import COMPRESSIONS, encoding, head
+from remask.data.streams import COMPRESSIONS, encoding
 from remask.lookalikes import MAGIC, WEB_PAGE
 
 Kind = Literal["text", "lines", "json", "csv", "parquet", "arrow", "saved"]
@@ -45,28 +45,25 @@ def plain_suffix(path: Path) -> str:
     return Path(name).suffix
 
 
-def kind(path: Path) -> Kind:
-    """What a file is by its name, or by its first bytes where these are those of Parquet or Arrow."""
-    with path.open("rb") as file:
-        start = file.read(6)
+def kind(path: Path, start: bytes) -> Kind:
+    """What a file is by its name, or by its first bytes `start` where these are those of Parquet or Arrow."""
     if start.startswith(b"PAR1"):
         return "parquet"
-    return "arrow" if start == b"ARROW1" else SUFFIXES.get(plain_suffix(path), "text")
+    return "arrow" if start.startswith(b"ARROW1") else SUFFIXES.get(plain_suffix(path), "text")
 
 
-def kind_in_folder(path: Path, field: str) -> Kind:
+def kind_in_folder(path: Path, start: bytes, field: str) -> Kind:
     """The same in a folder, where a .json file may also be a program's settings: it holds records if it is compressed
     or if its first record has the field."""
-    found = kind(path)
+    found = kind(path, start)
     if found == "json" and path.suffix.lower() == ".json":
-        record = first_record(path)
+        record = first_record(start)
         return "json" if record is not None and field in record else "text"
     return found
 
 
-def obstacle(path: Path, kind: Kind) -> str | None:
-    """What a file is that can be read as no text, with what to do; None for every other."""
-    start = head(path)
+def obstacle(start: bytes, kind: Kind) -> str | None:
+    """What a file that begins with `start` is if no text can be read from it, with what to do; None for the others."""
     for magic, what in (*MAGIC, *_DOCUMENTS):
         if start.startswith(magic):
             return what
@@ -87,7 +84,6 @@ def _unmarked(start: bytes) -> str | None:
     return None
 
 
-def looks_binary(path: Path) -> bool:
+def looks_binary(start: bytes) -> bool:
     """Whether a file without a byte-order mark has a zero byte near its start, as no UTF-8 text has."""
-    start = head(path)
     return b"\0" in start and encoding(start) == "utf-8"

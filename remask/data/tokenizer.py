@@ -18,6 +18,7 @@ import tokenizers
 from numpy.typing import NDArray
 from tokenizers import AddedToken, decoders, models, pre_tokenizers, trainers
 
+from remask.data.byte_lengths import BYTE_OF, by_offsets
 from remask.data.tokenizer_files import CONFIG, FILE, declared_end, tokenizer_file
 from remask.errors import RemaskError, first_line
 from remask.files import write_atomically
@@ -92,7 +93,7 @@ class Tokenizer:
     @classmethod
     def bytes(cls) -> "Tokenizer":
         """Ids 0 to 255 are the bytes, 256 is the end-of-text token, 257 the mask."""
-        inner = tokenizers.Tokenizer(models.BPE(vocab={c: b for c, b in _BYTE_OF.items()}, merges=[]))
+        inner = tokenizers.Tokenizer(models.BPE(vocab={c: b for c, b in BYTE_OF.items()}, merges=[]))
         inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         inner.decoder = decoders.ByteLevel()
         inner.add_special_tokens([AddedToken(END, special=True, normalized=False)])
@@ -243,14 +244,14 @@ class Tokenizer:
             return [(ids.astype(np.uint32), np.ones(len(ids), np.uint16)) for ids in raw]
         if not self._byte_level:
             encoded = self._inner.encode_batch(list(texts), add_special_tokens=False)
-            return [_by_offsets(e, text) for e, text in zip(encoded, texts, strict=True)]
+            return [by_offsets(e, text) for e, text in zip(encoded, texts, strict=True)]
         found = []
         encoded = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)  # without offsets
         for text, fast in zip(texts, encoded, strict=True):
             ids = np.array(fast.ids, np.uint32)
             lengths = self._lengths[ids]
             if int(lengths.sum()) != len(text.encode()):  # a normaliser or a prefix space changed it
-                ids, lengths = _by_offsets(self._inner.encode(text, add_special_tokens=False), text)
+                ids, lengths = by_offsets(self._inner.encode(text, add_special_tokens=False), text)
             found.append((ids, lengths))
         return found
 
@@ -268,7 +269,7 @@ class Tokenizer:
     def _plain(self) -> bool:
         """Whether the ids are the values of the bytes, so that the library is not needed to encode."""
         model = json.loads(self._inner.to_str())["model"]
-        return model["type"] == "BPE" and not model["merges"] and model["vocab"] == _BYTE_OF
+        return model["type"] == "BPE" and not model["merges"] and model["vocab"] == BYTE_OF
 
     @cached_property
     def _lengths(self) -> NDArray[np.uint16]:
@@ -284,8 +285,8 @@ class Tokenizer:
         if name is None:
             return b""
         if self._byte_level:
-            inside = all(c in _BYTE_OF for c in name) and token not in self._added
-            return bytes(_BYTE_OF[c] for c in name) if inside else name.encode()
+            inside = all(c in BYTE_OF for c in name) and token not in self._added
+            return bytes(BYTE_OF[c] for c in name) if inside else name.encode()
         if len(name) == 6 and name.startswith("<0x") and name.endswith(">"):
             return bytes([int(name[3:5], 16)])
         return name.replace("▁", " ").encode()
@@ -302,30 +303,3 @@ def trim(inner: tokenizers.Tokenizer, ids: int) -> tokenizers.Tokenizer:
     if len(kept) == len(content["added_tokens"]):
         return inner
     return tokenizers.Tokenizer.from_str(json.dumps({**content, "added_tokens": kept}))
-
-
-def _by_offsets(encoding: tokenizers.Encoding, text: str) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
-    """Ids and byte lengths from where each token ends in the text."""
-    ids = np.array(encoding.ids, np.uint32)
-    if not len(ids):
-        return ids, np.zeros(0, np.uint16)
-    points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-    width = 1 + (points >= 0x80).astype(np.int64) + (points >= 0x800) + (points >= 0x10000)
-    until = np.concatenate([[0], width.cumsum()])  # bytes before each character
-    ends = np.maximum.accumulate(np.array([stop for _, stop in encoding.offsets]))
-    ends[-1] = len(points)
-    lengths = np.diff(until[ends], prepend=0)
-    if lengths.max() > np.iinfo(np.uint16).max:
-        raise RemaskError(f"the tokenizer turns {lengths.max()} bytes of text into one token")
-    return ids, lengths.astype(np.uint16)
-
-
-def _byte_alphabet() -> dict[str, int]:
-    """The byte that each printable character stands for in GPT-2: a byte that prints stands for itself, the others
-    are numbered from U+0100 on."""
-    prints = {*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    rest = (b for b in range(256) if b not in prints)
-    return {chr(b): b for b in prints} | {chr(0x100 + n): b for n, b in enumerate(rest)}
-
-
-_BYTE_OF = _byte_alphabet()

@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,12 @@ from remask.data import shards
 from remask.data.corpus import documents, stamp
 from remask.data.reading import Document, Omissions, Undecodable
 from remask.data.shards import FORMAT, MANIFEST, SPLITS, publish, tokenise_shards
+from remask.data.survey import digest, spread, survey, up_to
 from remask.data.tokenizer import Tokenizer
 from remask.data.tokenizer_files import FILE
 from remask.errors import RemaskError
-from remask.files import write_atomically
 from remask.locking import locked
 from remask.terminal import say
-
-SAMPLE = 32_000_000
-"""A tokenizer is trained on at most so many bytes of training text."""
 
 
 @dataclass(frozen=True)
@@ -82,18 +79,6 @@ class Prepared:
     def _split(self, split: str) -> Tokens:
         ids = np.memmap(self.folder / f"{split}.ids", np.dtype(self.manifest["dtype"]), "r")
         return Tokens(ids, np.memmap(self.folder / f"{split}.bytes", "<u2", "r"))
-
-
-@dataclass(frozen=True)
-class _Survey:
-    """What a first reading of the corpus found."""
-
-    below: int
-    """A document is for validation when the digest of its text is below this."""
-    bytes: int
-    """Bytes of text in all."""
-    omissions: Omissions
-    """What is not read, and why."""
 
 
 def prepare(
@@ -173,23 +158,23 @@ def _write(out: Path, options: dict[str, Any], fingerprint: str) -> None:
         """Every document, and whether it is for validation; None where the digest decides."""
         own = None if options["validation"] is None else False
         corpus = documents(options["source"], **reading, omissions=omissions)
-        yield from ((document, own) for document in _up_to(corpus, options["max_bytes"]))
+        yield from ((document, own) for document in up_to(corpus, options["max_bytes"]))
         if options["validation"] is not None:
             corpus = documents(options["validation"], **reading, omissions=omissions)
             yield from ((document, True) for document in corpus)
 
     work = out / ".shards" / f"{fingerprint}-{shards.CHUNK}"
     work.mkdir(parents=True, exist_ok=True)
-    survey = _survey(work, read, options["validation_share"], omissions)
-    for line in survey.omissions.lines():
+    first = survey(work, read, options["validation_share"], omissions)
+    for line in first.omissions.lines():
         say(line)
 
     def split() -> Iterator[tuple[Document, bool]]:
         for document, for_validation in read():
-            yield document, _digest(document.text) < survey.below if for_validation is None else for_validation
+            yield document, digest(document.text) < first.below if for_validation is None else for_validation
 
     def texts() -> Iterator[str]:
-        return _spread(document.text for document, for_validation in split() if not for_validation)
+        return spread(document.text for document, for_validation in split() if not for_validation)
 
     tokenizer = _tokenizer(work, options["tokenizer"], texts, options["vocab_size"] or 0, options.get("end"))
     if tokenizer.vocabulary.end is None:
@@ -197,8 +182,8 @@ def _write(out: Path, options: dict[str, Any], fingerprint: str) -> None:
             f"the tokenizer {options['tokenizer']} has no end-of-text token of a usual name: documents follow each "
             "other without one, and a model learns no end. If it has one by another name, give it with --end NAME"
         )
-    pieces = list(tokenise_shards(work, split(), tokenizer, survey.bytes))
-    about = {"fingerprint": fingerprint, **options, "not_read": survey.omissions.counts}
+    pieces = list(tokenise_shards(work, split(), tokenizer, first.bytes))
+    about = {"fingerprint": fingerprint, **options, "not_read": first.omissions.counts}
     publish(out, pieces, tokenizer, about)
     shutil.rmtree(out / ".shards")
 
@@ -247,67 +232,6 @@ def _fingerprint(options: dict[str, Any]) -> str:
         content = Tokenizer.load(options["tokenizer"], end=options.get("end")).fingerprint
     text = json.dumps([FORMAT, options, stamps, content], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _digest(text: str) -> int:
-    """A number in [0, 2^64) that only depends on the text."""
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
-
-
-def _up_to(corpus: Iterable[Document], max_bytes: int | None) -> Iterator[Document]:
-    """The first documents, up to the one with which they hold `max_bytes` bytes."""
-    total = 0
-    for document in corpus:
-        yield document
-        total += len(document.text.encode())
-        if max_bytes is not None and total >= max_bytes:
-            return
-
-
-def _survey(
-    work: Path, read: Callable[[], Iterable[tuple[Document, bool | None]]], share: float, omissions: Omissions
-) -> _Survey:
-    """Measures the corpus, or recalls an earlier measurement; RemaskError where it cannot be split.
-
-    The threshold of the digests is such that at least one document is for validation and one for training.
-    """
-    path = work / "survey.json"
-    if path.is_file():
-        known = json.loads(path.read_text(encoding="utf-8"))
-        return _Survey(known["below"], known["bytes"], Omissions(**known["omissions"]))
-    least, most, total, hashed = 2**64, -1, 0, False
-    for document, for_validation in read():
-        total += len(document.text.encode())
-        if for_validation is None:
-            hashed, digest = True, _digest(document.text)
-            least, most = min(least, digest), max(most, digest)
-    if hashed and least == most:
-        raise RemaskError(
-            "the corpus is a single document, so no validation text can be held out: "
-            "name another corpus with --validation, or split this one with --separator"
-        )
-    survey = _Survey(min(max(round(share * 2**64), least + 1), most), total, omissions.copy())
-    write_atomically(path, json.dumps(asdict(survey)))
-    return survey
-
-
-def _spread(texts: Iterable[str]) -> Iterator[str]:
-    """At most SAMPLE bytes of texts, evenly spaced over all of them, in one pass.
-
-    Keeps every n-th text, and doubles n whenever that was too much.
-    """
-    kept: list[tuple[int, str]] = []
-    stride, total = 1, 0
-    for i, text in enumerate(texts):
-        if i % stride:
-            continue
-        kept.append((i, text))
-        total += len(text.encode())
-        while total > SAMPLE and len(kept) > 1:
-            stride *= 2
-            kept = [(j, t) for j, t in kept if j % stride == 0]
-            total = sum(len(t.encode()) for _, t in kept)
-    return (text for _, text in kept)
 
 
 def _tokenizer(

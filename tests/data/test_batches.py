@@ -64,6 +64,7 @@ def test_shares_make_up_the_global_batch(processes: int) -> None:
         shares = [batches.share(index, p * each, each) for p in range(processes)]
         assert torch.equal(torch.cat([s.tokens for s in shares]), whole.tokens)
         assert [(s.offset, s.global_rows) for s in shares] == [(p * each, 8) for p in range(processes)]
+        assert all(s.global_tokens == int(whole.scored.sum()) for s in shares)
         assert all(bool(s.scored.all()) for s in shares)
         if whole.segments is None:
             assert all(s.segments is None for s in shares)

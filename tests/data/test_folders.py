@@ -44,8 +44,12 @@ def test_compressed_files_and_utf_16_in_a_folder(tmp_path: Path) -> None:
     write(tmp_path / "a.txt", many.encode("utf-16"))
     write(tmp_path / "b.txt.gz", gzip.compress(many.encode()))
     write(tmp_path / "c.txt", "text".encode("utf-16-le"))
+    write(tmp_path / "fixtures" / "broken", b"\x1f\x8b no gzip")
     found, omissions = texts_and_omissions(tmp_path)
-    assert len(found) == 100 and omissions == {"files that are no text": 1}
+    assert len(found) == 100 and omissions == {"files that are no text": 1, "files that cannot be decompressed": 1}
+    write(tmp_path / "d.txt.gz", b"\x1f\x8b no gzip")
+    with pytest.raises(RemaskError, match=r"cannot read .*d\.txt\.gz"):
+        texts(tmp_path)
 
 
 def test_json_in_a_folder_holds_records_if_its_first_one_has_the_field(tmp_path: Path) -> None:

@@ -7,14 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 from corpora import write
 
-from remask.data import shards, tokens
+from remask.data import shards
 from remask.data.corpus import documents, stamp
 from remask.data.tokens import open_tokens, prepare
 from remask.errors import RemaskError
@@ -137,15 +136,6 @@ def test_large_vocabulary_takes_four_bytes(tmp_path: Path) -> None:
     )
     assert prepared.manifest["dtype"] == "<u4"
     assert sorted([*prepared.train.ids, *prepared.valid.ids]) == [3, 65_999]
-
-
-def test_spread_takes_texts_from_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "SAMPLE", 1000)
-    kept = list(tokens._spread(f"{i:05d}" for i in range(10_000)))
-    assert 500 <= sum(map(len, kept)) <= 1000
-    assert int(kept[0]) < 100
-    assert int(kept[-1]) > 9800
-    assert len({int(b) - int(a) for a, b in pairwise(kept)}) == 1
 
 
 def test_damage_is_named(corpus: Path, tmp_path: Path) -> None:
