@@ -23,7 +23,7 @@ def tokenizer_file(spec: str | Path) -> Path:
         return _from_hub(str(spec))
     if path.is_dir():
         if (path / FILE).is_file():
-            return path / FILE
+            return tokenizer_file(path / FILE)
         others = [name for name in ("tokenizer.model", "vocab.json", "vocab.txt") if (path / name).is_file()]
         if others:
             raise RemaskError(f"{path} has {others[0]}, and a {FILE} is wanted: {CONVERTED}")
