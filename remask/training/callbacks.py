@@ -2,15 +2,12 @@
 
 from contextlib import nullcontext
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 import lightning
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
-from torch import Tensor
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from remask.checkpoints import folder
 from remask.data.batches import in_order
@@ -19,11 +16,9 @@ from remask.training.ema import EMA
 from remask.training.log import Log
 from remask.training.module import Module
 from remask.training.plan import Plan
+from remask.training.sharding import gather_weights
 from remask.training.start import Setup
 from remask.training.states import KEPT, list_states, stable_state, state_path, step_of, write_state
-
-WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
-"""Weights gathered from all processes, on the first one; others get none."""
 
 
 class AtomicIO(TorchCheckpointIO):
@@ -89,11 +84,14 @@ class CheckpointCallback(lightning.Callback):
     def validate(self, trainer: lightning.Trainer, module: Module) -> Estimate:
         """The bound of the validation rows, each process scoring its share of them."""
         assert self.validation is not None
-        rows = in_order(self.validation, self.recipe.validation_rows, min(32, self.recipe.batch))
-        mine = islice(enumerate(rows), trainer.global_rank, None, trainer.world_size)
+        rows = list(enumerate(in_order(self.validation, self.recipe.validation_rows, min(32, self.recipe.batch))))
+        mine = rows[trainer.global_rank :: trainer.world_size]
         moved = ((number, (batch.to(module.device), sizes)) for number, (batch, sizes) in mine)
         with self.averaged(module), trainer.precision_plugin.forward_context():
             found = validate(module.denoiser, module.family, moved)
+            if self.recipe.sharded and len(mine) < -(-len(rows) // trainer.world_size):
+                number, (batch, sizes) = rows[0]  # the others go on, and need this process's part of the network
+                validate(module.denoiser, module.family, [(number, (batch.to(module.device), sizes))])
         numbers = torch.tensor([found.nats, found.stderr**2, found.tokens, found.bytes], dtype=torch.float64)
         nats, variance, tokens, size = trainer.strategy.reduce(numbers.to(module.device), reduce_op="sum").tolist()
         return Estimate(nats, variance**0.5, found.kind, int(tokens), int(size))
@@ -132,7 +130,7 @@ class CheckpointCallback(lightning.Callback):
     def publish(self, trainer: lightning.Trainer, module: Module, names: list[str]) -> None:
         """Writes published folders with the weights to use, which all processes gather and the first one writes."""
         with self.averaged(module):
-            weights = cast(dict[str, Tensor], get_model_state_dict(module.denoiser, options=WHOLE))
+            weights = gather_weights(module.denoiser)
             if trainer.is_global_zero:
                 shape, about = module.denoiser.architecture, self.about(module)
                 text = model_card(module, about, self.estimate)

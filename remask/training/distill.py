@@ -10,7 +10,7 @@ KL(student || teacher). From round to round dt doubles, and the student becomes 
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,7 @@ class Distillation(Recipe):
     family: Family = field(default_factory=Uniform, init=False)
     architecture: SizeOverrides = field(default_factory=SizeOverrides, init=False)
     initialisation: Initialisation = field(default="smdm", init=False)
+    strategy: Literal["ddp", "fsdp"] = field(default="ddp", init=False)
 
     model: str = field()
     """Checkpoint of a uniform-state model: the first teacher."""

@@ -8,6 +8,7 @@ import lightning
 from torch import Tensor, nn
 
 from remask.training.module import Module
+from remask.training.sharding import gather, local, spread_like
 
 
 class EMA(lightning.Callback):
@@ -21,7 +22,7 @@ class EMA(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         live = cast(Module, pl_module).denoiser.state_dict()
         start = self.weights or live
-        self.weights = {k: start[k].detach().to(v.device).clone() for k, v in live.items()}
+        self.weights = {name: spread_like(start[name].detach(), one).clone() for name, one in live.items()}
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
         if trainer.global_step == self.steps:
@@ -30,7 +31,7 @@ class EMA(lightning.Callback):
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))  # a short memory at first
         live = cast(Module, pl_module).denoiser.state_dict()
         for name, weight in self.weights.items():
-            weight.lerp_(live[name], 1 - decay)
+            local(weight).lerp_(local(live[name]), 1 - decay)
 
     @contextmanager
     def applied(self, denoiser: nn.Module) -> Iterator[None]:
@@ -43,7 +44,7 @@ class EMA(lightning.Callback):
             denoiser.load_state_dict(live)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"weights": self.weights, "steps": self.steps}
+        return {"weights": {name: gather(weight) for name, weight in self.weights.items()}, "steps": self.steps}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.weights, self.steps = state_dict["weights"], state_dict["steps"]

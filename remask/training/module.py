@@ -8,9 +8,12 @@ import lightning
 import torch
 from torch import Tensor
 
+from remask.batch import Batch
 from remask.errors import RemaskError
 from remask.seeds import mix_seeds
+from remask.training.loader import MicroBatches
 from remask.training.plan import Plan
+from remask.training.sharding import fill_sharded, gather, shard
 from remask.training.start import Setup
 
 PATIENCE = 10
@@ -18,11 +21,12 @@ PATIENCE = 10
 
 
 class Module(lightning.LightningModule):
-    """Batch i and its noise are functions of (seed, i): the loader counts, and there is no state to resume."""
+    """Batch i and its noise are functions of (seed, i), so there is no state of either to resume."""
 
     def __init__(self, setup: Setup, plan: Plan, objective: torch.nn.Module | None = None) -> None:
         """`objective` is what is minimised in place of the family's loss."""
         super().__init__()
+        self.given = setup
         self.denoiser, self.family, self.batches = setup.denoiser, setup.family, setup.batches
         self.objective = objective
         self.optimizer = replace(setup.recipe.optimizer, warmup=plan.warmup)
@@ -33,17 +37,29 @@ class Module(lightning.LightningModule):
         """() of the last step, before clipping."""
         self.skipped = self.skipped_in_a_row = 0
 
-    def training_step(self, index: int, _: int) -> Tensor:
-        """Loss of this process's share of a micro-batch; `index` counts micro-batches from the first step."""
-        step, micro = divmod(index, self.micro_batches)
+    def configure_model(self) -> None:
+        """Shards the network and fills its weights, where each process is to hold a part of it."""
+        if self.given.recipe.sharded and self.denoiser.device.type == "meta":
+            assert self.device_mesh is not None
+            shard(self.denoiser, self.device_mesh["data_parallel"], self.given.device)
+            fill_sharded(self.given, self.denoiser)
+
+    def train_dataloader(self) -> MicroBatches:
+        """This process's rows, from the first micro-batch of the step that follows."""
         world, rank = self.trainer.world_size, self.trainer.global_rank
-        rows = self.batches.batch // (world * self.micro_batches)
-        batch = self.batches.share(step, (micro * world + rank) * rows, rows).to(self.device)
-        batch = replace(batch, progress=step / self.steps)
+        start = self.trainer.global_step * self.micro_batches
+        return MicroBatches(self.batches, self.micro_batches, world, rank, start)
+
+    def training_step(self, numbered: tuple[int, Batch], _: int) -> Tensor:
+        """Loss of this process's share of a micro-batch, which is numbered from the first step of the run."""
+        step, micro = divmod(numbered[0], self.micro_batches)
+        batch = replace(numbered[1], progress=step / self.steps)
         rng = torch.Generator().manual_seed(mix_seeds(self.seed, 1, step))
         minimised = self.family.loss if self.objective is None else self.objective
         # the gradients of processes and micro-batches are averaged, by DDP and by Lightning
-        loss = minimised(self.denoiser, batch, rng).per_token(batch.global_tokens, world * self.micro_batches)
+        loss = minimised(self.denoiser, batch, rng).per_token(
+            batch.global_tokens, self.trainer.world_size * self.micro_batches
+        )
         if not micro:
             self.losses.clear()
         self.losses.append(loss.detach())
@@ -55,7 +71,7 @@ class Module(lightning.LightningModule):
     ) -> None:
         """Clips; a step whose gradient is not finite is skipped, by leaving the optimiser nothing to apply."""
         weights = [p for p in self.denoiser.parameters() if p.grad is not None]
-        self.gradient_norm = torch.nn.utils.clip_grad_norm_(weights, self.optimizer.clip or float("inf"))
+        self.gradient_norm = gather(torch.nn.utils.clip_grad_norm_(weights, self.optimizer.clip or float("inf")))
         if self.gradient_norm.isfinite():
             self.skipped_in_a_row = 0
             return

@@ -99,7 +99,7 @@ def time_step(setup: Setup, bf16: bool) -> float:
 def worth_compiling(setup: Setup, seconds: float) -> bool:
     """Whether to compile the network of a run that is expected to take so long."""
     wanted = setup.recipe.compile
-    if wanted == "off" or (wanted == "auto" and seconds < WORTH_COMPILING):
+    if wanted == "off" or setup.recipe.sharded or (wanted == "auto" and seconds < WORTH_COMPILING):
         return False
     if setup.device.type == "cpu" and machine.compiler() is None:
         say("no C++ compiler found: the network is not compiled")
@@ -146,7 +146,7 @@ def changed_options(saved: dict[str, Any], plan: Plan, recipe: Recipe) -> list[s
     there, now = _align(saved, defaults), recipe.to_dict()
     if recipe.optimizer.warmup_steps(plan.steps) == plan.warmup:
         there["optimizer"]["warmup"] = now["optimizer"]["warmup"]  # the same, written in another way
-    for name in ("data", "devices", "nodes", "accelerator"):
+    for name in ("data", "devices", "nodes", "accelerator", *({"strategy"} & now.keys())):
         there[name] = now[name]
     return differences({name: there[name] for name in now}, now)
 

@@ -69,6 +69,9 @@ class Recipe:
     """Processes on each node."""
     nodes: int = 1
     """Nodes."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """What several processes hold: each the whole network (ddp), or each a part of every layer, with its gradients
+    and optimiser state, for networks that one device cannot hold (fsdp)."""
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """cpu, gpu, or whichever is there."""
 
@@ -90,6 +93,9 @@ class Recipe:
                 "micro-batches"
             )
 
+        if self.strategy == "fsdp" and self.compile == "on":
+            raise RemaskError("compile is on, and a network that is sharded (--strategy fsdp) is not compiled")
+
     def _check_at_least(self, name: str, least: int) -> None:
         value = getattr(self, name)
         if value is not None and value < least:
@@ -99,6 +105,11 @@ class Recipe:
     def processes(self) -> int:
         """Processes on all nodes together."""
         return self.devices * self.nodes
+
+    @property
+    def sharded(self) -> bool:
+        """Whether each process holds a part of the network."""
+        return self.strategy == "fsdp" and self.processes > 1
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain data, which YAML and JSON hold and the command line reads; without the run directory,

@@ -5,7 +5,6 @@
 The same command again resumes; on the CPU the weights come out as if the run had never stopped.
 """
 
-import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -114,14 +113,17 @@ def fit(setup: Setup, plan: Plan, objective: Objective | None) -> Path:
     if done >= plan.steps and (out / "latest").exists():
         say(f"{out} is complete: {plan.steps:,} steps")
         return out / "latest"
-    say(describe_run(setup, plan) + (f", resumed at step {done:,}" if done else ""))
+    if setup.rank == 0:
+        say(describe_run(setup, plan) + (f", resumed at step {done:,}" if done else ""))
     average = EMA(recipe.ema) if recipe.ema else None
-    with progress("training", plan.steps, "steps", done) as tick:
+    shown = progress("training", plan.steps, "steps", done) if setup.rank == 0 else nullcontext(lambda *_, **__: None)
+    with shown as tick:
         log = Log(out, tick, recipe.log_every, plan)
         keeper = CheckpointCallback(setup, plan, average, log)
         trainer = build_trainer(setup, plan, [callback for callback in (average, log, keeper) if callback])
         with handled(stop_after_this_step(keeper)), deterministic(setup.device):
-            trainer.fit(module, StepCounter(done * recipe.accumulate), ckpt_path=resume, weights_only=True)
+            trainer.fit(module, ckpt_path=resume, weights_only=True)
+            leave_processes()
     if keeper.asked_to_stop and trainer.global_step < plan.steps:
         raise Interrupted(f"stopped at step {trainer.global_step:,} of {plan.steps:,}, saved; the same command goes on")
     return out / "latest"
@@ -137,6 +139,7 @@ def build_trainer(setup: Setup, plan: Plan, callbacks: list[Any]) -> Any:
     recipe = setup.recipe
     trainer = lightning.Trainer(
         accelerator="gpu" if setup.device.type == "cuda" else "cpu",
+        strategy=build_strategy(recipe),
         devices=recipe.devices,
         num_nodes=recipe.nodes,
         precision="bf16-mixed" if plan.bf16 else "32-true",
@@ -154,6 +157,23 @@ def build_trainer(setup: Setup, plan: Plan, callbacks: list[Any]) -> Any:
     if trainer.world_size != recipe.processes:
         raise RemaskError(f"{trainer.world_size} processes were started, not devices x nodes")
     return trainer
+
+
+def build_strategy(recipe: Recipe) -> Any:
+    """How Lightning distributes the run. A sharded one still writes whole states, each from the first process."""
+    if not recipe.sharded:
+        return "auto"
+    from lightning.pytorch.strategies import ModelParallelStrategy
+
+    return ModelParallelStrategy(recipe.processes, tensor_parallel_size=1, save_distributed_checkpoint=False)
+
+
+def leave_processes() -> None:
+    """Ends the communication between processes, whose threads may else abort the interpreter when it exits."""
+    import torch.distributed
+
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def describe_run(setup: Setup, plan: Plan) -> str:
@@ -176,19 +196,6 @@ def quiet_lightning() -> None:
     warnings.filterwarnings("ignore", module="lightning")
     for name in ("lightning.pytorch", "lightning.fabric"):  # which set their own level when imported
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-class StepCounter:
-    """The loader: it only counts micro-batches, from the one to go on with; what each reads is a function of it.
-
-    It has no length, since Lightning would take that for the end of an epoch and begin anew.
-    """
-
-    def __init__(self, start: int) -> None:
-        self.start = start
-
-    def __iter__(self) -> Iterator[int]:
-        return itertools.count(self.start)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What a recipe comes to on this machine before the first step: its data, its network, its processes."""
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,14 +48,26 @@ class Setup:
         """Tokens of a step, over all processes."""
         return self.batches.batch * self.batches.rows.length
 
-    def fill(self) -> None:
-        """Reads the network's weights from the checkpoint, or draws them: the same in every process."""
+    def fill(self, denoiser: Any = None) -> None:
+        """Reads the network's weights from the checkpoint, or draws them: the same in every process.
+
+        Not those of a sharded network, which has none before it is sharded.
+        """
+        denoiser = self.denoiser if denoiser is None else denoiser
+        if denoiser.device.type == "meta":
+            return
         if self.start is None:
-            initialise(self.denoiser, self.recipe.initialisation, _generator(self.recipe.seed))
+            initialise(denoiser, self.recipe.initialisation, _generator(self.recipe.seed))
             return
         with torch.no_grad():
-            for name, weight in self.denoiser.named_parameters():
+            for name, weight in denoiser.named_parameters():
                 weight.copy_(self.start.tensors[name])
+
+    def build_network(self) -> Any:
+        """Another network like this one, on the CPU, its weights filled."""
+        denoiser = network(self.denoiser.architecture)
+        self.fill(denoiser)
+        return denoiser
 
 
 def _generator(seed: int) -> torch.Generator:
@@ -73,7 +86,9 @@ def set_up(recipe: Recipe, family: Family, start: LazyCheckpoint | None) -> Setu
     assert recipe.length is not None
     batches = Batches(Rows(prepared.train, recipe.length), recipe.batch, recipe.seed, recipe.random_length)
     validation = validation_rows(recipe, prepared)
-    return Setup(recipe, start, prepared, family, network(shape), batches, validation, device, world, rank)
+    with torch.device("meta") if recipe.sharded else nullcontext():
+        denoiser = network(shape)
+    return Setup(recipe, start, prepared, family, denoiser, batches, validation, device, world, rank)
 
 
 def process_rank(devices: int) -> int:

@@ -25,7 +25,7 @@ from remask.training.module import Module
 from remask.training.optim import Budget, Optimizer
 from remask.training.plan import decide
 from remask.training.recipe import Recipe
-from remask.training.run import StepCounter, quiet_lightning
+from remask.training.run import quiet_lightning
 from remask.training.start import set_up
 from remask.training.states import list_states
 
@@ -73,7 +73,7 @@ def uneven_steps(corpus: Path, out: Path, accumulate: int, devices: int) -> tupl
         enable_progress_bar=False,
         enable_model_summary=False,
         use_distributed_sampler=False,
-    ).fit(module, StepCounter(0))
+    ).fit(module)
     return {k: v.detach().clone() for k, v in module.denoiser.state_dict().items()}, module.gradient_norm
 
 

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import killing
 import numpy as np
@@ -113,23 +112,6 @@ def test_killed_at_random_instants(corpus: Path, tmp_path: Path) -> None:
     rng = random.Random()
     tries = [killing.attempt(arguments, tmp_path / f"try{i}", rng.uniform(0.3, 1) * seconds, wanted) for i in range(3)]
     assert all(t.identical and not t.left for t in tries), tries
-
-
-def test_two_processes_make_the_steps_of_one(fit: Fit, corpus: Path, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"steps": 8, "log_every": 1, "validation_rows": 4, "validate_every": 8}
-    fit(tmp_path / "one", **options)
-    arguments = "--model tiny --architecture.layers 2 --architecture.width 32 --architecture.heads 2 "
-    arguments += "--architecture.ffn 64 --length 64 --batch 8 --precision fp32 --compile off --accelerator cpu "
-    arguments += "--budget.steps 8 --log_every 1 --validation_rows 4 --validate_every 8 --devices 2"
-    command = [sys.executable, "-m", "remask", "train", "--data", str(corpus), "--out", str(tmp_path / "two")]
-    done = subprocess.run([*command, *arguments.split()], cwd=ROOT, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    assert len(metrics(tmp_path / "two")) == 8
-    for name in ("step", "tokens", "loss", "gradient_norm", "lr"):
-        assert column(tmp_path / "two", name) == pytest.approx(column(tmp_path / "one", name), rel=1e-4), name
-    one, two = killing.weights(tmp_path / "one"), killing.weights(tmp_path / "two")
-    for name, weight in one.items():
-        torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-4)
 
 
 def test_one_process_at_a_time(fit: Fit, corpus: Path, tmp_path: Path) -> None:

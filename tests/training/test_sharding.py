@@ -1,0 +1,63 @@
+"""Two processes that share a run: each with the whole network, or with a part of every layer."""
+
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import killing
+import pytest
+import torch
+from runs import column
+from torch import nn
+
+from remask.training.sharding import gather, gather_weights, local, spread_like
+
+Fit = Callable[..., Path]
+ROOT = Path(__file__).parents[2]
+OPTIONS = shlex.split(
+    "--model tiny --architecture.layers 2 --architecture.width 32 --architecture.heads 2 --architecture.ffn 64 "
+    "--length 64 --batch 8 --precision fp32 --compile off --accelerator cpu --budget.steps 6 --log_every 1 "
+    "--validation_rows 4 --validate_every 3 --save_every 3 --ema 0.9 --devices 2 --strategy"
+)
+
+
+def train_with_two_processes(corpus: Path, out: Path, strategy: str) -> None:
+    command = [sys.executable, "-m", "remask", "train", "--data", str(corpus), "--out", str(out), *OPTIONS, strategy]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("steps of 512 tokens") == 1, "only the first process reports"
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_make_the_steps_of_one(fit: Fit, corpus: Path, tmp_path: Path, strategy: str) -> None:
+    """To rounding. And the state of step 3 leads to the same end: to the bit with two processes, also with one."""
+    options: dict[str, Any] = {"steps": 6, "log_every": 1, "validation_rows": 4, "validate_every": 3, "save_every": 3}
+    options |= {"ema": 0.9}
+    fit(tmp_path / "one", **options)
+    train_with_two_processes(corpus, tmp_path / "two", strategy)
+    for name in ("step", "tokens", "loss", "gradient_norm", "lr", "valid_bits_per_byte"):
+        found = column(tmp_path / "two", name)
+        assert found == pytest.approx(column(tmp_path / "one", name), rel=1e-4) and found, name
+    one, two = killing.weights(tmp_path / "one"), killing.weights(tmp_path / "two")
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-4)
+    for goes_on in ("again", "alone"):
+        shutil.copytree(tmp_path / "two", tmp_path / goes_on)
+        (tmp_path / goes_on / "checkpoints" / "step-00000006.ckpt").unlink()
+    fit(tmp_path / "alone", **options)
+    for name, weight in killing.weights(tmp_path / "alone").items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-4)
+    train_with_two_processes(corpus, tmp_path / "again", strategy)
+    assert killing.same(killing.weights(tmp_path / "again"), two)
+
+
+def test_what_is_not_sharded_is_left_as_it_is() -> None:
+    network = nn.Linear(3, 2)
+    assert gather(network.weight) is network.weight and local(network.weight) is network.weight
+    assert torch.equal(spread_like(network.weight, torch.zeros(2, 3)), network.weight)
+    whole = gather_weights(network)
+    assert list(whole) == ["weight", "bias"] and torch.equal(whole["weight"], network.weight)
