@@ -1,6 +1,6 @@
-"""The command line: `remask VERB`, each verb a typed function whose signature is the options.
+"""The command line: `remask VERB [options]`. Each verb is a typed function, and its signature is the list of options.
 
-Nothing heavy is imported before the verb is known, so that `--help` is instant.
+Nothing heavy is imported before the verb is known, so that `remask --help` is instant.
 """
 
 import importlib
@@ -8,7 +8,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from remask.checkpoints.overrides import Overrides
 from remask.errors import Interrupted, RemaskError, WrongUse, unknown
@@ -17,13 +17,16 @@ from remask.terminal import document
 
 @dataclass(frozen=True)
 class Verb:
-    """A command: where its function is, which of its parameters stand without a name, what it does."""
+    """A command of the command line."""
 
-    home: str
+    function: str
+    """Module and name of the function, as "remask.demo:demo"; its signature is the options."""
     positional: tuple[str, ...]
-    says: str
+    """The parameters that are given without a name before them."""
+    summary: str
+    """What it does, for the help."""
     heavy: bool = False
-    """Whether it is worth restarting with the allocator set."""
+    """Whether it computes for so long that a restart with another allocator repays."""
     prints: bool = False
     """Whether what the function returns is printed."""
 
@@ -49,7 +52,37 @@ VERBS = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. Exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted with the work saved."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        try:
+            run(sys.argv[1:] if arguments is None else arguments)
+        finally:  # of what --help prints as well
+            sys.stdout.flush()
+    except RemaskError as error:
+        fail(str(error), 2 if isinstance(error, WrongUse) else 130 if isinstance(error, Interrupted) else 1)
+    except BrokenPipeError:  # whoever read our output has enough of it, as `head`
+        discard_output()
+        sys.exit(1)
+    except (MemoryError, OSError) as error:  # among them a full disk, a missing permission
+        discard_output()
+        fail(str(error) or "not enough memory for what was asked", 1)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)  # ends the line on which the terminal shows ^C
+        fail("interrupted", 130)
+
+
+def fail(message: str, status: int) -> NoReturn:
+    """Ends the process with a message on standard error."""
+    print(f"remask: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def discard_output() -> None:
+    """What is still to be written to standard output goes nowhere: Python would complain at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def run(arguments: list[str]) -> None:
+    """Runs one command: its words, as the shell splits them."""
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(overview())
         sys.exit(0 if arguments else 2)
@@ -57,35 +90,21 @@ def main(arguments: list[str] | None = None) -> None:
         from remask import __version__
 
         print(f"remask {__version__}")
-        return
-    try:
-        first = 2 if arguments[0] == "scale" else 1
-        if first == 2 and arguments[1:2] in ([], ["-h"], ["--help"]):
-            return print(overview("scale "))
-        run(" ".join(arguments[:first]), arguments[first:])
-        sys.stdout.flush()
-    except RemaskError as error:
-        print(f"remask: {error}", file=sys.stderr)
-        sys.exit(2 if isinstance(error, WrongUse) else 130 if isinstance(error, Interrupted) else 1)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except (MemoryError, OSError) as error:  # among them a full disk, a missing permission
-        print(f"remask: {str(error) or 'not enough memory for what was asked'}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("\nremask: interrupted", file=sys.stderr)
-        sys.exit(130)
+    elif arguments[0] == "scale" and arguments[1:2] in ([], ["-h"], ["--help"]):
+        print(overview("scale "))
+    else:
+        words = 2 if arguments[0] == "scale" else 1
+        call(" ".join(arguments[:words]), arguments[words:])
 
 
 def overview(start: str = "") -> str:
     """The text of `remask --help`, or of the verbs that begin with `start`."""
     lines = ["usage: remask VERB [options]", "", "Language models that write by denoising.", ""]
-    lines += [f"  {name:<16}{verb.says}" for name, verb in VERBS.items() if name.startswith(start)]
+    lines += [f"  {name:<16}{verb.summary}" for name, verb in VERBS.items() if name.startswith(start)]
     return "\n".join([*lines, "", "`remask VERB --help` lists the options of one."])
 
 
-def run(name: str, arguments: list[str]) -> None:
+def call(name: str, arguments: list[str]) -> None:
     """Parses the options of a verb and calls its function."""
     verb = VERBS.get(name)
     if verb is None:
@@ -96,8 +115,8 @@ def run(name: str, arguments: list[str]) -> None:
         restart_with_allocator()
     from remask.parser import Parser
 
-    module, function = verb.home.split(":")
-    description = verb.says[:1].upper() + verb.says[1:] + "."
+    module, function = verb.function.split(":")
+    description = verb.summary[:1].upper() + verb.summary[1:] + "."
     parser = Parser(name, description, getattr(importlib.import_module(module), function), verb.positional)
     result = parser.call(arguments)
     if verb.prints:

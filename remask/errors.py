@@ -1,7 +1,7 @@
-"""The one exception for everything a user can cause, and the words it uses.
+"""The one exception for everything a user can cause.
 
-A `RemaskError` names the option or file, the value, and what would be accepted, in one or two
-lines. The command line prints it without a traceback and exits with status 1 (2 for wrong use).
+A `RemaskError` names the option or the file, its value, and what would be accepted, in one or two lines. The command
+line prints it without a traceback and exits with status 1, or 2 for wrong use.
 """
 
 import difflib
@@ -9,11 +9,11 @@ from collections.abc import Iterable
 
 
 class RemaskError(Exception):
-    """Something the user can put right. Its text is the whole message."""
+    """Something that the user can put right. Its text is the whole message."""
 
 
 class Interrupted(RemaskError):
-    """The user stopped it, and its work is saved."""
+    """The user stopped a job, and its work is saved."""
 
 
 class WrongUse(RemaskError):
@@ -21,7 +21,7 @@ class WrongUse(RemaskError):
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> RemaskError:
-    """An error for a name that does not exist, listing those that do and the nearest one."""
+    """An error for a name that does not exist: it lists the names that do, and suggests the nearest one."""
     names = sorted(known)
     near = nearest(str(name), names)
     hint = f" Did you mean {near!r}?" if near else ""
@@ -29,10 +29,10 @@ def unknown(what: str, name: object, known: Iterable[str]) -> RemaskError:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The name that is spelt most alike, where one is."""
+    """The known name that is spelt most alike; None where none is alike."""
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.6)), None)
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its kind."""
+    """The first line of an error's text; the name of its class where it has no text."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

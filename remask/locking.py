@@ -1,4 +1,4 @@
-"""One process on a folder at a time."""
+"""Locks on folders, so that two processes do not work in one at the same time."""
 
 import fcntl
 import os
@@ -11,9 +11,12 @@ from remask.errors import RemaskError
 
 @contextmanager
 def locked(folder: Path, doing: str) -> Iterator[None]:
-    """Holds `folder/.lock`, made if need be. RemaskError when another process does.
+    """Holds the lock on a folder, which is created if it does not exist. `doing` says what for, as "training".
 
-    The system drops the lock of a process that dies, however it dies.
+    The operating system releases the lock of a process that dies, however it dies.
+
+    Raises:
+        RemaskError: another process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".lock", "w") as file:
@@ -25,12 +28,16 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
 
 
 class Held(Exception):
-    """Another process holds the folder."""
+    """Another process holds the lock on the folder."""
 
 
 @contextmanager
 def held(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Holds a folder that exists, without a file in it. Raises `Held` when another process does, or waits."""
+    """Holds the lock on an existing folder itself, so that no file is put into it.
+
+    Raises:
+        Held: another process holds the lock, and `wait` is false.
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:

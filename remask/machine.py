@@ -24,9 +24,10 @@ def glibc() -> bool:
 
 
 def restart_with_allocator() -> None:
-    """Starts this command anew with glibc told to keep its memory; returns where that is done or moot.
+    """Starts this command again, with environment variables that make glibc keep the memory it has.
 
-    Nothing is overruled that the user has set. The command line calls this before torch is imported.
+    Returns where that was done already, where the C library is not glibc, and where the user has set one of the
+    variables. The command line calls this before it imports torch.
     """
     if not glibc() or any(name in os.environ for name in ALLOCATOR) or "REMASK_ALLOCATOR" in os.environ:
         return
@@ -35,7 +36,7 @@ def restart_with_allocator() -> None:
 
 
 def keep_memory() -> None:
-    """The part of the allocator setting that can be made from inside a running process."""
+    """Makes glibc keep its memory, as far as that can be asked for inside a running process."""
     if glibc() and "REMASK_ALLOCATOR" not in os.environ:
         libc = ctypes.CDLL(None)
         for option, value in ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_TOP_PAD, 2**28)):
@@ -58,7 +59,7 @@ def compiler() -> str | None:
 
 
 def peak(device: Any, bf16: bool, size: int = 2048, seconds: float = 0.4) -> float:
-    """FLOP/s of a large matrix product, the best of as many as fit in `seconds`."""
+    """FLOP/s of a large matrix product: the fastest of as many as fit into `seconds`."""
     import torch
 
     if torch.device(device).type == "cuda":

@@ -1,4 +1,4 @@
-"""What Ctrl-C and SIGTERM do for a while."""
+"""Another answer to Ctrl-C and SIGTERM for the duration of a job."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def handled(stop: Callable[[], None]) -> Iterator[None]:
-    """Calls `stop()` at each of them, in place of what they did. Outside the main thread, nothing is changed."""
+    """Calls `stop()` at each Ctrl-C (SIGINT) and SIGTERM. In threads other than the main one nothing is changed."""
     try:
         before = {n: signal.signal(n, lambda *_: stop()) for n in (signal.SIGINT, signal.SIGTERM)}
     except ValueError:  # not the main thread

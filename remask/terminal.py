@@ -1,4 +1,4 @@
-"""Progress on a terminal, plain lines elsewhere."""
+"""What the person at the terminal sees: progress bars there, plain lines where the output goes elsewhere."""
 
 import math
 import sys
@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from json import dumps
 from typing import Any
 
-EVERY = 10.0
+INTERVAL = 10.0
 """Seconds between two lines where there is no terminal."""
 
 
 def say(text: str) -> None:
-    """A line for the person at the terminal: on standard error, so that standard output stays data."""
+    """Prints a line on standard error, so that standard output holds data only."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -26,7 +26,10 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def progress(what: str, total: int | None = None, unit: str = "", done: int = 0) -> Iterator[Callable[..., None]]:
-    """Yields `tick(n, **info)`, which advances by `n` units and shows `info` beside the bar."""
+    """Shows how far a job is. Yields `tick(n, **info)`, which advances by `n` units and shows `info` beside the bar.
+
+    `total` is the number of units of the whole job (None: not known), `done` how many of them an earlier run did.
+    """
     if sys.stderr.isatty():
         yield from _bar(what, total, unit, done)
     else:
@@ -72,7 +75,7 @@ def _lines(what: str, total: int | None, unit: str, done: int) -> Iterator[Calla
         nonlocal done, last, latest
         done, latest = done + n, info or latest
         now = time.monotonic()
-        if now - last >= EVERY:
+        if now - last >= INTERVAL:
             last = now
             line(now)
 
@@ -91,7 +94,7 @@ def _info(info: dict[str, Any]) -> str:
 
 
 def document(value: Any) -> str:
-    """One JSON document; what JSON has no number for is null."""
+    """A value as one line of JSON. Numbers that JSON cannot write (NaN and the infinities) become null."""
 
     def plain(x: Any) -> Any:
         if isinstance(x, dict):

@@ -1,6 +1,7 @@
 """The command line: what it prints, where, and with which exit status."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -53,7 +54,7 @@ def test_help_names_every_verb_and_imports_nothing_heavy() -> None:
     done = process("-X", "importtime", "-m", "remask", "--help")
     assert done.status == 0
     for name, verb in cli.VERBS.items():
-        assert name in done.out and verb.says in done.out
+        assert name in done.out and verb.summary in done.out
     imported = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in done.err.splitlines()}
     assert "remask" in imported
     assert not imported & {"torch", "lightning", "numpy", "jsonargparse", "datasets", "transformers"}
@@ -305,3 +306,27 @@ def test_what_cannot_be_asked_of_weights(
     done = remask(*[str(masked_run) if a == "RUN" else a for a in arguments])
     assert (done.status, done.out) == (1, "")
     assert says in done.err and len(done.err.strip().splitlines()) <= 2
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"]], ids=" ".join)
+def test_output_that_cannot_be_written(arguments: list[str]) -> None:
+    """A reader that goes away ends the command quietly, a full disk with one line."""
+    command = [sys.executable, "-m", "remask", *arguments]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (1, "")
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "remask: [Errno 28] No space left on device\n"
+
+
+def test_ctrl_c(remask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(name: str, arguments: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "call", interrupt)
+    done = remask("info", "x")
+    assert (done.status, done.out, done.err) == (130, "", "\nremask: interrupted\n")

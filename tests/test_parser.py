@@ -208,7 +208,7 @@ def test_text_is_taken_as_it_stands(parser: Parser, tmp_path: Path, text: str) -
 @pytest.mark.parametrize("name", sorted(VERBS))
 def test_every_option_of_every_verb_takes_text_as_it_stands(name: str, tmp_path: Path) -> None:
     """Paths as well, by the command line and by a recipe. What a verb declares is looped over: a new option is met."""
-    module, function = VERBS[name].home.split(":")
+    module, function = VERBS[name].function.split(":")
     parser = Parser(name, "", getattr(importlib.import_module(module), function), VERBS[name].positional)
     places = VERBS[name].positional
     texts = [o.name for o in parser.options.values() if holds_text(o.hint) and o.name not in places]
