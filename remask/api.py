@@ -5,27 +5,53 @@ remask.sample(m, prompt="def ", length=64, seed=0).text
 for step in remask.stream(m, infill="the [MASK:3] sat"): ...
 """
 
+import hashlib
+import inspect
 import math
 import re
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError, unknown
+from remask.families.base import Family
 from remask.likelihood import Estimate, Estimator, Text
 from remask.likelihood import score as score_texts
-from remask.options import MOST, parse_options
-from remask.sampling import Canvas, Dice, Pen, Sampler, Step, samplers
-from remask.sampling.blockwise import Blockwise
-from remask.sampling.guidance import guided
+from remask.options import parse_options
+from remask.sampling import Canvas, Sampler, SamplingParams, State, Step, samplers, start
+from remask.sampling import stream as stream_state
+from remask.seeds import mix_seeds
 
 HOLE = re.compile(r"\[MASK:(\d{1,9})\]")
 
-
 Prompt = str | Sequence[int]
 """Text, or the ids themselves."""
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationRequest(SamplingParams):
+    """What is to be written, and how."""
+
+    prompt: Prompt | Sequence[Prompt] = ""
+    """Text to continue, or its ids; in Python also a list of prompts, which is one batch and gives a list."""
+    infill: str | None = None
+    """Text with holes, such as "the [MASK:3] sat"; a hole of n is n tokens."""
+    seed: int | Sequence[int] = 0  # type: ignore[assignment]
+    """The same seed and prompt give the same text, whatever shares the batch; in Python also a list, one a prompt.
+    Of equal prompts in one list each draws anew, unless the seeds are listed."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.infill is not None and self.prompt:
+            raise RemaskError("give a prompt or a text to infill, not both")
+
+    @property
+    def params(self) -> SamplingParams:
+        """How each text is written."""
+        return SamplingParams(**{f.name: getattr(self, f.name) for f in fields(SamplingParams) if f.name != "seed"})
 
 
 @dataclass(frozen=True)
@@ -45,98 +71,122 @@ class Sample:
     """Whether an end-of-text token stopped it."""
 
 
-def stream(
-    checkpoint: Checkpoint,
-    *,
-    prompt: Prompt | Sequence[Prompt] = "",
-    infill: str | None = None,
-    length: int = 128,
-    sampler: str | Sampler | None = None,
-    steps: int | None = None,
-    block: int | None = None,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    top_k: int = 0,
-    guidance: float = 0.0,
-    seed: int = 0,
-    stop: bool = True,
-) -> Iterator[Step]:
-    """The steps by which a canvas fills: `sample` with the intermediate states.
+def takes_request(
+    request: Callable[P, GenerationRequest],
+) -> Callable[[Callable[[Checkpoint, GenerationRequest], R]], Callable[Concatenate[Checkpoint, P], R]]:
+    """Gives a function of (checkpoint, request) the fields of the request as keyword arguments of its own."""
 
-    Arguments as for `sample`.
-    """
-    rows = _rows(checkpoint, prompt, infill, length)
-    pen = Pen(temperature=temperature, top_p=top_p, top_k=top_k)
-    chosen = sampler_from(checkpoint, sampler, steps, block, pen, max(row.count(None) for row in rows))
-    end = checkpoint.family.vocabulary.end if stop and infill is None else None
-    canvas = Canvas.of(rows, end, checkpoint.model.device)
-    denoiser = guided(checkpoint.model, checkpoint.family, guidance, ~canvas.open & canvas.valid)
-    yield from chosen.stream(denoiser, checkpoint.family, canvas, Dice(seed, len(rows), checkpoint.model.device))
+    def decorate(function: Callable[[Checkpoint, GenerationRequest], R]) -> Callable[Concatenate[Checkpoint, P], R]:
+        def call(checkpoint: Checkpoint, *args: P.args, **options: P.kwargs) -> R:
+            try:
+                made = request(*args, **options)
+            except TypeError as error:
+                named = re.search(r"argument '(\w+)'", str(error))
+                if named is None:
+                    raise
+                known = [f.name for f in fields(GenerationRequest)]
+                raise unknown("option", named[1], known) from None
+            return function(checkpoint, made)
+
+        first = inspect.Parameter("checkpoint", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Checkpoint)
+        own = inspect.signature(request).parameters.values()
+        call.__signature__ = inspect.Signature([first, *own])  # type: ignore[attr-defined]
+        call.__name__, call.__qualname__, call.__doc__ = function.__name__, function.__qualname__, function.__doc__
+        call.__module__ = function.__module__
+        return call
+
+    return decorate
 
 
-def sample(
-    checkpoint: Checkpoint, *, prompt: Prompt | Sequence[Prompt] = "", infill: str | None = None, **options: Any
-) -> Any:
+@takes_request(GenerationRequest)
+def stream(checkpoint: Checkpoint, request: GenerationRequest) -> Iterator[Step]:
+    """The steps by which texts are written: `sample` with the states between. Arguments as for `sample`."""
+    state = begin(checkpoint, request)
+    return stream_state(checkpoint.model, checkpoint.family, state)
+
+
+@takes_request(GenerationRequest)
+def sample(checkpoint: Checkpoint, request: GenerationRequest) -> Any:
     """Generates text.
 
-    Args:
-        checkpoint: From `remask.load`.
-        prompt: Text to continue, or its ids; a list of these is one batch, and gives a list. Results do not depend
-            on the batch.
-        infill: Text with holes, such as "the [MASK:3] sat"; a hole of n is n tokens.
-        length: Tokens to write behind a prompt.
-        sampler: Name of a sampler, with options as "LLaDA:late_end=true,remasking=random"; or one made in Python.
-            By default the family's.
-        steps: Steps over the whole text; by default the sampler's own number.
-        block: Fill blocks of this many tokens from left to right.
-        temperature: 0 writes the most probable token.
-        top_p: Keep the most probable tokens up to this probability.
-        top_k: Keep this many tokens; 0 keeps all.
-        guidance: Weight of unsupervised classifier-free guidance.
-        seed: The same seed gives the same text.
-        stop: End a text at its end-of-text token.
-
-    Returns:
-        A `Sample`, or a list of them for a list of prompts.
+    `checkpoint` is from `remask.load`; the other arguments are the fields of `GenerationRequest` and `SamplingParams`.
+    Returns a `Sample`, or a list of them for a list of prompts. A text depends on its prompt and its seed, and not on
+    what shares the batch.
     """
-    (last,) = deque(stream(checkpoint, prompt=prompt, infill=infill, **options), maxlen=1)
-    prompts, single = _prompts(prompt)
-    length, stop = options.get("length", 128), options.get("stop", True)
-    done = [finished(checkpoint, last, row, p, infill, length, stop) for row, p in enumerate(prompts)]
-    return done[0] if single else done
+    state = begin(checkpoint, request)
+    for _ in stream_state(checkpoint.model, checkpoint.family, state):
+        pass
+    done = finished_texts(checkpoint, state, request)
+    return done[0] if prompts_of(request)[1] else done
 
 
-def finished(
-    checkpoint: Checkpoint, step: Step, row: int, prompt: Prompt, infill: str | None, length: int, stop: bool
+def begin(checkpoint: Checkpoint, request: GenerationRequest) -> State:
+    """The rows of a request, of which nothing is written yet."""
+    family, device = checkpoint.family, checkpoint.model.device
+    prompts, _ = prompts_of(request)
+    rows = rows_of(checkpoint, request, prompts)
+    params = replace(request.params, sampler=sampler_of(family, request.sampler))
+    if request.infill is not None:
+        params = replace(params, stop=False)
+    return start(family, Canvas.of(rows, device), params, seeds_of(request.seed, rows))
+
+
+def seeds_of(seed: int | Sequence[int], rows: Sequence[Sequence[int | None]]) -> list[int]:
+    """The seed of each row's noise: of the seed given and of the row itself, not of its place in the list.
+
+    Rows that are alike differ by how many such rows stand before them, where one seed is given for all.
+    """
+    if not isinstance(seed, int) and len(seed) != len(rows):
+        raise RemaskError(f"{len(seed)} seeds for {len(rows)} prompts; give one seed, or one for each prompt")
+    found, seen = [], dict[int, int]()
+    for number, row in enumerate(rows):
+        digest = int.from_bytes(hashlib.blake2b(repr(list(row)).encode(), digest_size=8).digest(), "big")
+        own, copy = (seed, seen.get(digest, 0)) if isinstance(seed, int) else (seed[number], 0)
+        seen[digest] = copy + 1
+        found.append(mix_seeds(int(own), digest, copy))
+    return found
+
+
+def finished_texts(checkpoint: Checkpoint, state: State | Step, request: GenerationRequest) -> list[Sample]:
+    """The rows of a state, or of a last step, as samples; without a tokenizer their text is empty."""
+    prompts, _ = prompts_of(request)
+    return [finished_text(checkpoint, state, row, text, request) for row, text in enumerate(prompts)]
+
+
+def finished_text(
+    checkpoint: Checkpoint, state: State | Step, row: int, prompt: Prompt, request: GenerationRequest
 ) -> Sample:
-    """One row of the last step as a `Sample`; without a tokenizer its text is empty."""
+    """One row as a `Sample`."""
     decode = checkpoint.text.decode if checkpoint.text is not None else lambda ids: ""
-    if math.isnan(float(step.log_prob[row])):
+    if math.isnan(float(state.log_prob[row])):
         raise RemaskError("the model predicts nan: its weights are damaged, or temperature or guidance too extreme")
-    about = {"evaluations": int(step.evaluations[row]), "log_prob": float(step.log_prob[row])}
-    if infill is not None:
-        (parts,) = _rows(checkpoint, "", infill, length)
-        ids = step.tokens[row, : len(parts)].tolist()
+    about = {"evaluations": int(state.calls[row]), "log_prob": float(state.log_prob[row])}
+    if request.infill is not None:
+        (parts,) = rows_of(checkpoint, request, [""])
+        ids = state.tokens[row, : len(parts)].tolist()
         holes = [i for i, part in zip(ids, parts, strict=True) if part is None]
-        return Sample(decode(ids[len(checkpoint.family.bos) :]), holes, infill, ended=False, **about)
-    given = _encoded(checkpoint, prompt)
-    first = len(given)
-    ids = step.tokens[row, first : first + length].tolist()
+        return Sample(decode(ids[len(checkpoint.family.bos) :]), holes, request.infill, ended=False, **about)
+    given = encode_prompt(checkpoint, prompt)
+    ids = state.tokens[row, len(given) : len(given) + request.length].tolist()
     vocabulary = checkpoint.family.vocabulary
-    ends = [i for i, token in enumerate(ids) if token in (vocabulary.end, vocabulary.end_of_turn)] if stop else []
-    ended, ids = bool(ends), ids[: ends[0]] if ends else ids
+    ends = [i for i, token in enumerate(ids) if token in (vocabulary.end, vocabulary.end_of_turn)]
+    ended = request.stop and bool(ends)
+    ids = ids[: ends[0]] if ended else ids
     return Sample(decode(ids), ids, prompt if isinstance(prompt, str) else decode(given), ended=ended, **about)
 
 
-def _prompts(prompt: Prompt | Sequence[Prompt]) -> tuple[list[Prompt], bool]:
-    """The prompts of a batch, and whether it was a single one and no list."""
+def prompts_of(request: GenerationRequest) -> tuple[list[Prompt], bool]:
+    """The prompts of a request, and whether it was a single one and no list."""
+    prompt: Any = request.prompt
     if isinstance(prompt, str) or (len(prompt) and isinstance(prompt[0], int)):
-        return [prompt], True  # type: ignore[list-item]
-    return list(prompt), False  # type: ignore[arg-type]
+        return [prompt], True
+    if not len(prompt):
+        raise RemaskError("the list of prompts is empty")
+    return list(prompt), False
 
 
-def _encoded(checkpoint: Checkpoint, prompt: Prompt) -> list[int]:
-    """What stands on the canvas before what is written. Ids stand as they are; a text gets the model's opening."""
+def encode_prompt(checkpoint: Checkpoint, prompt: Prompt) -> list[int]:
+    """What stands on the canvas before what is written. Ids stand as they are; a text gets the model's own start."""
     if isinstance(prompt, str):
         text = checkpoint.tokenizer.encode(prompt) if prompt else []
         return [*checkpoint.family.bos, *text]
@@ -145,6 +195,50 @@ def _encoded(checkpoint: Checkpoint, prompt: Prompt) -> list[int]:
         if not 0 <= i < size:
             raise RemaskError(f"id {i} of the prompt is not among the model's {size}")
     return list(prompt)
+
+
+def rows_of(checkpoint: Checkpoint, request: GenerationRequest, prompts: Sequence[Prompt]) -> list[list[int | None]]:
+    """Rows of ids with None at the open positions."""
+    context = checkpoint.model.architecture.context
+    if request.infill is not None:
+        rows = [row_with_holes(checkpoint, request.infill, context)]
+    else:
+        if request.length > context:
+            raise RemaskError(f"length is {request.length}; it must be at most the context of {context}")
+        rows = [[*encode_prompt(checkpoint, p), *[None] * request.length] for p in prompts]
+    for row in rows:
+        if len(row) > context:
+            given = sum(i is not None for i in row)
+            raise RemaskError(
+                f"{given} tokens of text and {len(row) - given} to write are beyond the context of {context} tokens"
+            )
+    return rows
+
+
+def row_with_holes(checkpoint: Checkpoint, infill: str, context: int) -> list[int | None]:
+    """The ids of a text with holes, None at each token of a hole."""
+    row: list[int | None] = [*checkpoint.family.bos]
+    pieces = HOLE.split(infill)  # text, size, text, size, ..., text
+    if len(pieces) == 1:
+        raise RemaskError('the text to infill has no hole; write one as "the [MASK:3] sat"')
+    for i, piece in enumerate(pieces):
+        if i % 2 and int(piece) < 1:
+            raise RemaskError(f"[MASK:{piece}] is a hole of no tokens; give at least 1")
+        if i % 2 and int(piece) > context:
+            raise RemaskError(f"[MASK:{piece}] is a hole beyond the context of {context} tokens")
+        row += [None] * int(piece) if i % 2 else checkpoint.tokenizer.encode(piece)
+    return row
+
+
+def sampler_of(family: Family, name: str | Sampler | None = None) -> Sampler:
+    """A sampler from its name and its own options, as "LLaDA:late_end=true"; the family's where none is named."""
+    if isinstance(name, Sampler):
+        return name
+    known = samplers()
+    name, _, given = (name or family.sampler).partition(":")
+    if name not in known:
+        raise unknown("sampler", name, known)
+    return known[name](**parse_options(known[name], given))
 
 
 def score(
@@ -186,8 +280,8 @@ def score(
     if isinstance(text, str):
         texts = split(checkpoint, text, str(prompt))
     else:
-        given, context = _encoded(checkpoint, prompt or []), checkpoint.model.architecture.context
-        texts = [Text(_encoded(checkpoint, text), given)]
+        given, context = encode_prompt(checkpoint, prompt or []), checkpoint.model.architecture.context
+        texts = [Text(encode_prompt(checkpoint, text), given)]
         beyond = [i for i in text if i >= checkpoint.model.architecture.predicted]
         if beyond:
             raise RemaskError(f"id {beyond[0]} is never predicted, so it has no likelihood")
@@ -195,10 +289,11 @@ def score(
             raise RemaskError(f"{len(given)} + {len(text)} ids are beyond the context of {context}")
     if estimator != "rule" and (sampler, steps, block, temperature) != (None, None, None, 1.0):
         raise RemaskError('sampler, steps, block and temperature are for estimator "rule": they say whose likelihood')
-    pen = Pen(temperature=temperature)
-    longest = max(len(t.target) for t in texts)
-    rule = (
-        sampler_from(checkpoint, sampler or "Confidence", steps, block, pen, longest) if estimator == "rule" else None
+    rule = SamplingParams(
+        sampler=sampler_of(checkpoint.family, sampler or "Confidence"),
+        steps=steps,
+        block=block,
+        temperature=temperature,
     )
     parts = score_texts(
         checkpoint.model,
@@ -207,7 +302,7 @@ def score(
         estimator=estimator,
         draws=draws,
         strata=strata,
-        sampler=rule,
+        sampler=rule if estimator == "rule" else None,
         guidance=guidance,
         seed=seed,
         device=checkpoint.model.device,
@@ -238,78 +333,3 @@ def split(checkpoint: Checkpoint, text: str, prompt: str = "") -> list[Text]:
     room = context - len(opening)
     starts = range(0, len(ids), room)
     return [Text(ids[i : i + room].tolist(), opening, int(sizes[i : i + room].sum())) for i in starts]
-
-
-def _rows(
-    checkpoint: Checkpoint, prompt: Prompt | Sequence[Prompt], infill: str | None, length: int
-) -> list[list[int | None]]:
-    """Rows of ids with None at the open positions."""
-    context = checkpoint.model.architecture.context
-    rows: list[list[int | None]] = []
-    if infill is not None:
-        if prompt:
-            raise RemaskError("give a prompt or a text to infill, not both")
-        row: list[int | None] = [*checkpoint.family.bos]
-        pieces = HOLE.split(infill)  # text, size, text, size, ..., text
-        if len(pieces) == 1:
-            raise RemaskError('the text to infill has no hole; write one as "the [MASK:3] sat"')
-        for i, piece in enumerate(pieces):
-            if i % 2 and int(piece) < 1:
-                raise RemaskError(f"[MASK:{piece}] is a hole of no tokens; give at least 1")
-            if i % 2 and int(piece) > context:
-                raise RemaskError(f"[MASK:{piece}] is a hole beyond the context of {context} tokens")
-            row += [None] * int(piece) if i % 2 else checkpoint.tokenizer.encode(piece)
-        rows = [row]
-    else:
-        if not 1 <= length <= context:
-            raise RemaskError(f"length is {length}; it must be at least 1, and at most the context of {context}")
-        prompts, _ = _prompts(prompt)
-        if not prompts:
-            raise RemaskError("the list of prompts is empty")
-        rows = [[*_encoded(checkpoint, p), *[None] * length] for p in prompts]
-    for row in rows:
-        if len(row) > context:
-            given = sum(i is not None for i in row)
-            raise RemaskError(
-                f"{given} tokens of text and {len(row) - given} to write are beyond the context of {context} tokens"
-            )
-    return rows
-
-
-def sampler_from(
-    checkpoint: Checkpoint,
-    name: str | Sampler | None = None,
-    steps: int | None = None,
-    block: int | None = None,
-    pen: Pen = Pen(),  # noqa: B008
-    length: int = 1,
-) -> Sampler:
-    """A sampler from its name and options, as `sample` takes them; `length` tokens are to be written.
-
-    RemaskError for an unknown name or option, and for steps where it takes none.
-    """
-    if isinstance(name, Sampler):
-        return name
-    known = samplers()
-    name, _, given = (name or checkpoint.family.sampler).partition(":")
-    kind = known.get(name)
-    if kind is None or kind is Blockwise:
-        raise unknown("sampler", name, known.keys() - {"Blockwise"})
-    made = kind(pen=pen, **parse_options(kind, given))
-    if block is not None and block < 1:
-        raise RemaskError(f"block is {block}; it must be at least 1")
-    block = None if block is None else min(block, length)
-    options = {f.name for f in fields(made)}
-    if block is not None and "block" in options:
-        made, block = replace(made, **{"block": block}), None
-    if steps is not None:
-        if not 1 <= steps <= MOST:
-            raise RemaskError(f"steps is {steps}; it must be at least 1, and at most {MOST}")
-        share = max(1, math.ceil(steps * min(block, length) / length)) if block else steps
-        if "steps" in options:
-            made = replace(made, **{"steps": share})
-        elif "at_once" in options:
-            made = replace(made, **{"at_once": math.ceil(length / steps)})
-        else:
-            raise RemaskError(f"{kind.__name__} writes one token a step and takes no number of steps")
-    return Blockwise(inner=made, size=block) if block else made

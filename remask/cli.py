@@ -12,6 +12,7 @@ from typing import Any, Literal, NoReturn
 
 from remask.checkpoints.overrides import Overrides
 from remask.errors import Interrupted, RemaskError, WrongUse, unknown
+from remask.sampling.params import SamplingParams
 from remask.terminal import document
 
 
@@ -129,21 +130,13 @@ def sample(
     ids: str | None = None,
     chat: bool = False,
     infill: str | None = None,
-    length: int = 128,
-    sampler: str | None = None,
-    steps: int | None = None,
-    block: int | None = None,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    top_k: int = 0,
-    guidance: float = 0.0,
-    seed: int = 0,
     count: int = 1,
-    stop: bool = True,
     watch: bool = False,
     tokenizer: Path | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     json: bool = False,
+    *,
+    params: SamplingParams,
 ) -> None:
     """Generates text with a trained model.
 
@@ -153,28 +146,17 @@ def sample(
         ids: The ids of the prompt, as 5,17,3, instead of text.
         chat: Put the prompt into the model's chat template, as a user's turn.
         infill: Text with holes, such as "the [MASK:3] sat".
-        length: Tokens to write behind the prompt.
-        sampler: Ancestral, FirstHitting, Confidence, Psi, EsoLM, LeftToRight, or as published LLaDA, SMDM; by
-            default the family's. Options follow as LLaDA:late_end=true,remasking=random.
-        steps: Steps over the whole text.
-        block: Fill blocks of this many tokens from left to right.
-        temperature: 0 writes the most probable token.
-        top_p: Keep the most probable tokens up to this probability.
-        top_k: Keep this many tokens; 0 keeps all.
-        guidance: Weight of classifier-free guidance.
-        seed: The same seed gives the same text.
         count: Texts to write, as one batch.
-        stop: End a text at its end-of-text token.
         watch: Show the text being denoised.
         tokenizer: A tokenizer.json, where the checkpoint has none.
-        device: cpu or cuda.
+        device: cpu, cuda, or auto: a GPU where there is one.
         json: Print one JSON document on standard output, and nothing else.
+        params: How the text is written.
     """
     import remask
-    from remask.api import finished
+    from remask.api import GenerationRequest, finished_texts
 
     checkpoint = remask.load(run, device=device, tokenizer=tokenizer)
-    options: dict[str, Any] = {k: v for k, v in locals().items() if k in _SAMPLING}
     if count < 1 or (infill is not None and count > 1):
         raise RemaskError(f"count is {count}; it must be at least 1, and 1 for a text to infill")
     if [bool(prompt), ids is not None, infill is not None].count(True) > 1:
@@ -188,14 +170,14 @@ def sample(
         given = turns(checkpoint.tokenizer, [("user", prompt)])
         if not checkpoint.family.bos and given[0] == checkpoint.family.vocabulary.start:
             given = given[1:]  # an autoregressive row begins with it by itself
-    prompts = [given] * count if infill is None else ""
+    asked: dict[str, Any] = vars(params) | {"prompt": [given] * count if infill is None else "", "infill": infill}
     if watch:
         from remask.watch import watch as show
 
-        last = show(remask.stream(checkpoint, prompt=prompts, infill=infill, **options), checkpoint.tokenizer)
-        texts = [finished(checkpoint, last, i, given, infill, length, stop) for i in range(count)]
+        last = show(remask.stream(checkpoint, **asked), checkpoint.tokenizer)
+        texts = finished_texts(checkpoint, last, GenerationRequest(**asked))
     else:
-        found = remask.sample(checkpoint, prompt=prompts, infill=infill, **options)
+        found = remask.sample(checkpoint, **asked)
         texts = found if isinstance(found, list) else [found]
     if json:
         print(document([vars(t) for t in texts]))
@@ -214,9 +196,6 @@ def numbers(text: str) -> list[int]:
         return [int(part) for part in text.split(",")] if text.strip() else []
     except ValueError:
         raise RemaskError(f"ids are whole numbers with commas, as 5,17,3, and not {text!r}") from None
-
-
-_SAMPLING = ["length", "sampler", "steps", "block", "temperature", "top_p", "top_k", "guidance", "seed", "stop"]
 
 
 def score(

@@ -22,7 +22,7 @@ from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.likelihood import Estimate, validate
 from remask.plots import denoising_strip, loss_curves
-from remask.sampling.base import Step
+from remask.sampling.loop import Step
 from remask.terminal import duration, say
 from remask.training.optim import Budget, Optimizer
 from remask.training.recipe import Recipe

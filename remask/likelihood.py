@@ -32,7 +32,7 @@ from remask.families.base import Denoiser, Family, cross_entropy, per_row
 from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
 from remask.model.attention import FULL, Padded
-from remask.sampling.base import Canvas, Dice, Dictation, Sampler
+from remask.sampling import Canvas, SamplingParams, start, stream
 from remask.sampling.confidence import Confidence
 from remask.sampling.guidance import guided
 from remask.seeds import mix_seeds
@@ -108,7 +108,7 @@ def score(
     estimator: Estimator = "auto",
     draws: int = 128,
     strata: int | None = None,
-    sampler: Sampler | None = None,
+    sampler: SamplingParams | None = None,
     guidance: float = 0.0,
     seed: int = 0,
     rows: int = 32,
@@ -118,7 +118,7 @@ def score(
     """-log p of each text given its prompt. `rows` go through the network together; `show` shows progress.
 
     Draws of a text depend on `seed` and its place in the list alone, not on what shares its batch.
-    `sampler` is the rule of estimator "rule" (by default `Confidence()`).
+    `sampler` says how the rule of estimator "rule" writes (by default `Confidence`, one token at a time).
     """
     if any(not text.target for text in texts):
         raise RemaskError("nothing to score: a text has no tokens")
@@ -138,7 +138,7 @@ def score(
         works = [plain(len(text.target)) for text in texts]
     elif isinstance(family, Masked):  # the estimators of any-order prediction
         if estimator == "rule":
-            rule = sampler or Confidence()
+            rule = sampler or SamplingParams(sampler=Confidence())
             seeds = [mix_seeds(seed, i) for i in range(len(texts))]
             return [
                 _rule(denoiser, family, text, rule, guidance, draws, s, device)
@@ -288,7 +288,7 @@ def _rule(
     denoiser: Denoiser,
     family: Family,
     text: Text,
-    sampler: Sampler,
+    rule: SamplingParams,
     guidance: float,
     draws: int,
     seed: int,
@@ -299,26 +299,29 @@ def _rule(
     Exact where the choice of positions is deterministic. A random order is a mixture of rules; the mean
     over `draws` orders is a bound.
     """
+    sampler, name = rule.sampler, type(rule.sampler).__name__
     if sampler.rewrites:
-        raise RemaskError(f"{type(sampler).__name__} writes positions more than once, so its rule has no likelihood")
+        raise RemaskError(f"{name} writes positions more than once, so its rule has no likelihood")
     if not sampler.chooses_first:
         raise RemaskError(
-            f"{type(sampler).__name__} chooses positions by what it has drawn, so its likelihood is no chain of these; "
+            f"{name} chooses positions by what it has drawn, so its likelihood is no chain of these; "
             "Confidence with the same steps is the rule that chooses first"
         )
     copies = 1 if sampler.deterministic else draws
     whole = torch.tensor([[*text.prompt, *text.target]] * copies, device=device)
     open_ = torch.ones_like(whole, dtype=torch.bool)
     open_[:, : len(text.prompt)] = False
-    told = sampler.writing_with(Dictation(**{**vars(sampler.written_with), "text": whole}))
     canvas = Canvas(whole, open_, torch.ones_like(open_))
-    denoiser = guided(denoiser, family, guidance, ~open_)
-    total = torch.zeros(copies, dtype=torch.float64)
-    for step in told.stream(denoiser, family, canvas, Dice(seed, copies, device)):
-        total = step.log_prob
+    params = replace(rule, guidance=guidance, stop=False)
+    state = start(family, canvas, params, [mix_seeds(seed, i) for i in range(copies)], forced=whole)
+    for _ in stream(denoiser, family, state):
+        pass
+    total = state.log_prob.cpu()
     kind: Literal["exact", "bound"] = "exact" if sampler.deterministic else "bound"
     error = float(total.std() / math.sqrt(copies)) if copies > 1 else (0.0 if kind == "exact" else math.nan)
-    return Estimate(-float(total.mean()), error, kind, len(text.target), text.bytes, repr(sampler))
+    options = {"steps": rule.steps, "block": rule.block, "temperature": rule.temperature}
+    of = ", ".join([repr(sampler), *(f"{k}={v}" for k, v in options.items() if v not in (None, 1.0))])
+    return Estimate(-float(total.mean()), error, kind, len(text.target), text.bytes, of)
 
 
 @torch.inference_mode()

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from remask.data.tokenizer import Tokenizer
-from remask.sampling.base import Step
+from remask.sampling.loop import Step
 
 COLOURS = {"masked": "#d9d9d9", "fresh": "#1a7f37", "old": "#24292f"}
 
@@ -54,7 +54,7 @@ def denoising_strip(
     top = 0.8
     for step, page in zip(shown, pages, strict=True):
         left = int(step.masked[0].sum())
-        calls = int(step.evaluations[0])
+        calls = int(step.calls[0])
         axes.text(0, top, f"after {calls} network calls, {left} masked", fontsize=7.5, color="#57606a", va="center")
         for line in page:
             top += 1

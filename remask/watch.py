@@ -9,7 +9,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from remask.data.tokenizer import Tokenizer
-from remask.sampling.base import Step
+from remask.sampling.loop import Step
 
 MASK = "\u2591\u2591"
 

@@ -14,10 +14,12 @@ import torch
 from hypothesis import HealthCheck, settings
 from torch import Tensor
 
-from remask.families.base import Denoiser
+from remask.families.base import Denoiser, Family
 from remask.model.attention import FULL, Attention
 from remask.model.sizes import Architecture
 from remask.model.transformer import Transformer
+from remask.sampling import Canvas, Sampler, SamplingParams, Step, start, stream
+from remask.seeds import mix_seeds
 from remask.vocabulary import Vocabulary
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -130,11 +132,12 @@ class OrderedTable:
         positions: Tensor | None = None,
         cache: Any = None,
     ) -> Tensor:
-        """(B, S) ids at (B, S) positions -> logits; what is not seen is a mask."""
+        """(B, Q) ids at (B, Q) positions -> logits; what is not seen is a mask."""
         length, mask = self.table.length, self.table.symbols
         rows, size = tokens.shape
-        positions = torch.arange(size).expand(rows, -1) if positions is None else positions
-        seen = attention.mask(rows, torch.arange(size))
+        index = torch.arange(size).expand(rows, -1) if index is None else index
+        positions = index.clamp(min=0) if positions is None else positions
+        seen = attention.mask(rows, index)
         seen = torch.ones(rows, 1, size, size, dtype=torch.bool) if seen is None else seen.expand(rows, -1, -1, -1)
         known = seen[:, 0] & (tokens != mask)[:, None, :]  # (B, query, key)
         state = torch.full((rows, size, length), mask)
@@ -200,6 +203,15 @@ class Counting:
         self.sizes.append(len(tokens))
         self.asked.append(tokens.numel() if ask is None else int(ask.sum()))
         return self.denoiser(tokens, ask=ask, **reading)
+
+
+def steps_of(
+    denoiser: Denoiser, family: Family, canvas: Canvas, sampler: Sampler, *, seed: int = 0, **options: Any
+) -> list[Step]:
+    """The steps by which a sampler fills a canvas; each row has noise of its own."""
+    params = SamplingParams(sampler=sampler, **{"stop": False, **options})
+    state = start(family, canvas, params, [mix_seeds(seed, row) for row in range(len(canvas.tokens))])
+    return list(stream(denoiser, family, state))
 
 
 def tiny(rows: int, predicted: int, *, seed: int = 0, sharpness: float = 1.0, **more: Any) -> Transformer:

@@ -19,9 +19,8 @@ from remask.families.base import per_row
 from remask.families.masked import Masked
 from remask.likelihood import Estimate, Text, _run, score, validate
 from remask.model.transformer import Transformer
-from remask.sampling import Sampler
+from remask.sampling import Sampler, SamplingParams
 from remask.sampling.ancestral import Ancestral
-from remask.sampling.blockwise import Blockwise
 from remask.sampling.confidence import Confidence
 from remask.sampling.first_hitting import FirstHitting
 from remask.sampling.guidance import guided
@@ -100,10 +99,10 @@ def test_chain_rule_is_left_to_right() -> None:
     found = one("chain")
     assert found.nats == pytest.approx(chain(TABLE, TEXT, range(4)), rel=1e-6)
     assert (found.kind, found.stderr, found.of) == ("exact", 0.0, "left to right")
-    rule = one("rule", sampler=Confidence(rule="left"))
+    rule = one("rule", sampler=SamplingParams(sampler=Confidence(rule="left")))
     assert rule.nats == pytest.approx(found.nats, rel=1e-6)
     assert "left" in rule.of
-    blocks = one("rule", sampler=Blockwise(size=1))
+    blocks = one("rule", sampler=SamplingParams(sampler=Confidence(), block=1))
     assert blocks.nats == pytest.approx(found.nats, rel=1e-6)
 
 
@@ -112,7 +111,14 @@ def test_chain_rule_is_left_to_right() -> None:
 @pytest.mark.parametrize("model", [MODEL, TIMED], ids=["no time", "time"])
 def test_chain_rule_of_a_network_is_its_left_to_right_rule(model: Transformer, guidance: float, text: Text) -> None:
     (found,) = score(model, MASKED, [text], estimator="chain", guidance=guidance)
-    (rule,) = score(model, MASKED, [text], estimator="rule", sampler=Confidence(rule="left"), guidance=guidance)
+    (rule,) = score(
+        model,
+        MASKED,
+        [text],
+        estimator="rule",
+        sampler=SamplingParams(sampler=Confidence(rule="left")),
+        guidance=guidance,
+    )
     assert found.nats == pytest.approx(rule.nats, rel=1e-5)
 
 
@@ -138,12 +144,12 @@ def test_scores_are_the_bound_of_the_family(
 
 def test_a_rule_reveals_the_true_tokens() -> None:
     """All at once: the product of the predictions from nothing but masks."""
-    found = one("rule", sampler=Confidence(steps=1))
+    found = one("rule", sampler=SamplingParams(sampler=Confidence(), steps=1))
     assert found.nats == pytest.approx(masked_nats(TABLE, TEXT, range(4)), rel=1e-6)
 
 
 def test_a_text_the_rule_cannot_write_has_infinite_nats() -> None:
-    greedy = replace(Confidence(), pen=replace(Confidence().pen, temperature=0.0))
+    greedy = SamplingParams(sampler=Confidence(), temperature=0.0)
     nats = [one("rule", Text(tuple(t)), sampler=greedy).nats for t in TABLE.texts.tolist()]
     assert sorted(nats)[0] == 0
     assert sum(math.isinf(n) for n in nats) == len(nats) - 1
@@ -215,13 +221,13 @@ def test_weights_of_the_enumeration_sum_to_the_tokens() -> None:
 def test_one_draw_knows_no_error() -> None:
     assert math.isnan(one("count", draws=1).stderr)
     assert math.isnan(one("smdm", draws=1).stderr)
-    assert math.isnan(one("rule", sampler=FirstHitting(), draws=1).stderr)
+    assert math.isnan(one("rule", sampler=SamplingParams(sampler=FirstHitting()), draws=1).stderr)
 
 
 def test_a_random_rule_is_a_bound_below_none_of_its_orders() -> None:
-    found = one("rule", sampler=FirstHitting(), draws=500)
+    found = one("rule", sampler=SamplingParams(sampler=FirstHitting()), draws=500)
     assert found.kind == "bound" and abs(found.nats - any_order(TABLE, TEXT)) < 4 * found.stderr
-    found = one("rule", sampler=Ancestral(steps=1), draws=3)
+    found = one("rule", sampler=SamplingParams(sampler=Ancestral(), steps=1), draws=3)
     assert (found.kind, found.stderr) == ("bound", 0.0)
     assert found.nats == pytest.approx(masked_nats(TABLE, TEXT, range(4)), rel=1e-6)
 
@@ -520,10 +526,10 @@ def test_options_of_the_published_estimators(options: dict, says: str) -> None:
         score(TABLE, FAMILY, [Text(TEXT)], **options)
 
 
-@pytest.mark.parametrize("sampler", [LLaDA(), SMDM(), Blockwise(inner=SMDM())], ids=str)
+@pytest.mark.parametrize("sampler", [LLaDA(), SMDM()], ids=str)
 def test_a_sampler_that_draws_first_has_no_rule(sampler: Sampler) -> None:
     with pytest.raises(RemaskError, match="chooses positions by what it has drawn"):
-        score(TABLE, FAMILY, [Text(TEXT)], estimator="rule", sampler=sampler)
+        score(TABLE, FAMILY, [Text(TEXT)], estimator="rule", sampler=SamplingParams(sampler=sampler))
 
 
 @pytest.mark.parametrize(

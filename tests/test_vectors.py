@@ -9,7 +9,7 @@ import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -26,7 +26,7 @@ from remask.checkpoints.convert import convert
 from remask.checkpoints.overrides import Overrides
 from remask.estimators import llada_counts
 from remask.families.autoregressive import Autoregressive
-from remask.families.base import Denoiser, cross_entropy, per_row
+from remask.families.base import Family, cross_entropy, per_row
 from remask.families.interpolating import Interpolating, text_order
 from remask.families.latent import Operator, operator
 from remask.families.masked import Masked
@@ -38,21 +38,18 @@ from remask.model.cache import KeyValueCache
 from remask.model.sizes import Architecture
 from remask.model.soft import Soft
 from remask.model.transformer import Transformer
-from remask.sampling import Canvas, Dice, Pen, Sampler, Step
-from remask.sampling.base import Writing
-from remask.sampling.blockwise import Blockwise
+from remask.sampling import Canvas, Query, SamplingParams, State, Step, drawing, start, step, stream
 from remask.sampling.confidence import Confidence
 from remask.sampling.esolm import EsoLM
 from remask.sampling.guidance import guided
 from remask.sampling.llada import LLaDA
 from remask.sampling.psi import Psi, mixture, revealing
+from remask.sampling.sampler import Sampler
 from remask.sampling.smdm import SMDM
 from remask.vocabulary import Vocabulary
 
 VECTORS = Path(__file__).resolve().parents[2] / "shared" / "vectors"
 pytestmark = pytest.mark.skipif(not VECTORS.is_dir(), reason=f"no recorded outputs in {VECTORS}")
-
-GREEDY = Pen(temperature=0)
 
 
 @pytest.fixture(autouse=True)
@@ -199,7 +196,8 @@ def test_smdm_likelihoods(case: dict[str, Any]) -> None:
     close(f"smdm_eval {name} chain rule", torch.tensor(chained.nats), io[f"{name}.chain_nll"], relative=1e-5)
     greedy = io[f"{name}.greedy_tokens"]
     if len(greedy):
-        last = list(written(Confidence(pen=GREEDY), model, family, [prefix.tolist()], len(target), case["cfg"]))[-1]
+        params = SamplingParams(sampler=Confidence())
+        last = written(params, model, family, [prefix.tolist()], len(target), case["cfg"])[-1]
         assert torch.equal(last.tokens[0, len(prefix) :], greedy)
 
 
@@ -253,18 +251,24 @@ def replayed(
 
 
 def written(
-    sampler: Sampler,
+    params: SamplingParams,
     model: Transformer,
     family: Masked,
     prompts: Sequence[Sequence[int]],
     length: int,
     guidance: float,
-    dice: Dice | None = None,
+    uniforms: Callable[[Tensor], Tensor] | None = None,
 ) -> list[Step]:
-    """The steps of writing `length` tokens behind each prompt."""
+    """The steps of writing `length` tokens behind each prompt at temperature 0, perhaps with recorded uniforms."""
     canvas = Canvas.of([[*prompt, *[None] * length] for prompt in prompts])
-    denoiser: Denoiser = guided(model, family, guidance, ~canvas.open & canvas.valid)
-    return list(sampler.stream(denoiser, family, canvas, dice or Dice(0, len(prompts))))
+    state = start(family, canvas, replace(params, temperature=0.0, guidance=guidance, stop=False))
+    if uniforms is None:
+        return list(stream(model, family, state))
+    state.uniforms = uniforms  # type: ignore[method-assign]
+    found = []
+    while not bool(state.finished.all()):
+        found += [done for done in [step(model, family, state)] if done is not None]
+    return found
 
 
 @pytest.mark.parametrize("case", cases("smdm_sample/settings", alg="greddy", batch=1), ids=lambda c: f"case{c['case']}")
@@ -272,14 +276,14 @@ def test_smdm_greedy_samples(case: dict[str, Any]) -> None:
     """One row; of several, theirs pools the confidences of the batch, and ours does not."""
     io, model = recorded("smdm_sample/io"), smdm("smdm_sample")
     prompt = io[f"case{case['case']}.prompt"]
-    sampler = Confidence(steps=case["steps"], schedule="linear", pen=GREEDY)
+    params = SamplingParams(sampler=Confidence(schedule="linear"), steps=case["steps"])
     steps = written(
-        sampler, model, over(model, 128), prompt.tolist(), case["context_length"] - prompt.shape[1], case["cfg_scale"]
+        params, model, over(model, 128), prompt.tolist(), case["context_length"] - prompt.shape[1], case["cfg_scale"]
     )
     assert torch.equal(steps[-1].tokens, io[f"case{case['case']}.tokens"])
     assert [int(step.changed.sum()) for step in steps] == [n for n in case["commits"] if n]
     passes = 2 if case["cfg_scale"] else 1
-    assert int(steps[-1].evaluations[0]) == passes * sum(n > 0 for n in case["commits"])
+    assert int(steps[-1].calls[0]) == passes * sum(n > 0 for n in case["commits"])
 
 
 @pytest.mark.parametrize("case", cases("smdm_sample/settings", alg="greddy"), ids=lambda c: f"case{c['case']}")
@@ -288,8 +292,8 @@ def test_smdm_sampler_by_its_own_rules(case: dict[str, Any]) -> None:
     io, model = recorded("smdm_sample/io"), smdm("smdm_sample")
     prompt = io[f"case{case['case']}.prompt"]
     length = case["context_length"] - prompt.shape[1]
-    sampler = SMDM(steps=case["steps"], pooled=True, pen=GREEDY)
-    steps = written(sampler, model, over(model, 128), prompt.tolist(), length, case["cfg_scale"])
+    params = SamplingParams(sampler=SMDM(pooled=True), steps=case["steps"])
+    steps = written(params, model, over(model, 128), prompt.tolist(), length, case["cfg_scale"])
     assert torch.equal(steps[-1].tokens, io[f"case{case['case']}.tokens"])
     assert [int(step.changed.sum()) for step in steps] == [n for n in case["commits"] if n]
 
@@ -301,15 +305,16 @@ def test_smdm_ancestral_sampling(name: str) -> None:
     (case,) = (c for c in cases("smdm_sample/settings") if str(c["case"]) == name or c.get("name") == name)
     drawn = list(io[f"{name}.u"].split(counts))
 
-    class EsoLM(Dice):
+    class Replay:
         """One recorded uniform for each position still masked, then any for what to write there."""
 
         def __init__(self) -> None:
-            self.open, self.calls = torch.ones_like(tokens, dtype=torch.bool), 0
+            self.open, self.calls, self.writing = torch.ones_like(tokens, dtype=torch.bool), 0, False
             self.open[:, : prompt.shape[1]] = False
+            self.times = torch.linspace(1, 1e-5, case["steps"] + 1)
 
-        def uniforms(self, valid: Tensor, rows: Tensor) -> Tensor:
-            out = torch.ones(valid.shape, dtype=torch.float64)
+        def __call__(self, where: Tensor) -> Tensor:
+            out = torch.ones(where.shape, dtype=torch.float64)
             if self.writing:
                 self.writing = False
                 return out
@@ -317,15 +322,12 @@ def test_smdm_ancestral_sampling(name: str) -> None:
             self.calls += 1
             share = 1 - self.times[self.calls] / self.times[self.calls - 1] if self.calls < case["steps"] else 1.0
             chosen = self.open & (out < share)
-            self.open, self.writing = self.open & ~chosen, bool(chosen.any())
+            self.open, self.writing = self.open & ~chosen, True
             return out
 
-        times = torch.linspace(1, 1e-5, case["steps"] + 1)
-        writing = False
-
-    sampler = SMDM(steps=case["steps"], algorithm="origin", pen=GREEDY)
+    params = SamplingParams(sampler=SMDM(algorithm="origin"), steps=case["steps"])
     length = tokens.shape[1] - prompt.shape[1]
-    last = written(sampler, model, over(model, 128), prompt.tolist(), length, case["cfg_scale"], EsoLM())[-1]
+    last = written(params, model, over(model, 128), prompt.tolist(), length, case["cfg_scale"], Replay())[-1]
     assert torch.equal(last.tokens, tokens)
 
 
@@ -355,11 +357,9 @@ GENERATED = [
 KEYS = [f"{heads}-{case['case']}" for heads, case in GENERATED]
 
 
-def llada_sampler(case: dict[str, Any], **options: Any) -> Blockwise:
-    """Low-confidence remasking in blocks, each with its share of the steps."""
-    blocks = case["gen_length"] // case["block_length"]
-    inner = Confidence(steps=case["steps"] // blocks, schedule="even", pen=GREEDY, **options)
-    return Blockwise(inner=inner, size=case["block_length"])
+def as_published(case: dict[str, Any], sampler: Sampler) -> SamplingParams:
+    """Blocks, each with its share of the steps."""
+    return SamplingParams(sampler=sampler, steps=case["steps"], block=case["block_length"])
 
 
 @pytest.mark.parametrize(("heads", "case"), GENERATED, ids=KEYS)
@@ -367,7 +367,9 @@ def test_llada_generation(heads: str, case: dict[str, Any]) -> None:
     io, model = recorded(f"llada_generate/{heads}_io"), llada(f"llada_generate/{heads}")
     family = over(model, settings(f"llada_generate/{heads}_settings")["mask_id"])
     prompt = io[f"case{case['case']}.prompt"]
-    steps = written(llada_sampler(case), model, family, prompt.tolist(), case["gen_length"], case["cfg_scale"])
+    steps = written(
+        as_published(case, Confidence()), model, family, prompt.tolist(), case["gen_length"], case["cfg_scale"]
+    )
     assert torch.equal(steps[-1].tokens, io[f"case{case['case']}.tokens"])
     left = [case["gen_length"], *(int(step.masked.sum()) for step in steps[:-1])]
     theirs = io[f"case{case['case']}.masked_before_step"][:, 0].tolist()
@@ -381,7 +383,7 @@ def test_llada_generation_in_a_batch(heads: str, case: dict[str, Any]) -> None:
     io, model = recorded(f"llada_generate/{heads}_io"), llada(f"llada_generate/{heads}")
     family = over(model, settings(f"llada_generate/{heads}_settings")["mask_id"])
     prompts = left_padded(io)
-    last = written(llada_sampler(case), model, family, prompts, case["gen_length"], case["cfg_scale"])[-1]
+    last = written(as_published(case, Confidence()), model, family, prompts, case["gen_length"], case["cfg_scale"])[-1]
     for row, prompt in enumerate(prompts):
         whole = len(prompt) + case["gen_length"]
         assert torch.equal(last.tokens[row, :whole], io[f"case{case['case']}.batch_tokens"][row, -whole:])
@@ -391,24 +393,14 @@ def test_llada_generation_in_a_batch(heads: str, case: dict[str, Any]) -> None:
 def test_llada_generation_by_its_own_rules(heads: str, case: dict[str, Any]) -> None:
     io, model = recorded(f"llada_generate/{heads}_io"), llada(f"llada_generate/{heads}")
     family = over(model, settings(f"llada_generate/{heads}_settings")["mask_id"])
-    sampler = LLaDA(steps=case["steps"], block=case["block_length"], pen=GREEDY)
+    params = as_published(case, LLaDA())
     prompt, prompts = io[f"case{case['case']}.prompt"].tolist(), left_padded(io)
-    alone = written(sampler, model, family, prompt, case["gen_length"], case["cfg_scale"])
+    alone = written(params, model, family, prompt, case["gen_length"], case["cfg_scale"])
     assert torch.equal(alone[-1].tokens, io[f"case{case['case']}.tokens"])
-    last = written(sampler, model, family, prompts, case["gen_length"], case["cfg_scale"])[-1]
+    last = written(params, model, family, prompts, case["gen_length"], case["cfg_scale"])[-1]
     for row, prompt in enumerate(prompts):
         whole = len(prompt) + case["gen_length"]
         assert torch.equal(last.tokens[row, :whole], io[f"case{case['case']}.batch_tokens"][row, -whole:])
-
-
-class Recorded(Dice):
-    """Uniforms that were recorded: one for the choice of positions, then any for what to write there."""
-
-    def __init__(self, uniforms: Sequence[Tensor]) -> None:
-        self.left = [u for recorded in uniforms for u in (recorded, torch.zeros_like(recorded))]
-
-    def uniforms(self, valid: Tensor, rows: Tensor) -> Tensor:
-        return self.left.pop(0)
 
 
 @pytest.mark.parametrize("heads", ["mha", "gqa"])
@@ -421,10 +413,13 @@ def test_llada_random_remasking(heads: str) -> None:
     for row, prompt in enumerate(prompts):
         whole = len(prompt) + case["gen_length"]
         ours[:, row, :whole] = io["random.u"][:, row, size - whole :].double()
-    sampler = llada_sampler(case, rule="random")
-    length = max(map(len, prompts)) + case["gen_length"]
-    dice = Recorded(list(ours[:, :, :length]))
-    last = written(sampler, model, over(model, about["mask_id"]), prompts, case["gen_length"], 0.0, dice)[-1]
+    params, length = as_published(case, Confidence(rule="random")), max(map(len, prompts)) + case["gen_length"]
+    left = [u for drawn in ours[:, :, :length] for u in (drawn, torch.zeros_like(drawn))]  # where, then what
+
+    def uniforms(where: Tensor) -> Tensor:
+        return left.pop(0)
+
+    last = written(params, model, over(model, about["mask_id"]), prompts, case["gen_length"], 0.0, uniforms)[-1]
     for row, prompt in enumerate(prompts):
         whole = len(prompt) + case["gen_length"]
         assert torch.equal(last.tokens[row, :whole], io["random.tokens"][row, -whole:])
@@ -658,28 +653,28 @@ def test_eso_losses(variant: str) -> None:
     close(f"losses_eso {variant} loss", total, torch.tensor(loss), relative=1e-5)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Replayed(EsoLM):
-    """`EsoLM` with a recorded order and schedule."""
+    """`EsoLM` with a recorded order and schedule, drawing by recorded Gumbel noise, (B, L, V) in that order."""
 
     order: Tensor
     schedule: Tensor
+    noise: Tensor | None
 
-    def plan(self, writing: Writing) -> tuple[Tensor, Tensor, Tensor]:
-        turn = torch.repeat_interleave(self.schedule).expand_as(self.order)
-        return self.order, turn, torch.full((len(turn),), len(self.schedule))
+    def begin(self, state: State, family: Family) -> None:
+        passes = torch.repeat_interleave(self.schedule).expand_as(self.order)
+        state.extras["pass_of"] = torch.empty_like(self.order).scatter_(1, self.order, passes)
+        state.extras["rank"] = self.order.argsort(1)
+        state.extras["diffusion"] = torch.full((len(passes),), len(self.schedule))
 
-
-@dataclass(frozen=True, kw_only=True)
-class Race(Pen):
-    """Draws by recorded Gumbel noise, (B, L, V) in the order of writing."""
-
-    noise: Tensor
-    place: Tensor
-    """(B, L), where in the order each position stands."""
-
-    def write(self, log_probs: Tensor, where: tuple[Tensor, Tensor], uniform: Tensor) -> Tensor:
-        return (log_probs + self.noise[where[0], self.place[where]]).argmax(-1)
+    def commit(self, state: State, family: Family, query: Query, logits: Tensor) -> Tensor:
+        if self.noise is None:
+            return super().commit(state, family, query, logits)
+        row, column = query.ask.nonzero(as_tuple=True)
+        log_probs = logits.double().log_softmax(-1)
+        tokens = (log_probs + self.noise[row, state.extras["rank"][row, column]]).argmax(-1)
+        state.write(query.ask, tokens, log_probs.gather(-1, tokens[:, None])[:, 0])
+        return query.ask
 
 
 class Overheard:
@@ -706,16 +701,19 @@ def test_eso_sampler(case: int, cached: bool) -> None:
     family = Interpolating().over(Vocabulary(size=129, mask=128))
     order, schedule = io["sort_idx"], io["schedule"]
     canvas = Canvas.of([[None] * 24] * len(order))
-    noise = Race(noise=-(-io["u"].log()).log(), place=order.argsort(1))
-    for pen, truth in ((noise, "tokens"), (GREEDY, "tokens_greedy")):
+    for noise, truth in ((-(-io["u"].log()).log(), "tokens"), (None, "tokens_greedy")):
         heard = Overheard(model)
-        sampler = Replayed(order=order, schedule=schedule, cache=cached, pen=pen)
-        *_, last = sampler.stream(heard, family, canvas, Dice(0, len(order)))
+        sampler = Replayed(order=order, schedule=schedule, cache=cached, noise=noise)
+        state = start(family, canvas, SamplingParams(sampler=sampler, temperature=float(noise is not None), stop=False))
+        *_, last = stream(heard, family, state)
         assert torch.equal(last.tokens, io[truth])
-        assert last.evaluations.tolist() == [len(schedule)] * len(order)
+        assert last.calls.tolist() == [len(schedule)] * len(order)
         if truth == "tokens":
-            which = "on" if cached else "off"
-            found = torch.cat(heard.answers, 1)[..., :128]
+            which, parts = "on" if cached else "off", []
+            for answer, places in zip(heard.answers, order.split(schedule.tolist(), 1), strict=True):
+                place = places.argsort(1).argsort(1)  # answers come from left to right, theirs in the order of writing
+                parts.append(answer.gather(1, place[..., None].expand_as(answer)))
+            found = torch.cat(parts, 1)[..., :128]
             close(f"eso_cache {case}, cache {which}", found, io[f"logits_cache_{which}"][..., :128], relative=2e-5)
         if cached:
             assert heard.read == 24 + 24 - int(schedule[-1]), "once as a mask and, but for the last, once more"
@@ -834,7 +832,7 @@ def test_psi_laws(case: dict[str, Any]) -> None:
     masked, k = case["kind"] == "masked", logits.shape[-1]
     if masked:
         logits = logits.index_fill(-1, torch.tensor([case["mask_id"]]), -1e6)
-    p = Pen(top_p=case["p_nucleus"]).log_probs(logits).exp()
+    p = drawing.log_probs(logits, top_p=case["p_nucleus"]).exp()
     hidden = z == case["mask_id"] if masked else torch.ones_like(z, dtype=torch.bool)
     close(f"psi {name} prediction", p[hidden], io[name + "p_x0"][hidden], relative=2e-5)
     t, kappa = case["t"], case["kappa"]
@@ -895,9 +893,9 @@ def test_fastdllm_without_a_cache(heads: str) -> None:
     assert found
     for case in found:
         prompt = io[case["prompt"]]
-        sampler = LLaDA(steps=case["steps"], block=case["block_length"], pen=GREEDY)
+        params = as_published(case, LLaDA())
         family = over(model, about["mask_id"])
-        last = written(sampler, model, family, prompt.view(1, -1).tolist(), case["gen_length"], 0.0)[-1]
+        last = written(params, model, family, prompt.view(1, -1).tolist(), case["gen_length"], 0.0)[-1]
         assert torch.equal(last.tokens, io[f"{case['key']}.tokens"].view(1, -1))
 
 

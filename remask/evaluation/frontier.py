@@ -11,14 +11,14 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from remask import machine
-from remask.api import sampler_from
+from remask.api import sampler_of
 from remask.checkpoints.checkpoint import Checkpoint, load
 from remask.data.batches import Rows
 from remask.data.tokens import open_tokens
@@ -27,7 +27,8 @@ from remask.evaluation.frontier_points import Found, Point, Quality
 from remask.evaluation.frontier_report import told
 from remask.likelihood import Estimate, Text, score
 from remask.locking import locked
-from remask.sampling import Canvas, Dice, Pen, Sampler
+from remask.sampling import Canvas, SamplingParams, start, stream
+from remask.seeds import mix_seeds
 from remask.terminal import progress
 
 
@@ -89,7 +90,7 @@ def frontier(
         if (context := model.model.architecture.context) < length:
             raise RemaskError(f"length is {length}, and the context of {name} {context}")
         settings[f"weights of {name}"] = fingerprint(path)
-    if not any(written(load(path), spec, steps, length) for path in models.values() for spec in samplers or [""]):
+    if not any(ways_of(load(path), spec, steps) for path in models.values() for spec in samplers or [""]):
         raise RemaskError(f"none of the samplers {samplers} fits any of {', '.join(models)}")
     with locked(folder, "judging"):
         found = Found.open(folder, settings)
@@ -99,7 +100,7 @@ def frontier(
             found.save()
         for name, path in models.items():
             model = load(path, device=device)
-            ways = [(spec, n, made) for spec in samplers or [""] for n, made in written(model, spec, steps, length)]
+            ways = [(spec, n, made) for spec in samplers or [""] for n, made in ways_of(model, spec, steps)]
             with progress(name, len(ways) * (len(temperatures) + 1), "measurements") as tick:
                 for spec, n, made in ways:
                     way = name, spec or model.family.sampler, n
@@ -111,7 +112,7 @@ def measure(
     found: Found,
     way: tuple[str, str, int],
     model: Checkpoint,
-    sampler: Sampler,
+    params: SamplingParams,
     critic: Checkpoint,
     temperatures: Sequence[float],
     real: torch.Tensor,
@@ -120,15 +121,14 @@ def measure(
     """What is missing of one model and step count; each number is kept as soon as it is there."""
     texts, length, seed = (found.settings[name] for name in ("texts", "length", "seed"))
     if way not in found.rules:
-        found.rules[way] = likelihood(model, sampler, real, seed)
+        found.rules[way] = likelihood(model, params, real, seed)
         found.save()
     tick(1)
     known = {p.key: p for p in found.points}
     for t in temperatures:
         if (*way, t) not in known:
             about: dict[str, Any] = dict(zip(("model", "sampler", "steps", "temperature"), (*way, t), strict=True))
-            hot = sampler.writing_with(replace(sampler.written_with, temperature=t))
-            known[*way, t] = point(model, hot, critic, texts, length, seed, about)
+            known[*way, t] = point(model, replace(params, temperature=t), critic, texts, length, seed, about)
             found.points.append(known[*way, t])
             found.save()
         last = known[*way, t]
@@ -164,14 +164,14 @@ def fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
-def written(model: Checkpoint, spec: str, steps: Sequence[int], length: int) -> list[tuple[int, Sampler]]:
-    """(steps, sampler) for each count; (0, sampler) for one that takes none. None where it does not fit."""
-    made = sampler_from(model, spec or None)
-    if not made.fits(model.family):
+def ways_of(model: Checkpoint, spec: str, steps: Sequence[int]) -> list[tuple[int, SamplingParams]]:
+    """(steps, params) for each count; (0, params) for a sampler that takes none. None where it does not fit."""
+    sampler = sampler_of(model.family, spec or None)
+    if not sampler.fits(model.family):
         return []
-    if not {"steps", "at_once"} & {f.name for f in fields(made)}:
-        return [(0, made)]
-    return [(n, sampler_from(model, spec or None, n, length=length)) for n in steps]
+    if not sampler.takes_steps:
+        return [(0, SamplingParams(sampler=sampler, stop=False))]
+    return [(n, SamplingParams(sampler=sampler, steps=n, stop=False)) for n in steps]
 
 
 def judged(critic: Checkpoint, rows: torch.Tensor) -> Quality:
@@ -192,28 +192,37 @@ def entropy_of(row: torch.Tensor) -> float:
 
 
 def point(
-    model: Checkpoint, sampler: Sampler, critic: Checkpoint, texts: int, length: int, seed: int, about: dict[str, Any]
+    model: Checkpoint,
+    params: SamplingParams,
+    critic: Checkpoint,
+    texts: int,
+    length: int,
+    seed: int,
+    about: dict[str, Any],
 ) -> Point:
     """Texts without a prompt: their quality, and how fast they were written."""
     device = model.model.device
-    canvas = Canvas.of([[None] * length] * texts, None, device)
-    start = time.perf_counter()
+    canvas = Canvas.of([[None] * length] * texts, device)
+    begun = time.perf_counter()
+    state = start(model.family, canvas, params, [mix_seeds(seed, row) for row in range(texts)])
     with torch.autocast(device.type, torch.bfloat16, enabled=machine.fast_bf16(device)):
-        *_, last = sampler.stream(model.model, model.family, canvas, Dice(seed, texts, device))
-    tokens = last.tokens.cpu()
-    seconds = time.perf_counter() - start
-    passes = float(last.evaluations.double().mean())
+        for _ in stream(model.model, model.family, state):
+            pass
+    tokens = state.tokens.cpu()
+    seconds = time.perf_counter() - begun
+    passes = float(state.calls.double().mean())
     quality = asdict(judged(critic, tokens))
     return Point(**quality, **about, passes=passes, tokens_per_second=texts * length / seconds)
 
 
-def likelihood(model: Checkpoint, sampler: Sampler, rows: torch.Tensor, seed: int) -> Estimate | None:
+def likelihood(model: Checkpoint, params: SamplingParams, rows: torch.Tensor, seed: int) -> Estimate | None:
     """-log p of real texts under the rule by which a sampler writes at temperature 1; None where it has none."""
-    made = sampler.writing_with(Pen())
-    if not len(rows) or made.rewrites or not (model.family.exact or (made.chooses_first and made.deterministic)):
+    sampler = params.sampler
+    scored = model.family.exact or (sampler.chooses_first and sampler.deterministic)
+    if not len(rows) or sampler.rewrites or not scored:
         return None
     texts = [Text(row) for row in rows.tolist()]
     if model.family.exact:
         return Estimate.total(score(model.model, model.family, texts, device=model.model.device))
-    rule: dict[str, Any] = {"estimator": "rule", "sampler": made, "seed": seed, "device": model.model.device}
+    rule: dict[str, Any] = {"estimator": "rule", "sampler": params, "seed": seed, "device": model.model.device}
     return Estimate.total(score(model.model, model.family, texts, **rule))

@@ -227,7 +227,7 @@ class Family:
         """Uniforms in [0, 1) -> ids as noise leaves them at time 1."""
         raise RemaskError(f"{type(self).__name__} has no prior over tokens")
 
-    def posterior_weights(self, p_own: Tensor, s: float, t: float) -> tuple[Tensor, Tensor, Tensor]:
+    def posterior_weights(self, p_own: Tensor, s: Any, t: Any) -> tuple[Tensor, Tensor, Tensor]:
         """q(z_s | z_t, x) as a mixture, with the prediction in place of x, for s < t.
 
         `p_own` (N,) is the predicted probability of the token z_t. Returns three probabilities, (N,) each: of keeping

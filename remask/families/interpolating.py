@@ -14,7 +14,7 @@ Variant A lets the known tokens see each other, B does not, and is the one with 
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -59,7 +59,7 @@ class Interpolating(Family):
 
     # what is hidden, and in which order it is read
 
-    def alpha(self, t: float) -> float:
+    def alpha(self, t: Any) -> Any:
         """alpha_0 (1 - t): what diffusion has written by time t."""
         return self.alpha_0 * (1 - t)
 

@@ -177,7 +177,7 @@ class Uniform(Family):
         own, other = self.eps + (1 - self.eps) / k, (1 - self.eps) / k
         return own * math.log(k * own) + (k - 1) * other * math.log(k * other)
 
-    def posterior_weights(self, p_own: Tensor, s: float, t: float) -> tuple[Tensor, Tensor, Tensor]:
+    def posterior_weights(self, p_own: Tensor, s: Any, t: Any) -> tuple[Tensor, Tensor, Tensor]:
         """The posterior of Duo, `posterior`, as a mixture."""
         k, alpha_s, alpha_t = self.vocabulary.predicted, self.alpha(s), self.alpha(t)
         ratio = alpha_t / alpha_s

@@ -52,6 +52,12 @@ class KeyValueCache:
         """The same memory, for a call that reads some of the branches x B rows only."""
         return ChosenRows(self, rows)
 
+    def with_second_branch(self, rows: Tensor) -> "KeyValueCache | ChosenRows":
+        """For a call that reads all rows, and behind them the second branch of some, (G,)."""
+        if self.branches == 2 and len(rows) == self.count:
+            return self
+        return ChosenRows(self, torch.arange(self.count, device=rows.device)).with_second_branch(rows)
+
     def extent(self, index: Tensor) -> int:
         """On a CPU the positions used so far; on a GPU all of them, since finding out would make it wait."""
         if index.device.type != "cpu":
@@ -134,6 +140,10 @@ class ChosenRows:
 
     def __init__(self, cache: KeyValueCache, rows: Tensor) -> None:
         self.cache, self.chosen, self.exact = cache, rows, cache.exact
+
+    def with_second_branch(self, rows: Tensor) -> "ChosenRows":
+        """For a call that reads these rows, and behind them the second branch of some of them, (G,)."""
+        return ChosenRows(self.cache, torch.cat([self.chosen, self.cache.count + self.chosen[rows]]))
 
     def extent(self, index: Tensor) -> int:
         """As the cache's."""

@@ -1,11 +1,43 @@
-"""Ways of filling a canvas: one file per sampler. Importing the folder imports its files."""
+"""Ways of filling a canvas: one file per sampler. Names are imported when first used."""
 
-import importlib
-import pkgutil
+from typing import TYPE_CHECKING, Any
 
-from remask.sampling.base import Canvas, Dice, Pen, Sampler, Step, samplers
+if TYPE_CHECKING:
+    from remask.sampling.loop import Step, start, step, stream
+    from remask.sampling.params import SamplingParams
+    from remask.sampling.sampler import Query, Sampler, samplers
+    from remask.sampling.state import Canvas, State
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+_HOME = {
+    "Canvas": "state",
+    "Query": "sampler",
+    "Sampler": "sampler",
+    "SamplingParams": "params",
+    "State": "state",
+    "Step": "loop",
+    "samplers": "sampler",
+    "start": "loop",
+    "step": "loop",
+    "stream": "loop",
+}
 
-__all__ = ["Canvas", "Dice", "Pen", "Sampler", "Step", "samplers"]
+__all__ = [
+    "Canvas",
+    "Query",
+    "Sampler",
+    "SamplingParams",
+    "State",
+    "Step",
+    "samplers",
+    "start",
+    "step",
+    "stream",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'remask.sampling' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)

@@ -1,50 +1,91 @@
 """The reverse process on a time grid: the plain sampler of masked and of uniform-state diffusion."""
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
+from torch import Tensor
 
-from remask.errors import RemaskError
-from remask.families import Family
-from remask.sampling.base import Sampler, Step, Writing
+from remask.families.base import Family
+from remask.sampling.sampler import Query, Sampler
+from remask.sampling.state import State
+
+Mixture = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+"""(N,) rows and (N,) predicted probabilities of the tokens at hand -> probabilities of keeping them, of drawing from
+the prior, and of drawing from the prediction."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ancestral(Sampler):
     """Masked families: from t to s a masked position is revealed with probability (alpha_s - alpha_t)/(1 - alpha_t).
 
-    Which positions is decided before the network runs, by draws of their own (the float32 Gumbel fault
-    of Zheng et al. 2024 cannot occur), so only those are asked, and a step that reveals nothing costs
-    nothing. Source: Sahoo et al. 2024, eq. 7.
+    Which positions is decided before the network runs, by draws of their own, so only those are asked, and a step that
+    reveals nothing costs nothing. Source: Sahoo et al. 2024, eq. 7.
 
-    Families that revise every token (uniform-state): from t to s all open positions are drawn anew from
-    q(z_s | z_t, x), x replaced by what the pen makes of the prediction; nothing is final before t = 0.
+    Uniform-state families: from t to s all open positions are drawn anew from q(z_s | z_t, x), the prediction in place
+    of x; nothing is final before t = 0.
     """
 
-    steps: int = 64
-    """Points of the time grid, from t = 1 to 0."""
-
-    def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise RemaskError(f"steps is {self.steps}; it must be at least 1")
+    orders: ClassVar[frozenset[str]] = frozenset({"any", "all"})
+    default_steps: ClassVar[int | None] = 64
 
     def fits(self, family: Family) -> bool:
-        return family.any_order or family.revises
+        return family.order in self.orders
 
-    def fill(self, writing: Writing) -> Iterator[Step]:
-        times = torch.linspace(1, 0, self.steps + 1, dtype=torch.float64).tolist()
-        if writing.family.revises:
-            writing.start()
-            yield from (
-                writing.revise(self.pen, t, s) for t, s in itertools.pairwise(times) if bool(writing.todo.any())
-            )
-            return
-        for t, s in itertools.pairwise(times):
-            if not bool(writing.todo.any()):
-                return
-            now, then = writing.family.alpha(t), writing.family.alpha(s)
-            chosen = writing.todo & (writing.uniforms(writing.todo) < (then - now) / (1 - now))
-            if bool(chosen.any()):
-                yield writing.write(self.pen, chosen, writing.predict(chosen))
+    def begin(self, state: State, family: Family) -> None:
+        begin_at_noise(state, family)
+
+    def query(self, state: State, family: Family) -> Query:
+        t, s = times(state)
+        if family.order == "all":
+            return Query(state.active, time=t)
+        share = (family.alpha(s) - family.alpha(t)) / (1 - family.alpha(t))
+        return Query(state.active & (state.uniforms(state.active) < share[:, None]))
+
+    def commit(self, state: State, family: Family, query: Query, logits: Tensor) -> Tensor:
+        if family.order == "all":
+            t, s = times(state)
+            weights = lambda row, p: family.posterior_weights(p, s[row], t[row])  # noqa: E731
+            return revise(state, family, query.ask, logits, weights, last=s == 0)
+        state.write(query.ask, *state.draw(query.ask, logits))
+        return query.ask
+
+
+def times(state: State) -> tuple[Tensor, Tensor]:
+    """(B,) float64, where the step at hand begins and ends on an even grid from 1 to 0."""
+    steps = state.steps
+    grid = torch.linspace(1, 0, steps + 1, dtype=torch.float64, device=state.step.device)
+    at = state.step.clamp(max=steps - 1)
+    return grid[at], grid[at + 1]
+
+
+def begin_at_noise(state: State, family: Family) -> None:
+    """Open positions as noise leaves them at time 1, in families that revise every token."""
+    if family.order == "all":
+        state.tokens = torch.where(state.open, family.prior(state.uniforms(state.open)), state.tokens)
+
+
+def revise(state: State, family: Family, asked: Tensor, logits: Tensor, weights: Mixture, last: Tensor) -> Tensor:
+    """Draws the asked positions, (B, L) bool, from q(z_s | z_t, x), with the prediction as it is sharpened for x.
+
+    q is a mixture: the token stays, or is drawn from the prior, or from the prediction. So the prediction is drawn
+    from only where it is chosen, and no law over the whole vocabulary is made. Rows where `last` (B,) are then done.
+    """
+    row, column = asked.nonzero(as_tuple=True)
+    before = state.tokens[row, column]
+    own = state.log_prob_of(row, logits, before).exp()
+    keep, fresh, predicted = weights(row, own)
+    choice, other, which = (state.uniforms(asked)[row, column] for _ in range(3))
+    drawn = torch.where(choice < keep, before, family.prior(other))
+    new = (choice >= keep + fresh).nonzero()[:, 0]
+    drawn[new] = state.draw_at(row[new], column[new], logits[new], which[new])[0]
+    share = state.log_prob_of(row, logits, drawn).exp()
+    q = keep * (drawn == before) + fresh / family.vocabulary.predicted + predicted * share
+    state.tokens[row, column] = drawn
+    state.confidence[row, column] = share.float()
+    state.log_prob.index_add_(0, row, q.log())
+    state.masked = state.masked & ~(asked & last[:, None])
+    changed = torch.zeros_like(asked)
+    changed[row, column] = drawn != before
+    return changed

@@ -1,14 +1,15 @@
 """Reveal what the network is surest of: the sampler of MaskGIT, SMDM and LLaDA."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from remask.errors import RemaskError, unknown
-from remask.sampling.base import Sampler, Step, Writing, largest
+from remask.errors import unknown
+from remask.families.base import Family
+from remask.sampling.sampler import Query, Sampler, largest, spread
+from remask.sampling.state import State
 
 Rule = Literal["probability", "margin", "entropy", "random", "left"]
 Schedule = Literal["even", "linear"]
@@ -18,12 +19,10 @@ Schedule = Literal["even", "linear"]
 class Confidence(Sampler):
     """Each step writes the k most certain masked positions of each row; nothing is ever revised.
 
-    Certainty is read from the prediction before a token is drawn, so the rule is a function of the
-    state and has an exact likelihood. k counts per row: which texts share a batch changes nothing.
+    Certainty is read from the prediction before a token is drawn, so the rule is a function of the state and has an
+    exact likelihood. k counts per row. Without a number of steps one token a step is written.
     """
 
-    steps: int | None = None
-    """Steps; None writes one token a step."""
     rule: Rule = "probability"
     """probability: the highest top probability. margin: of first over second. entropy: the lowest.
     random: any. left: the leftmost."""
@@ -32,8 +31,6 @@ class Confidence(Sampler):
     t from 1 to 1e-5, all that is left at the last (SMDM)."""
 
     def __post_init__(self) -> None:
-        if self.steps is not None and self.steps < 1:
-            raise RemaskError(f"steps is {self.steps}; it must be at least 1")
         if self.rule not in get_args(Rule):
             raise unknown("rule", self.rule, get_args(Rule))
         if self.schedule not in get_args(Schedule):
@@ -43,38 +40,39 @@ class Confidence(Sampler):
     def deterministic(self) -> bool:
         return self.rule != "random"
 
-    def fill(self, writing: Writing) -> Iterator[Step]:
-        start = writing.todo.sum(1)
-        steps = int(start.max()) if self.steps is None else self.steps
-        for i in range(steps):
-            todo = writing.todo
-            count = self.count(i, steps, start, todo.sum(1))
-            asked = todo & (count > 0)[:, None]
-            if not bool(todo.any()):
-                return
-            if not bool(asked.any()):
-                continue
-            if self.rule in ("random", "left"):  # needs no prediction: ask only what is written
-                scores = writing.uniforms(asked) if self.rule == "random" else -todo.cumsum(1).double()
-                chosen = largest(scores, asked, count)
-                yield writing.write(self.pen, chosen, writing.predict(chosen))
-                continue
-            logits = writing.predict(asked)
-            scores = torch.zeros(todo.shape, dtype=torch.float32, device=todo.device)
-            scores[asked] = certainty(logits, self.rule)
-            chosen = largest(scores, asked, count)
-            yield writing.write(self.pen, chosen, logits[chosen[asked]])
+    def query(self, state: State, family: Family) -> Query:
+        active = state.active
+        count = self.count(state.step, state.steps, state.whole_block, active.sum(1))
+        asked = active & (count > 0)[:, None]
+        if self.rule in ("random", "left"):  # needs no prediction: ask only what is written
+            scores = state.uniforms(asked) if self.rule == "random" else -active.cumsum(1).double()
+            asked = largest(scores, asked, count)
+        return Query(asked, keep={"count": count})
 
-    def count(self, step: int, steps: int, start: Tensor, left: Tensor) -> Tensor:
-        """(B,) how many to write in this step, of `start` (B,) at first and `left` (B,) now."""
-        if self.steps is None:
+    def commit(self, state: State, family: Family, query: Query, logits: Tensor) -> Tensor:
+        chosen = query.ask
+        if self.rule not in ("random", "left"):
+            chosen = largest(spread(certainty(logits, self.rule), query.ask), query.ask, query.keep["count"])
+            logits = logits[chosen[query.ask]]
+        state.write(chosen, *state.draw(chosen, logits))
+        return chosen
+
+    def count(self, step: Tensor, steps: int, whole: Tensor, left: Tensor) -> Tensor:
+        """(B,) how many to write in a step, (B,), of `whole` (B,) in the block and `left` (B,) still masked."""
+        if not steps:
             return left.clamp(max=1)
-        if step == steps - 1:
-            return left
         if self.schedule == "even":
-            return torch.minimum(start // steps + (step < start % steps), left)
-        t, s = torch.linspace(1, 1e-5, steps + 1)[step : step + 2].to(left.device)  # float32, as published
-        return (left * (1 - s / t)).long()
+            count = torch.minimum(even_share(step, steps, whole), left)
+        else:
+            times = torch.linspace(1, 1e-5, steps + 1, device=left.device)  # float32, as published
+            at = step.clamp(max=steps - 1)
+            count = (left * (1 - times[at + 1] / times[at])).long()
+        return torch.where(step >= steps - 1, left, count)
+
+
+def even_share(step: Tensor, steps: int, whole: Tensor) -> Tensor:
+    """(B,) the share of a step of `whole` (B,) positions, the remainder in the first steps (LLaDA)."""
+    return whole // steps + (step < whole % steps)
 
 
 def certainty(logits: Tensor, rule: Rule) -> Tensor:

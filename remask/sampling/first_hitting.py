@@ -1,32 +1,40 @@
 """The first-hitting sampler: the reverse process in continuous time, without a time grid."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from remask.errors import RemaskError
-from remask.sampling.base import Sampler, Step, Writing, largest
+from remask.families.base import Family
+from remask.sampling.sampler import Query, Sampler, largest
+from remask.sampling.state import State
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirstHitting(Sampler):
     """Reveals masked positions in uniformly random order (Zheng et al. 2024, section 4).
 
-    The times at which positions are hit are order statistics of uniforms, and a network without time
-    does not see them: what remains of the exact reverse process is the order. One at a time it is
-    exact; several at once trade exactness for fewer network calls.
+    The times at which positions are hit are order statistics of uniforms, and a network without time does not see them:
+    what remains of the exact reverse process is the order. One at a time it is exact; several at once, with fewer
+    steps than tokens, trade exactness for fewer network calls.
     """
 
     at_once: int = 1
-    """Positions revealed from one prediction."""
+    """Positions revealed from one prediction, where no number of steps is asked for."""
 
     def __post_init__(self) -> None:
         if self.at_once < 1:
             raise RemaskError(f"at_once is {self.at_once}; it must be at least 1")
 
-    def fill(self, writing: Writing) -> Iterator[Step]:
-        while bool((todo := writing.todo).any()):
-            count = torch.full(todo.shape[:1], self.at_once, device=todo.device)
-            chosen = largest(writing.uniforms(todo), todo, count)
-            yield writing.write(self.pen, chosen, writing.predict(chosen))
+    def query(self, state: State, family: Family) -> Query:
+        active = state.active
+        if state.steps:
+            count = -(-state.whole_block // state.steps)
+        else:
+            count = torch.full_like(state.step, self.at_once)
+        return Query(largest(state.uniforms(active), active, count))
+
+    def commit(self, state: State, family: Family, query: Query, logits: Tensor) -> Tensor:
+        state.write(query.ask, *state.draw(query.ask, logits))
+        return query.ask

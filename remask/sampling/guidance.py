@@ -1,7 +1,7 @@
 """Unsupervised classifier-free guidance: more of what the prompt adds.
 
-p(x | c, z)^(1+w) / p(x | m..m, z)^w, the condition-free branch reading the prompt as masks; interpolating models
-leave it out instead, since masks behind what is known are not seen (`EsoLM`). Needs no special training
+p(x | c, z)^(1+w) / p(x | m..m, z)^w, the unconditional branch reading the prompt as masks; interpolating models leave
+it out instead, since there masks are seen by nothing that is known. Needs no special training
 (Nie et al. 2025, *Scaling up Masked Diffusion Models on Text*, section 4).
 """
 
@@ -13,34 +13,33 @@ from torch import Tensor
 
 from remask.errors import RemaskError
 from remask.families.base import Denoiser, Family
-from remask.model.attention import FULL, Attention
+from remask.model.attention import FULL, Attention, Padded
 
 
-def guided(denoiser: Denoiser, family: Family, weight: float, prompt: Tensor) -> Denoiser:
-    """A denoiser with guidance of `weight`; the same denoiser, at the same cost, where it is 0.
+def guided(denoiser: Denoiser, family: Family, weight: float | Tensor, prompt: Tensor) -> Denoiser:
+    """A denoiser with guidance; the same denoiser, at the same cost, where the weight is 0.
 
-    `prompt` is (B, L) bool, the positions that make up the condition.
+    `weight` is one number or (B,) one for each row; `prompt` (B, L) bool, the positions that make up the condition.
     """
-    if weight == 0:
-        return denoiser
-    if not math.isfinite(weight):
-        raise RemaskError(f"guidance is {weight}; it must be finite")
-    if family.vocabulary.mask is None or not family.reads_masks:
+    if isinstance(weight, int | float):
+        if weight == 0:
+            return denoiser
+        if not math.isfinite(weight):
+            raise RemaskError(f"guidance is {weight}; it must be finite")
+    if family.vocabulary.mask is None or family.order not in ("any", "drawn"):
         raise RemaskError(f"guidance needs a model that reads masks, and this one is {type(family).__name__}")
-    return Guided(denoiser, weight, prompt, family.vocabulary.mask)
+    return Guided(denoiser, weight, prompt, family.vocabulary.mask if family.order == "any" else None)
 
 
 class Guided:
-    """logits = (1 + w) conditional - w unconditional, both from one call on twice the rows."""
+    """logits = (1 + w) conditional - w unconditional, both from one call; rows of weight 0 have no second branch."""
 
-    passes = 2
-
-    def __init__(self, denoiser: Denoiser, weight: float, prompt: Tensor, mask: int) -> None:
-        self.denoiser, self.weight, self.prompt, self.mask = denoiser, weight, prompt, mask
-
-    def rows(self, index: Tensor) -> "Guided":
-        """The same guidance for some of the rows."""
-        return Guided(self.denoiser, self.weight, self.prompt[index], self.mask)
+    def __init__(self, denoiser: Denoiser, weight: float | Tensor, prompt: Tensor, mask: int | None) -> None:
+        self.denoiser, self.prompt, self.mask = denoiser, prompt, mask
+        every = torch.arange(len(prompt), device=prompt.device)
+        self.weight = torch.as_tensor(weight, dtype=torch.float32, device=prompt.device).expand(len(prompt))
+        self.twins = every if isinstance(weight, int | float) else self.weight.nonzero()[:, 0]
+        """(G,) rows with a second branch."""
 
     def __call__(
         self,
@@ -54,18 +53,45 @@ class Guided:
         positions: Tensor | None = None,
         cache: Any = None,
     ) -> Tensor:
-        """As the denoiser it wraps."""
-        hidden = tokens.masked_fill(self.prompt[:, : tokens.shape[1]], self.mask)
-        twice = {
-            "ask": None if ask is None else torch.cat([ask, ask]),
-            "time": None if time is None else torch.cat([time, time]),
-            "positions": positions if positions is None or positions.ndim == 1 else torch.cat([positions, positions]),
-            "attention": attention.rows(torch.arange(len(tokens), device=tokens.device).repeat(2)),
-        }
-        conditional, unconditional = self.denoiser(torch.cat([tokens, hidden]), **twice).chunk(2)
-        logits = self.mixed(conditional, unconditional)
-        return logits if target is None else torch.nn.functional.cross_entropy(logits, target, reduction="none")
+        """As the denoiser it wraps; a cache is one of two branches."""
+        rows, twins = len(tokens), self.twins
+        both = torch.cat([torch.arange(rows, device=tokens.device), twins])
+        tokens, attention = tokens[both], attention.rows(both)
+        index = None if index is None else index[both]
+        prompt = self.prompt[both]
+        prompt[:rows] = False  # it is only the second branch that does without
+        hidden = prompt[:, : tokens.shape[1]] if index is None else prompt.gather(1, index.clamp(min=0)) & (index >= 0)
+        if self.mask is not None:
+            tokens = tokens.masked_fill(hidden, self.mask)
+        else:
+            along = torch.arange(tokens.shape[1], device=tokens.device)
+            index = (along.expand(tokens.shape) if index is None else index).masked_fill(hidden, -1)
+            attention = attention & Padded(~prompt)
+        everywhere = ask is None
+        ask = torch.ones_like(hidden[:rows]) if ask is None else ask
+        logits = self.denoiser(
+            tokens,
+            index=index,
+            ask=ask[both],
+            time=None if time is None else time[both],
+            attention=attention,
+            positions=positions if positions is None or positions.ndim == 1 else positions[both],
+            cache=None if cache is None else cache.with_second_branch(twins),
+        )
+        mixed = self.mix(logits, ask)
+        if target is not None:
+            return torch.nn.functional.cross_entropy(mixed, target, reduction="none")
+        return mixed.view(*ask.shape, -1) if everywhere else mixed
 
-    def mixed(self, conditional: Tensor, unconditional: Tensor) -> Tensor:
-        """(N, V) logits from those of the two branches."""
-        return conditional + self.weight * (conditional - unconditional)
+    def mix(self, logits: Tensor, ask: Tensor) -> Tensor:
+        """(N + N', V) logits of the conditional and then the unconditional branch -> (N, V); `ask` is (B, Q) bool."""
+        if len(self.twins) == len(ask):
+            conditional, unconditional = logits.chunk(2)
+            weight = self.weight[ask.nonzero()[:, 0], None]
+            return conditional + weight * (conditional - unconditional)
+        row = ask.nonzero()[:, 0]
+        chosen = torch.isin(row, self.twins).nonzero()[:, 0]
+        mixed, unconditional = logits[: len(row)].clone(), logits[len(row) :]
+        conditional = mixed[chosen]
+        mixed[chosen] = conditional + self.weight[row[chosen], None] * (conditional - unconditional)
+        return mixed

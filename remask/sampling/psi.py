@@ -11,16 +11,18 @@ On masked families this is remasking: a written token is hidden again with proba
 """
 
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from remask.errors import RemaskError, unknown
-from remask.families import Family
-from remask.sampling.base import Sampler, Step, Writing
+from remask.families.base import Family
+from remask.sampling.ancestral import begin_at_noise, revise
+from remask.sampling.sampler import Query, Sampler
+from remask.sampling.state import State
 
 Tail = Literal["ancestral", "greedy"]
 Schedule = Literal["constant", "sigma", "capped", "rescaled"]
@@ -30,11 +32,9 @@ Schedule = Literal["constant", "sigma", "capped", "rescaled"]
 class Psi(Sampler):
     """The reverse process with correction between the times `low` and `high`, and none outside.
 
-    Its `Step.log_prob` adds up all draws, those that were taken back too: of a path, not of the text.
+    Its log-probability adds up all draws, those that were taken back too: it is that of a path, not of the text.
     """
 
-    steps: int = 64
-    """Steps of the time grid, from t = 1 to 0."""
     schedule: Schedule = "constant"
     """Of kappa while correcting. constant: `kappa`. The others give sigma, the chance that a written token is noised
     again: `eta` (sigma), at most (1 - alpha_s)/alpha_t (capped), or this share of that most (rescaled). In no case is
@@ -52,9 +52,10 @@ class Psi(Sampler):
     tail: Tail = "ancestral"
     """The last step: draw from the prediction, or write its most probable token (the greedy tail)."""
 
+    orders: ClassVar[frozenset[str]] = frozenset({"any", "all"})
+    default_steps: ClassVar[int | None] = 64
+
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise RemaskError(f"steps is {self.steps}; it must be at least 1")
         for name, known in (("schedule", Schedule), ("tail", Tail)):
             if getattr(self, name) not in get_args(known):
                 raise unknown(name, getattr(self, name), get_args(known))
@@ -67,42 +68,77 @@ class Psi(Sampler):
             raise RemaskError(f"hold is {self.hold}; it must be at least 0 and below 1")
         if self.hold and not 0 < self.high == self.low < 1:
             raise RemaskError(f"hold is {self.hold}; it needs low = high, the time that is held, between 0 and 1")
-        if self.hold and self.steps < 3:
-            raise RemaskError(f"steps is {self.steps}; holding needs 3: a way down, a stop, and a way down")
-
-    def fits(self, family: Family) -> bool:
-        return family.revises or family.any_order
 
     @property
     def rewrites(self) -> bool:
         return True
 
-    def fill(self, writing: Writing) -> Iterator[Step]:
-        if writing.family.revises:
-            writing.start()
-        for t, s in self.grid():
-            alpha_s, alpha_t = (writing.family.alpha(time) for time in (s, t))
-            held = s == t
-            kappa = self.share(alpha_s, alpha_t) if held or (not self.hold and self.low < t <= self.high) else 1.0
-            greedy = s == 0 and self.tail == "greedy"
-            if not writing.family.revises:
-                yield from self.remask(writing, alpha_s, alpha_t, kappa, greedy)
-            elif not bool(writing.todo.any()):
-                return
-            elif greedy:
-                logits = writing.predict(writing.todo, t)
-                yield writing.put(writing.todo, logits.argmax(-1), (logits.amax(-1) - logits.logsumexp(-1)).double())
-            else:
-                yield writing.revise(self.pen, t, s, lambda p, t=t, s=s, k=kappa: mixture(writing.family, p, s, t, k))
+    def begin(self, state: State, family: Family) -> None:
+        if self.hold and min(p.steps or 0 for p in state.params) < 3:
+            raise RemaskError("holding time still needs at least 3 steps: a way down, a stop, and a way down")
+        begin_at_noise(state, family)
 
-    def grid(self) -> list[tuple[float, float]]:
+    def query(self, state: State, family: Family) -> Query:
+        t, s, kappa = self.at(state, family)
+        if family.order == "all":
+            return Query(state.active, time=t)
+        here = (state.blocks == state.block[:, None]) & ~ended(state)[:, None]
+        alpha_s, alpha_t = family.alpha(s), family.alpha(t)
+        uniform = state.uniforms(here)
+        reveal = here & state.masked & (uniform < revealing(alpha_s, alpha_t, kappa)[:, None])
+        again = here & ~state.masked & (uniform < ((1 - kappa) * (1 - alpha_s))[:, None])
+        return Query(reveal, keep={"again": again})
+
+    def commit(self, state: State, family: Family, query: Query, logits: Tensor) -> Tensor:
+        t, s, kappa = self.at(state, family)
+        greedy = s == 0 if self.tail == "greedy" else torch.zeros_like(state.finished)
+        if family.order == "all":
+            sure = query.ask & greedy[:, None]
+            rest = query.ask & ~sure
+            certain, drawn = logits[sure[query.ask]], logits[rest[query.ask]]
+            weights = lambda row, p: mixture(family, p, s[row], t[row], kappa[row])  # noqa: E731
+            changed = revise(state, family, rest, drawn, weights, last=s == 0)
+            state.write(sure, certain.argmax(-1), (certain.amax(-1) - certain.logsumexp(-1)).double())
+            return changed | sure
+        again, mask = query.keep["again"], family.vocabulary.mask
+        tokens, log_prob = state.draw(query.ask, logits, greedy if self.tail == "greedy" else None)
+        assert mask is not None
+        state.hide(again, mask)
+        state.write(query.ask, tokens, log_prob)
+        return query.ask | again
+
+    def block_done(self, state: State) -> Tensor:
+        return state.step >= state.steps
+
+    def row_done(self, state: State) -> Tensor:
+        return (self.block_done(state) & (state.block >= state.blocks.amax(1))) | ended(state)
+
+    # the time grid
+
+    def at(self, state: State, family: Family) -> tuple[Tensor, Tensor, Tensor]:
+        """(B,) float64: where the step at hand begins and ends, and its kappa."""
+        steps = state.steps
+        table = torch.tensor(self.plan(family, steps), dtype=torch.float64, device=state.step.device)
+        t, s, kappa = table[state.step.clamp(max=steps - 1)].unbind(1)
+        return t, s, kappa
+
+    @lru_cache(maxsize=32)  # noqa: B019  # frozen, and small
+    def plan(self, family: Family, steps: int) -> list[tuple[float, float, float]]:
+        """(t, s, kappa) of each step."""
+        found = []
+        for t, s in self.grid(steps):
+            corrects = s == t or (not self.hold and self.low < t <= self.high)
+            found.append((t, s, self.share(family.alpha(s), family.alpha(t)) if corrects else 1.0))
+        return found
+
+    def grid(self, steps: int) -> list[tuple[float, float]]:
         """The times of each step: where it begins, and where it ends."""
-        held = min(round(self.hold * self.steps), self.steps - 2)
+        held = min(round(self.hold * steps), steps - 2)
         if held < 1:
-            return list(itertools.pairwise(torch.linspace(1, 0, self.steps + 1, dtype=torch.float64).tolist()))
-        before = min(max(1, round((self.steps - held) * (1 - self.high))), self.steps - held - 1)
+            return list(itertools.pairwise(torch.linspace(1, 0, steps + 1, dtype=torch.float64).tolist()))
+        before = min(max(1, round((steps - held) * (1 - self.high))), steps - held - 1)
         down = torch.linspace(1, self.high, before + 1, dtype=torch.float64).tolist()
-        rest = torch.linspace(self.high, 0, self.steps - held - before + 1, dtype=torch.float64).tolist()
+        rest = torch.linspace(self.high, 0, steps - held - before + 1, dtype=torch.float64).tolist()
         return list(itertools.pairwise([*down[:-1], *[self.high] * held, *rest]))
 
     def share(self, alpha_s: float, alpha_t: float) -> float:
@@ -115,33 +151,22 @@ class Psi(Sampler):
         sigma = {"sigma": self.eta, "capped": min(self.eta, most), "rescaled": self.eta * most}[self.schedule]
         return min(1.0, max(0.0, 1 - sigma / (1 - alpha_s)))
 
-    def remask(self, writing: Writing, alpha_s: float, alpha_t: float, kappa: float, greedy: bool) -> Iterator[Step]:
-        """A step of a masked family: reveals some, hides others again. Rows whose text has ended are left alone."""
-        reveal, hide = revealing(alpha_s, alpha_t, kappa), (1 - kappa) * (1 - alpha_s)
-        focus = writing.canvas.open if writing.focus is None else writing.canvas.open & writing.focus
-        end = -1 if writing.canvas.end is None else writing.canvas.end
-        ended = (focus & (writing.tokens == end)).any(1) & ~writing.masked.any(1)
-        active = focus & ~ended[:, None]
-        uniform = writing.uniforms(active)
-        chosen, again = active & writing.masked & (uniform < reveal), active & ~writing.masked & (uniform < hide)
-        if not bool((chosen | again).any()):
-            return
-        pen = replace(self.pen, temperature=0.0) if greedy else self.pen
-        drawn = writing.draft(pen, chosen, writing.predict(chosen)) if bool(chosen.any()) else None
-        writing.hide(again)
-        step = writing.step(again) if drawn is None else writing.put(chosen, *drawn)
-        yield replace(step, changed=chosen | again)
+
+def ended(state: State) -> Tensor:
+    """(B,) bool, rows with an end-of-text token and nothing masked: they are left alone."""
+    is_end = (state.tokens == state.end[:, None]) & state.open
+    return is_end.any(1) & ~state.masked.any(1)
 
 
-def revealing(alpha_s: float, alpha_t: float, kappa: float) -> float:
+def revealing(alpha_s: Tensor, alpha_t: Tensor, kappa: Tensor) -> Tensor:
     """The chance that a mask is replaced by a prediction: kappa of the ancestral one, the rest of alpha_s."""
     return kappa * (alpha_s - alpha_t) / (1 - alpha_t) + (1 - kappa) * alpha_s
 
 
-def mixture(family: Family, p_own: Tensor, s: float, t: float, kappa: float) -> tuple[Tensor, Tensor, Tensor]:
+def mixture(family: Family, p_own: Tensor, s: Tensor, t: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """`Family.posterior_weights` with correction: probabilities (N,) of keeping, of the prior, of the prediction."""
     alpha_s = family.alpha(s)
-    predictor, clean = family.posterior_weights(p_own, s, t), family.posterior_weights(p_own, 0.0, t)
+    predictor, clean = family.posterior_weights(p_own, s, t), family.posterior_weights(p_own, 0 * s, t)
     corrector = (alpha_s * clean[0], alpha_s * clean[1] + 1 - alpha_s, alpha_s * clean[2])
     keep, fresh, predicted = (kappa * a + (1 - kappa) * b for a, b in zip(predictor, corrector, strict=True))
     return keep, fresh, predicted

@@ -1,37 +1,36 @@
 """SMDM's `diff_sample`, by its own rules: its time grid, its counts, and the choice that follows the draw.
 
-`greedy` keeps floor(masked (1 - s/t)) of a step's draws, the most probable under the prediction without
-temperature; `origin` keeps each with probability 1 - s/t. t runs from 1 to 1e-5, and the last step keeps
-all. The published code counts over the whole batch, so that a text depends on its neighbours; here that is `pooled`,
-for comparison only. Source: Nie et al. 2025, eval/gen_model_answer.py of ML-GSAI/SMDM.
+`greedy` keeps floor(masked (1 - s/t)) of a step's draws, the most probable under the prediction without temperature;
+`origin` keeps each with probability 1 - s/t. t runs from 1 to 1e-5, and the last step keeps all. The published code
+counts over the whole batch, so that a text depends on its neighbours; here that is `pooled`, for comparison only.
+Source: Nie et al. 2025, eval/gen_model_answer.py of ML-GSAI/SMDM.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from remask.errors import RemaskError, unknown
-from remask.sampling.base import Sampler, Step, Writing, largest
+from remask.errors import unknown
+from remask.families.base import Family
+from remask.sampling.sampler import Query, Sampler, largest, spread
+from remask.sampling.state import State
 
 Algorithm = Literal["greedy", "origin"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class SMDM(Sampler):
-    """The sampler of *Scaling up Masked Diffusion Models on Text*."""
+    """The sampler of *Scaling up Masked Diffusion Models on Text*. Steps in which nothing is kept cost nothing."""
 
-    steps: int = 256
-    """Points of the time grid; steps in which nothing is to be kept cost nothing."""
     algorithm: Algorithm = "greedy"
     pooled: bool = False
     """greedy: count and choose over the whole batch, as published; its results depend on the batch."""
 
+    default_steps: ClassVar[int | None] = 256
+
     def __post_init__(self) -> None:
-        if self.steps < 1:
-            raise RemaskError(f"steps is {self.steps}; it must be at least 1")
         if self.algorithm not in get_args(Algorithm):
             raise unknown("algorithm", self.algorithm, get_args(Algorithm))
 
@@ -39,34 +38,38 @@ class SMDM(Sampler):
     def chooses_first(self) -> bool:
         return self.algorithm == "origin"
 
-    def fill(self, writing: Writing) -> Iterator[Step]:
-        times = torch.linspace(1, 1e-5, self.steps + 1)  # float32, as published: counts may differ by one otherwise
-        for i in range(self.steps):
-            todo = writing.todo
-            if not bool(todo.any()):
-                return
-            share = 1 - times[i + 1] / times[i] if i < self.steps - 1 else torch.tensor(1.0)
-            if self.algorithm == "origin":
-                chosen = todo & (writing.uniforms(todo) < share.to(todo.device))
-                if bool(chosen.any()):
-                    yield writing.write(self.pen, chosen, writing.predict(chosen))
-                continue
-            count = (todo.sum(1) * share.to(todo.device)).long()
-            if self.pooled:
-                count = (todo.sum() * share.to(todo.device)).long().expand(len(todo))
-            asked = todo & (count > 0)[:, None]
-            if bool(asked.any()):
-                yield self._keep(writing, asked, count)
+    def query(self, state: State, family: Family) -> Query:
+        active, share = state.active, self.share(state)
+        if self.algorithm == "origin":
+            return Query(active & (state.uniforms(active) < share[:, None]))
+        left = active.sum(1)
+        count = (left * share).long()
+        if self.pooled:
+            count = (left.sum() * share).long()
+        return Query(active & (count > 0)[:, None], keep={"count": count})
 
-    def _keep(self, writing: Writing, asked: Tensor, count: Tensor) -> Step:
-        """Draws at every asked position and writes the `count` (B,) most probable of each row, or of all."""
-        logits = writing.predict(asked)
-        tokens, log_prob = writing.draft(self.pen, asked, logits)
-        scores = probability(logits, tokens)
-        if not self.pooled:
-            return writing.keep(asked, count, scores, (tokens, log_prob))
-        kept = largest(scores[None], torch.ones_like(scores[None], dtype=torch.bool), count[:1])[0]
-        return writing.put(asked.masked_scatter(asked, kept), tokens[kept], log_prob[kept])
+    def share(self, state: State) -> Tensor:
+        """(B,) float32, 1 - s/t of the step at hand; 1 at the last."""
+        steps = state.steps
+        times = torch.linspace(1, 1e-5, steps + 1)  # float32, as published: counts may differ by one otherwise
+        shares = (1 - times[1:] / times[:-1]).to(state.step.device)
+        shares[-1] = 1.0
+        return shares[state.step.clamp(max=steps - 1)]
+
+    def commit(self, state: State, family: Family, query: Query, logits: Tensor) -> Tensor:
+        tokens, log_prob = state.draw(query.ask, logits)
+        if self.algorithm == "origin":
+            state.write(query.ask, tokens, log_prob)
+            return query.ask
+        scores, count = probability(logits, tokens), query.keep["count"]
+        if self.pooled:
+            kept = largest(scores[None], torch.ones_like(scores[None], dtype=torch.bool), count[:1])[0]
+            chosen = torch.zeros_like(query.ask).masked_scatter(query.ask, kept)
+        else:
+            chosen = largest(spread(scores, query.ask), query.ask, count)
+            kept = chosen[query.ask]
+        state.write(chosen, tokens[kept], log_prob[kept])
+        return chosen
 
 
 def probability(logits: Tensor, tokens: Tensor) -> Tensor:

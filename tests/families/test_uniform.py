@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
-from tables import random_joint, rng
+from tables import random_joint, rng, steps_of
 from torch import Tensor
 
 from remask.batch import Batch
 from remask.errors import RemaskError
 from remask.families.nelbo import Nelbo, nelbo
 from remask.families.uniform import Uniform, posterior
-from remask.sampling import Canvas, Dice
+from remask.sampling import Canvas
 from remask.sampling.ancestral import Ancestral
-from remask.sampling.blockwise import Blockwise
 from remask.sampling.psi import Psi
 from remask.vocabulary import Vocabulary
 
@@ -129,7 +128,7 @@ def test_a_step_is_told_the_time_it_starts_from_and_adds_up_its_draws() -> None:
             asked.append(tokens.clone())
             return super().__call__(tokens, ask=ask, time=time, **reading)
 
-    steps = list(Ancestral(steps=4).stream(Recording(), FAMILY, Canvas.of([[None] * L] * 2), Dice(0, 2)))
+    steps = steps_of(Recording(), FAMILY, Canvas.of([[None] * L] * 2), Ancestral(), steps=4)
     assert told == [[1.0, 1.0], [0.75, 0.75], [0.5, 0.5], [0.25, 0.25]]
     total = torch.zeros(2, dtype=torch.float64)
     for before, step, (t, s) in zip(asked, steps, [(1, 0.75), (0.75, 0.5), (0.5, 0.25), (0.25, 0)], strict=True):
@@ -147,14 +146,14 @@ def test_sampling_starts_from_the_prior() -> None:
             first.append(tokens.clone())
             return super().__call__(tokens, **reading)
 
-    next(iter(Ancestral(steps=4).stream(Recording(), FAMILY, Canvas.of([[None] * L] * rows), Dice(0, rows))))
+    steps_of(Recording(), FAMILY, Canvas.of([[None] * L] * rows), Ancestral(), steps=1)
     counts = torch.bincount(first[0][:, 0] * K + first[0][:, 1], minlength=K**L).numpy()
     assert chisquare(counts).pvalue > 1e-3
 
 
 def test_blocks_are_not_for_what_is_revised() -> None:
-    with pytest.raises(RemaskError, match="Blockwise does not fit Uniform models; these do: Ancestral, Psi"):
-        next(iter(Blockwise(inner=Ancestral(), size=1).stream(Oracle(), FAMILY, Canvas.of([[None] * L]), Dice(0, 1))))
+    with pytest.raises(RemaskError, match=r"Uniform models revise every position until the end.*leave block out"):
+        steps_of(Oracle(), FAMILY, Canvas.of([[None] * L]), Ancestral(), block=1)
 
 
 def test_noise_has_the_stated_law() -> None:
@@ -173,35 +172,33 @@ def test_noise_has_the_stated_law() -> None:
 def test_sampling_with_many_steps_gives_the_joint_law() -> None:
     rows = 4000
     canvas = Canvas.of([[None] * L] * rows)
-    *_, last = Ancestral(steps=96).stream(Oracle(), FAMILY, canvas, Dice(0, rows))
+    *_, last = steps_of(Oracle(), FAMILY, canvas, Ancestral(), steps=96)
     counts = torch.bincount(last.tokens[:, 0] * K + last.tokens[:, 1], minlength=K**L).numpy()
     assert chisquare(counts, JOINT.flatten().numpy() * rows).pvalue > 1e-3
 
 
-@pytest.mark.parametrize(
-    "sampler", [Psi(steps=200, kappa=0.98), Psi(steps=200, kappa=0.97, high=0.8, low=0.2)], ids=["all along", "between"]
-)
+@pytest.mark.parametrize("sampler", [Psi(kappa=0.98), Psi(kappa=0.97, high=0.8, low=0.2)], ids=["all along", "between"])
 def test_little_correction_keeps_the_joint_law(sampler: Psi) -> None:
     """Exact as kappa goes to 1 with the steps; far from it the positions of a step lose what ties them."""
     rows = 3000
-    *_, last = sampler.stream(Oracle(), FAMILY, Canvas.of([[None] * L] * rows), Dice(1, rows))
+    *_, last = steps_of(Oracle(), FAMILY, Canvas.of([[None] * L] * rows), sampler, seed=1, steps=200)
     counts = torch.bincount(last.tokens[:, 0] * K + last.tokens[:, 1], minlength=K**L).numpy()
     assert chisquare(counts, JOINT.flatten().numpy() * rows).pvalue > 1e-3
 
 
 def test_without_correction_psi_is_ancestral_and_its_greedy_tail_takes_the_most_probable() -> None:
     canvas = Canvas.of([[None] * L] * 50)
-    plain = list(Ancestral(steps=6).stream(Oracle(), FAMILY, canvas, Dice(0, 50)))
-    same = list(Psi(steps=6, kappa=1.0).stream(Oracle(), FAMILY, canvas, Dice(0, 50)))
+    plain = steps_of(Oracle(), FAMILY, canvas, Ancestral(), steps=6)
+    same = steps_of(Oracle(), FAMILY, canvas, Psi(kappa=1.0), steps=6)
     assert all(torch.equal(a.tokens, b.tokens) for a, b in zip(plain, same, strict=True))
-    greedy = list(Psi(steps=6, kappa=1.0, tail="greedy").stream(Oracle(), FAMILY, canvas, Dice(0, 50)))
+    greedy = steps_of(Oracle(), FAMILY, canvas, Psi(kappa=1.0, tail="greedy"), steps=6)
     best = Oracle()(greedy[-2].tokens, time=torch.full((50,), 1 / 6)).argmax(-1)
     assert torch.equal(greedy[-1].tokens, best) and not bool(greedy[-1].masked.any())
 
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"steps": 0}, "steps is 0"), ({"kappa": 1.1}, "kappa is 1.1"), ({"low": 0.6, "high": 0.5}, "low and high are"),
+    [({"kappa": 1.1}, "kappa is 1.1"), ({"low": 0.6, "high": 0.5}, "low and high are"),
      ({"tail": "cut"}, "unknown tail 'cut'. Known: ancestral, greedy")],
 )  # fmt: skip
 def test_options_of_psi(options: dict, says: str) -> None:

@@ -1,0 +1,44 @@
+"""Left to right with a key-value cache: the sampler of the autoregressive baseline."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from remask.batch import Batch
+from remask.families.base import Family
+from remask.sampling.sampler import Query, Sampler
+from remask.sampling.state import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeftToRight(Sampler):
+    """One token after another. Given tokens behind an open position are kept, but not looked at before.
+
+    Each row writes at its own place: prompts of different lengths share a batch, and no row waits for another.
+    """
+
+    orders: ClassVar[frozenset[str]] = frozenset({"left"})
+    takes_steps: ClassVar[bool] = False
+    takes_blocks: ClassVar[bool] = False
+    cached: ClassVar[bool] = True
+
+    @property
+    def deterministic(self) -> bool:
+        return True
+
+    def query(self, state: State, family: Family) -> Query:
+        along = torch.arange(state.tokens.shape[1], device=state.tokens.device)
+        active = state.active
+        first = active & (active.cumsum(1) == 1)
+        last = torch.where(first, along, -1).amax(1, keepdim=True)
+        read = state.valid & ~state.cached & (along <= last)
+        shifted = family.inputs_for(
+            Batch(state.tokens, state.valid), first, torch.ones(len(first), device=along.device)
+        )
+        return Query(first, read=read, tokens=shifted.tokens, rank=along.expand(first.shape), final=read)
+
+    def commit(self, state: State, family: Family, query: Query, logits: Tensor) -> Tensor:
+        state.write(query.ask, *state.draw(query.ask, logits))
+        return query.ask

@@ -1,0 +1,201 @@
+"""The loop that `remask.sample`, the terminal and every other user of samplers share: one network call a step."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from remask.errors import RemaskError
+from remask.families.base import Denoiser, Family
+from remask.model.cache import KeyValueCache
+from remask.sampling.params import SamplingParams
+from remask.sampling.reading import predict
+from remask.sampling.sampler import Query, Sampler, require_fit
+from remask.sampling.state import Canvas, State, blank_state
+
+
+@dataclass(frozen=True)
+class Step:
+    """The canvas after one step."""
+
+    tokens: Tensor
+    """(B, L) int64."""
+    changed: Tensor
+    """(B, L) bool, what this step wrote or hid."""
+    masked: Tensor
+    """(B, L) bool, what is still to be written."""
+    confidence: Tensor
+    """(B, L) float32, the probability with which each token was written; 1 on given text, 0 where masked."""
+    log_prob: Tensor
+    """(B,) float64 nats, log-probability of what has been written so far."""
+    calls: Tensor
+    """(B,) int64, network passes so far over each row."""
+
+
+def start(
+    family: Family,
+    canvas: Canvas,
+    params: SamplingParams | Sequence[SamplingParams],
+    seeds: Sequence[int] | None = None,
+    forced: Tensor | None = None,
+) -> State:
+    """Rows that are ready to be written.
+
+    Args:
+        family: what the model is.
+        canvas: the rows.
+        params: how to write them, for all or one for each row. The sampler is a `Sampler` here, and no name.
+        seeds: one for each row; the `seed` of its params by default.
+        forced: (B, L) int64, a text that is written whatever is drawn: then `State.log_prob` becomes the
+            log-probability that the rule writes it.
+
+    RemaskError where a sampler does not fit the family, or takes no steps or blocks.
+    """
+    every = [params] * len(canvas.tokens) if isinstance(params, SamplingParams) else list(params)
+    lengths = canvas.open.sum(1).tolist()
+    for sampler in {p.sampler for p in every}:
+        require_fit(sampler, family)
+    resolved = [resolve(p, family, length) for p, length in zip(every, lengths, strict=True)]
+    state = blank_state(family, canvas, resolved, [p.seed for p in every] if seeds is None else seeds, forced)
+    for sampler, rows in groups(state):
+        part = state if rows is None else state.rows(rows)
+        sampler.begin(part, family)
+        if rows is not None:
+            for name, extra in part.extras.items():
+                state.extras.setdefault(name, extra.new_zeros(len(every), *extra.shape[1:]))
+            state.put(rows, part)
+    return state
+
+
+def resolve(params: SamplingParams, family: Family, length: int) -> SamplingParams:
+    """The params of a row with `length` open positions: the steps of one block, and no block larger than the text."""
+    sampler, name = params.sampler, type(params.sampler).__name__
+    assert isinstance(sampler, Sampler)
+    if params.block is not None and not sampler.takes_blocks:
+        raise RemaskError(f"{name} does not fill one block after another; leave block out")
+    if params.block is not None and family.order == "all":
+        raise RemaskError(
+            f"{type(family).__name__} models revise every position until the end, so no block is final before another "
+            "begins; leave block out"
+        )
+    if params.steps is not None and not sampler.takes_steps:
+        raise RemaskError(f"the number of steps of {sampler!r} follows from the text; leave steps out")
+    length = max(length, 1)
+    block = min(params.block or length, length)
+    steps = sampler.default_steps if params.steps is None else params.steps
+    return replace(params, block=block, steps=sampler.steps_of_block(steps, block, length))
+
+
+def groups(state: State) -> list[tuple[Sampler, Tensor | None]]:
+    """The samplers of a state, each with its rows; None for all. Rows of a group take as many steps as each other."""
+    found: dict[tuple[Sampler, int | None], list[int]] = {}
+    for row, params in enumerate(state.params):
+        found.setdefault((params.sampler, params.steps), []).append(row)
+    if len(found) == 1:
+        ((sampler, _),) = found
+        return [(sampler, None)]
+    return [(sampler, torch.tensor(rows, device=state.tokens.device)) for (sampler, _), rows in found.items()]
+
+
+@torch.inference_mode()
+def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) -> Step | None:
+    """One step of every row, with one network call for all, whatever their samplers; None where nothing changed.
+
+    Changes `state` and `cache` in place.
+    """
+    parts = []
+    for sampler, rows in groups(state):
+        part = state if rows is None else state.rows(rows)
+        parts.append((sampler, rows, part, sampler.query(part, family)))
+    query = parts[0][3] if len(parts) == 1 else together(state, [(rows, query) for _, rows, _, query in parts])
+    answer = predict(denoiser, family, state, query, cache)
+    logits = torch.empty(0, family.vocabulary.predicted, device=state.tokens.device) if answer is None else answer
+    changed = torch.zeros_like(state.masked)
+    of_row = query.ask.nonzero()[:, 0] if len(parts) > 1 else None
+    for sampler, rows, part, own in parts:
+        if rows is None or of_row is None:
+            changed = sampler.commit(state, family, own, logits)
+            advance(state, sampler)
+            continue
+        part.calls, part.cached = state.calls[rows], state.cached[rows]
+        changed[rows] = sampler.commit(part, family, own, logits[torch.isin(of_row, rows)])
+        advance(part, sampler)
+        state.put(rows, part)
+    if answer is None and not bool(changed.any()):
+        return None
+    return snapshot(state, changed)
+
+
+def together(state: State, queries: Sequence[tuple[Tensor | None, Query]]) -> Query:
+    """The queries of several groups of rows as one."""
+    whole = Query(torch.zeros_like(state.masked))
+    blanks = {
+        "time": lambda: state.masked.sum(1) / state.open.sum(1),
+        "read": lambda: state.valid.clone(),
+        "tokens": lambda: state.tokens.clone(),
+        "rank": lambda: torch.zeros_like(state.tokens),
+        "final": lambda: torch.zeros_like(state.masked),
+    }
+    for rows, query in queries:
+        whole.ask[rows] = query.ask
+        for name, blank in blanks.items():
+            if (given := getattr(query, name)) is not None:
+                if getattr(whole, name) is None:
+                    setattr(whole, name, blank())
+                getattr(whole, name)[rows] = given.to(getattr(whole, name).dtype)
+    return whole
+
+
+def advance(state: State, sampler: Sampler) -> None:
+    """Goes on to the next step, to the next block where this one is written; notes which rows are complete."""
+    state.close()
+    state.step = state.step + 1
+    done = sampler.block_done(state)
+    state.finished = sampler.row_done(state)
+    state.block = state.block + done
+    state.step = state.step.masked_fill(done, 0)
+
+
+def snapshot(state: State, changed: Tensor) -> Step:
+    """The state as it is now."""
+    now = (state.tokens, changed, state.masked, state.confidence, state.log_prob, state.calls)
+    return Step(*(x.clone() for x in now))
+
+
+@torch.inference_mode()  # on a generator it holds while a step is made, and not between steps
+def stream(denoiser: Denoiser, family: Family, state: State, cache: Any = None) -> Iterator[Step]:
+    """The steps by which all rows are written; no network call once nothing is left to write.
+
+    Rows that are complete leave the batch; each `Step` shows all rows. Without a cache given, one is made where the
+    samplers use an exact one and the network can.
+    """
+    cache = exact_cache(denoiser, state) if cache is None else cache
+    whole, own = state, torch.arange(len(state.params), device=state.tokens.device)
+    while True:
+        finished = state.finished.tolist()
+        if all(finished):
+            return
+        if any(finished):
+            left = torch.tensor([i for i, done in enumerate(finished) if not done], device=own.device)
+            state, own = state.rows(left), own[left]
+            cache = None if cache is None else cache.rows(left)
+        done = step(denoiser, family, state, cache)
+        if state is not whole:
+            whole.put(own, state)
+        if done is not None and state is whole:
+            yield done
+        elif done is not None:
+            changed = torch.zeros_like(whole.masked)
+            changed[own] = done.changed
+            yield snapshot(whole, changed)
+
+
+def exact_cache(denoiser: Denoiser, state: State) -> KeyValueCache | None:
+    """An empty cache for the rows of a state, where all samplers use one and the network has keys to keep."""
+    architecture = getattr(denoiser, "architecture", None)
+    if architecture is None or not all(p.sampler.cached for p in state.params):
+        return None
+    branches = 2 if any(p.guidance for p in state.params) else 1
+    return KeyValueCache(architecture.layers, len(state.params), state.tokens.shape[1], branches)

@@ -1,0 +1,55 @@
+"""The list of what a generation may ask: keyword arguments of `remask.sample` and `remask.stream`, options of
+`remask sample`, and the fields of a request to the server.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from remask.errors import RemaskError
+
+LARGEST = 2**16
+"""The largest number of steps, and the largest block."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingParams:
+    """How one text is to be written. Texts of one batch may each have their own."""
+
+    length: int = 128
+    """Tokens to write behind the prompt."""
+    sampler: Any = None
+    """Ancestral, FirstHitting, Confidence, Psi, EsoLM, LeftToRight, or as published LLaDA, SMDM; by default the
+    family's. Options of its own follow as LLaDA:late_end=true,remasking=random. In Python also a `Sampler`."""
+    steps: int | None = None
+    """Steps over the whole text; by default the sampler's own number."""
+    block: int | None = None
+    """Fill blocks of this many tokens from left to right, each with its share of the steps."""
+    temperature: float = 1.0
+    """Sharpness of the draws; 0 writes the most probable token."""
+    top_p: float = 1.0
+    """Draw from the most probable tokens that reach this probability together."""
+    top_k: int = 0
+    """Draw from this many of the most probable tokens; 0: from all."""
+    guidance: float = 0.0
+    """Weight w of unsupervised classifier-free guidance: logits (1 + w) conditional - w unconditional."""
+    seed: int = 0
+    """The same seed and prompt give the same text, whatever shares the batch."""
+    stop: bool = True
+    """End a text at its end-of-text token."""
+
+    def __post_init__(self) -> None:
+        if self.length < 1:
+            raise RemaskError(f"length is {self.length}; it must be at least 1")
+        for name in ("steps", "block"):
+            given = getattr(self, name)
+            if given is not None and not 1 <= given <= LARGEST:
+                raise RemaskError(f"{name} is {given}; it must be at least 1, and at most {LARGEST}")
+        if not 0 <= self.temperature < math.inf:
+            raise RemaskError(f"temperature is {self.temperature}; it must be 0 or more, and finite")
+        if not 0 < self.top_p <= 1:
+            raise RemaskError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
+        if self.top_k < 0:
+            raise RemaskError(f"top_k is {self.top_k}; it must be 0 (all) or more")
+        if not math.isfinite(self.guidance):
+            raise RemaskError(f"guidance is {self.guidance}; it must be finite")

@@ -1,0 +1,122 @@
+"""One network call for all rows of a state, whatever their samplers ask."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from remask.families.base import Denoiser, Family
+from remask.model.attention import FULL, Attention, Padded, Ranked
+from remask.sampling.guidance import guided
+from remask.sampling.sampler import Query
+from remask.sampling.state import State
+
+
+@dataclass
+class Reading:
+    """Some rows as the network reads them."""
+
+    rows: Tensor | None
+    """(R,) which rows of the state; all when None."""
+    tokens: Tensor
+    """(R, Q) int64."""
+    index: Tensor | None
+    """(R, Q) canvas positions, -1 for a hole; 0 to Q - 1 when None."""
+    ask: Tensor
+    """(R, Q) bool."""
+    attention: Attention
+
+
+def predict(denoiser: Denoiser, family: Family, state: State, query: Query, cache: Any = None) -> Tensor | None:
+    """(N, V) float32 logits at the asked positions, row by row and from left to right; None where nothing is asked.
+
+    The mask itself is impossible. Only rows with a question go through the network, cut to the longest of them.
+    Positions that the query calls final count as cached afterwards, where there is a cache.
+    """
+    reading = compose(state, query, cache)
+    if reading is None:
+        return None
+    rows = reading.rows
+    denoiser, passes = with_guidance(denoiser, family, state, rows)
+    if cache is not None and rows is not None:
+        cache = cache.choose(rows)
+    logits = denoiser(
+        reading.tokens,
+        index=reading.index,
+        ask=reading.ask,
+        time=noise_level(state, query, rows),
+        attention=reading.attention,
+        cache=cache,
+    )
+    asked = query.ask.any(1)
+    state.calls += asked * passes
+    if cache is not None and query.final is not None:
+        state.cached = state.cached | (query.final & asked[:, None])
+    return without_mask(logits, family)
+
+
+def compose(state: State, query: Query, cache: Any) -> Reading | None:
+    """What the network reads; None where nothing is asked."""
+    ask, read = query.ask, query.read
+    counts = [ask.sum(1), state.valid.sum(1)] + ([] if read is None else [read.sum(1)])
+    counts = torch.stack(counts).tolist()  # the one point of a step where the host waits for the device
+    asking = [i for i, n in enumerate(counts[0]) if n]
+    if not asking:
+        return None
+    rows = None if len(asking) == len(ask) else torch.tensor(asking, device=ask.device)
+    length = max(counts[1][i] for i in asking)
+
+    def some(x: Tensor) -> Tensor:
+        return x[:, :length] if rows is None else x[rows, :length]
+
+    tokens = some(state.tokens if query.tokens is None else query.tokens)
+    attention: Attention = FULL if query.rank is None else Ranked(some(query.rank))
+    if read is None:
+        if any(counts[1][i] < length for i in asking):
+            attention = attention & Padded(some(state.valid))
+        return Reading(rows, tokens, None, some(ask), attention)
+    if cache is not None:
+        attention = attention & Padded(some(state.cached | read))
+    index = positions_of(some(read), max(counts[2][i] for i in asking))
+    place = index.clamp(min=0)
+    return Reading(rows, tokens.gather(1, place), index, some(ask).gather(1, place) & (index >= 0), attention)
+
+
+def positions_of(chosen: Tensor, size: int) -> Tensor:
+    """(R, L) bool -> (R, size) int64, the chosen positions of each row from left to right, then -1."""
+    order = chosen.long().argsort(dim=1, descending=True, stable=True)[:, :size]
+    return order.masked_fill(~chosen.gather(1, order), -1)
+
+
+def noise_level(state: State, query: Query, rows: Tensor | None) -> Tensor:
+    """(R,) the time that the network is told."""
+    if query.time is not None:
+        time = query.time.float()
+    else:
+        time = state.masked.sum(1) / state.open.sum(1)
+    return time if rows is None else time[rows]
+
+
+def with_guidance(
+    denoiser: Denoiser, family: Family, state: State, rows: Tensor | None
+) -> tuple[Denoiser, int | Tensor]:
+    """The denoiser with the guidance of each row, and how many passes a call takes, a number or (B,)."""
+    weight = state.number("guidance")
+    if not isinstance(weight, Tensor):
+        if weight == 0:
+            return denoiser, 1
+        passes: int | Tensor = 2
+    else:
+        passes = 1 + (weight != 0).long()
+        weight = weight if rows is None else weight[rows]
+    prompt = ~state.open & state.valid
+    return guided(denoiser, family, weight, prompt if rows is None else prompt[rows]), passes
+
+
+def without_mask(logits: Tensor, family: Family) -> Tensor:
+    """(N, V) logits in which the mask itself is impossible, where the head has a row for it."""
+    mask = family.vocabulary.mask
+    if mask is not None and mask < logits.shape[-1]:
+        logits[:, mask] = -torch.inf
+    return logits

@@ -1,0 +1,257 @@
+"""Rows of text that are being written, and all that is known of them between two steps.
+
+Every field has the row first. So rows can leave, join and be reordered between any two steps, and a row's text depends
+on its own seed only.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from remask.families.base import Family
+from remask.sampling import drawing
+from remask.sampling.params import SamplingParams
+from remask.sampling.uniforms import uniforms
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """Rows of tokens with open positions. Infilling is a canvas with fixed text around them."""
+
+    tokens: Tensor
+    """(B, L) int64; what stands at open positions is not read."""
+    open: Tensor
+    """(B, L) bool, True where a sampler is to write."""
+    valid: Tensor
+    """(B, L) bool, False on the padding behind a row."""
+
+    @staticmethod
+    def of(rows: Sequence[Sequence[int | None]], device: Any = None) -> "Canvas":
+        """A canvas from rows of ids with None at the open positions; short rows are padded behind."""
+        length = max(map(len, rows))
+        filled = [[0 if i is None else i for i in row] + [0] * (length - len(row)) for row in rows]
+        open_ = [[i is None for i in row] + [False] * (length - len(row)) for row in rows]
+        valid = [[True] * len(row) + [False] * (length - len(row)) for row in rows]
+        return Canvas(*(torch.tensor(x, device=device) for x in (filled, open_, valid)))
+
+
+@dataclass
+class State:
+    """Rows being written, B of them on a canvas of L positions. `remask.sampling.start` makes one."""
+
+    tokens: Tensor
+    """(B, L) int64, the mask where nothing is written yet."""
+    open: Tensor
+    """(B, L) bool, positions that are to be written, or have been."""
+    masked: Tensor
+    """(B, L) bool, positions that are still to be written."""
+    valid: Tensor
+    """(B, L) bool, False on the padding behind a row."""
+    confidence: Tensor
+    """(B, L) float32, the probability with which each token was written; 1 on given text, 0 where masked."""
+    cached: Tensor
+    """(B, L) bool, positions whose keys and values a cache holds for good."""
+    blocks: Tensor
+    """(B, L) int64, number of the block that an open position belongs to; -1 elsewhere."""
+    step: Tensor
+    """(B,) int64, steps done in the block at hand."""
+    block: Tensor
+    """(B,) int64, the block at hand."""
+    calls: Tensor
+    """(B,) int64, network passes over the row; guidance takes two a call."""
+    log_prob: Tensor
+    """(B,) float64 nats, log-probability of what has been written."""
+    seed: Tensor
+    """(B,) int64."""
+    draws: Tensor
+    """(B,) int64, how often the row has drawn uniforms."""
+    end: Tensor
+    """(B,) int64, the end-of-text id at which a row is complete; -1: none."""
+    finished: Tensor
+    """(B,) bool."""
+    params: tuple[SamplingParams, ...]
+    """Of each row, resolved for its canvas: the sampler itself, and the steps of one block."""
+    forced: Tensor | None = None
+    """(B, L) int64, a text that is written whatever is drawn, so that a rule can be scored on it."""
+    extras: dict[str, Tensor] = field(default_factory=dict)
+    """What a sampler keeps for itself, row first."""
+
+    # rows
+
+    def rows(self, index: Tensor) -> "State":
+        """A copy of some rows, in that order."""
+        changed = self._with(lambda x: x[index])
+        return replace(changed, params=tuple(self.params[i] for i in index.tolist()))
+
+    def join(self, other: "State") -> "State":
+        """The rows of both, those of the other behind; the longer canvas counts."""
+        length = max(self.tokens.shape[1], other.tokens.shape[1])
+        mine, theirs = self._wider(length), other._wider(length)
+        names = {*mine.extras, *theirs.extras}
+        extras = {}
+        for name in names:
+            one, two = mine.extras.get(name), theirs.extras.get(name)
+            one = two.new_zeros(len(mine.params), *two.shape[1:]) if one is None and two is not None else one
+            two = one.new_zeros(len(theirs.params), *one.shape[1:]) if two is None and one is not None else two
+            extras[name] = torch.cat([x for x in (one, two) if x is not None])
+        if (mine.forced is None) != (theirs.forced is None):
+            raise ValueError("rows with a forced text and rows without one cannot share a state")
+        return replace(
+            mine,
+            **{name: torch.cat([getattr(mine, name), getattr(theirs, name)]) for name in mine._tensors()},
+            params=(*mine.params, *theirs.params),
+            extras=extras,
+        )
+
+    def put(self, index: Tensor, rows: "State") -> None:
+        """Writes back rows that `rows(index)` took out."""
+        for name in self._tensors():
+            mine, theirs = getattr(self, name), getattr(rows, name)
+            if mine.ndim == 2:
+                mine[index, : theirs.shape[1]] = theirs
+            else:
+                mine[index] = theirs
+        for name, theirs in rows.extras.items():
+            self.extras[name][index] = theirs
+
+    def _tensors(self) -> list[str]:
+        return [f.name for f in fields(self) if isinstance(getattr(self, f.name), Tensor)]
+
+    def _with(self, change: Callable[[Tensor], Tensor]) -> "State":
+        changed = {name: change(getattr(self, name)) for name in self._tensors()}
+        return replace(self, **changed, extras={name: change(x) for name, x in self.extras.items()})
+
+    def _wider(self, length: int) -> "State":
+        more = length - self.tokens.shape[1]
+        wide = self._with(lambda x: pad(x, (0, more)) if x.ndim == 2 else x)
+        return replace(wide, blocks=pad(self.blocks, (0, more), value=-1))
+
+    # what may be written, and with which draws
+
+    @property
+    def active(self) -> Tensor:
+        """(B, L) bool: masked positions of the block at hand."""
+        return self.masked & (self.blocks == self.block[:, None])
+
+    @property
+    def steps(self) -> int:
+        """Steps of a block, the same for all rows that a sampler is given at once; 0 where it needs no number."""
+        return self.params[0].steps or 0
+
+    @property
+    def whole_block(self) -> Tensor:
+        """(B,) open positions of the block at hand, written or not."""
+        return (self.blocks == self.block[:, None]).sum(1)
+
+    def number(self, name: str) -> float | Tensor:
+        """An option of the rows, (B,); the number itself where all have the same."""
+        values = [getattr(params, name) for params in self.params]
+        if len(set(values)) == 1:
+            return values[0]
+        return torch.tensor(values, device=self.tokens.device)
+
+    def uniforms(self, where: Tensor) -> Tensor:
+        """(B, L) float64 in [0, 1), new ones for the rows with a position in `where`, (B, L) bool."""
+        drawn = uniforms(self.seed, self.draws, where.shape[1])
+        self.draws += where.any(1)
+        return drawn
+
+    def draw(self, asked: Tensor, logits: Tensor, greedy: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What would be written at the asked positions, (B, L) bool, from their (N, V) logits.
+
+        (N,) tokens and their (N,) float64 log-probabilities, by the temperature and cuts of each row; rows that are
+        `greedy`, (B,) bool, take the most probable token.
+        """
+        row, column = asked.nonzero(as_tuple=True)
+        uniform = self.uniforms(asked)[row, column]
+        return self.draw_at(row, column, logits, uniform, greedy)
+
+    def draw_at(
+        self, row: Tensor, column: Tensor, logits: Tensor, uniform: Tensor, greedy: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """`draw` at (N,) rows and columns with (N,) uniforms."""
+        options = self._drawing(row)
+        if greedy is not None:
+            options["temperature"] = torch.where(greedy[row], 0.0, options["temperature"])
+        certain = not isinstance(options["temperature"], Tensor) and options["temperature"] == 0
+        if certain and self.forced is None:  # so nothing need be computed in float64
+            best = logits.max(-1)
+            return best.indices, (best.values * 0).double()  # nan where the prediction is
+        log_probs = drawing.log_probs(logits, **options)
+        tokens = drawing.invert(log_probs, uniform) if self.forced is None else self.forced[row, column]
+        return tokens, log_probs.gather(-1, tokens[:, None])[:, 0]
+
+    def log_prob_of(self, row: Tensor, logits: Tensor, tokens: Tensor) -> Tensor:
+        """(N,) float64 log-probabilities with which rows, (N,), write tokens, (N,), given their (N, V) logits."""
+        return drawing.log_prob(logits, tokens, **self._drawing(row))
+
+    def _drawing(self, row: Tensor) -> dict[str, Any]:
+        options = {name: self.number(name) for name in ("temperature", "top_p", "top_k")}
+        return {name: x[row] if isinstance(x, Tensor) else x for name, x in options.items()}
+
+    # writing
+
+    def write(self, chosen: Tensor, tokens: Tensor, log_prob: Tensor) -> None:
+        """Writes (N,) tokens, drawn with (N,) log-probabilities, at the chosen positions, (B, L) bool."""
+        row, column = chosen.nonzero(as_tuple=True)
+        self.tokens[row, column] = tokens
+        self.confidence[row, column] = log_prob.exp().float()
+        self.log_prob.index_add_(0, row, log_prob)
+        self.masked = self.masked & ~chosen
+
+    def hide(self, positions: Tensor, mask: int) -> None:
+        """Takes back what was written at the positions, (B, L) bool."""
+        self.tokens = self.tokens.masked_fill(positions, mask)
+        self.masked = self.masked | positions
+        self.confidence = self.confidence.masked_fill(positions, 0.0)
+
+    def close(self) -> None:
+        """Rows whose text has ended are complete: nothing masked before the end, only open canvas behind it."""
+        if not any(params.stop for params in self.params):
+            return
+        given = ~self.open & self.valid
+        given_behind = given.flip(1).cumsum(1).flip(1) > 0
+        masked_before = self.masked.cumsum(1) > 0
+        is_end = (self.tokens == self.end[:, None]) & self.open & ~self.masked & ~given_behind & ~masked_before
+        rest = (is_end.cumsum(1) > 0) & self.masked
+        self.tokens = torch.where(rest, self.end[:, None], self.tokens)
+        self.masked = self.masked & ~rest
+
+
+def blank_state(
+    family: Family,
+    canvas: Canvas,
+    params: Sequence[SamplingParams],
+    seeds: Sequence[int],
+    forced: Tensor | None = None,
+) -> State:
+    """Rows of which nothing is written yet."""
+    device, (rows, length) = canvas.tokens.device, canvas.tokens.shape
+    vocabulary = family.vocabulary
+    blank = vocabulary.mask if vocabulary.mask is not None else 0
+    size = torch.tensor([p.block or length for p in params], device=device)
+    none = torch.zeros(rows, dtype=torch.int64, device=device)
+    end = -1 if vocabulary.end is None else vocabulary.end
+    return State(
+        tokens=canvas.tokens.masked_fill(canvas.open, blank),
+        open=canvas.open,
+        masked=canvas.open.clone(),
+        valid=canvas.valid,
+        confidence=(~canvas.open & canvas.valid).float(),
+        cached=torch.zeros_like(canvas.open),
+        blocks=torch.where(canvas.open, (canvas.open.cumsum(1) - 1) // size[:, None], -1),
+        step=none,
+        block=none.clone(),
+        calls=none.clone(),
+        log_prob=none.double(),
+        seed=torch.tensor(list(seeds), device=device),
+        draws=none.clone(),
+        end=torch.tensor([end if p.stop else -1 for p in params], device=device),
+        finished=~canvas.open.any(1),
+        params=tuple(params),
+        forced=forced,
+    )
