@@ -29,7 +29,7 @@ from remask.families.uniform import Uniform
 from remask.machine import keep_memory
 from remask.model.sizes import size
 from remask.model.transformer import Transformer, initialise
-from remask.sampling import Canvas, Dice, samplers
+from remask.sampling import Canvas, SamplingParams, fill, samplers
 from remask.vocabulary import Vocabulary
 
 FAMILIES: dict[str, Family] = {
@@ -84,14 +84,13 @@ def writer(name: str, vocabulary: int, family: Family, written: int, steps: int 
     """Writes one text, and gives its seconds."""
     model, family = made(name, vocabulary, family)
     model = model.eval().requires_grad_(False)
-    kind = samplers()[family.sampler]
-    sampler = kind(steps=steps) if "steps" in kind.__dataclass_fields__ else kind()  # type: ignore[call-arg]
+    sampler = samplers()[family.sampler]()
+    params = SamplingParams(sampler=sampler, steps=steps if sampler.takes_steps else None, stop=False)
     canvas = Canvas.of([[*range(1, 9), *[None] * written]])
 
     def run() -> list[float]:
         start = time.perf_counter()
-        for _ in sampler.stream(model, family, canvas, Dice(0, 1)):
-            pass
+        fill(model, family, canvas, params)
         return [time.perf_counter() - start]
 
     run()

@@ -26,12 +26,11 @@ from remask.families.masked import Masked
 from remask.machine import keep_memory
 from remask.model.sizes import size
 from remask.model.transformer import Transformer, initialise
-from remask.sampling import Canvas, Dice, Pen, Sampler
+from remask.sampling import Canvas, SamplingParams, fill
 from remask.sampling.ancestral import Ancestral
-from remask.sampling.autoregressive import LeftToRight
-from remask.sampling.blockwise import Blockwise
 from remask.sampling.confidence import Confidence
 from remask.sampling.first_hitting import FirstHitting
+from remask.sampling.left_to_right import LeftToRight
 from remask.vocabulary import Vocabulary
 
 
@@ -103,11 +102,11 @@ def published(model: Transformer, task: Task, prompts: Tensor, temperature: floa
     return canvas, passes
 
 
-def ours(model: Transformer, task: Task, prompts: Tensor, sampler: Sampler, family: Family) -> tuple[Tensor, int]:
+def ours(model: Transformer, task: Task, prompts: Tensor, params: SamplingParams, family: Family) -> tuple[Tensor, int]:
     """The canvas at the end, and the number of network passes."""
     rows = [[*prompt, *[None] * task.length] for prompt in prompts.tolist()]
-    *_, last = sampler.stream(model, family, Canvas.of(rows), Dice(0, len(rows)))
-    return last.tokens, int(last.evaluations.max())
+    state = fill(model, family, Canvas.of(rows), replace(params, stop=False))
+    return state.tokens, int(state.calls.max())
 
 
 Decoder = Callable[[Transformer, Task, Tensor], tuple[Tensor, int]]
@@ -118,20 +117,21 @@ CACHED = "autoregressive, KV cache"
 def decoders(task: Task) -> dict[str, Decoder]:
     """Every variant by name; the name ends in its temperature."""
     masked, causal = Masked().over(task.ids), Autoregressive().over(task.ids)
-    share = task.steps // (task.length // task.block)
     at_once = task.length // task.steps
     found: dict[str, Decoder] = {}
     for t in (0, 1):
-        pen = Pen(temperature=t)
-        blocks = Blockwise(inner=Confidence(steps=share, pen=pen), size=task.block)
         found[f"{REFERENCE}, T={t}"] = partial(published, temperature=t)
-        found[f"Confidence in blocks of {task.block}, T={t}"] = partial(ours, sampler=blocks, family=masked)
-        whole = Confidence(steps=task.steps, pen=pen)
-        found[f"Confidence, T={t}"] = partial(ours, sampler=whole, family=masked)
-        found[f"{CACHED}, T={t}"] = partial(ours, sampler=LeftToRight(pen=pen), family=causal)
-    found["Ancestral, T=1"] = partial(ours, sampler=Ancestral(steps=task.steps), family=masked)
-    found[f"FirstHitting, {at_once} at once, T=1"] = partial(ours, sampler=FirstHitting(at_once=at_once), family=masked)
-    found["FirstHitting, T=1"] = partial(ours, sampler=FirstHitting(), family=masked)
+        whole = SamplingParams(sampler=Confidence(), steps=task.steps, temperature=t)
+        blocks = replace(whole, block=task.block)
+        found[f"Confidence in blocks of {task.block}, T={t}"] = partial(ours, params=blocks, family=masked)
+        found[f"Confidence, T={t}"] = partial(ours, params=whole, family=masked)
+        one_by_one = SamplingParams(sampler=LeftToRight(), temperature=t)
+        found[f"{CACHED}, T={t}"] = partial(ours, params=one_by_one, family=causal)
+    ancestral = SamplingParams(sampler=Ancestral(), steps=task.steps)
+    found["Ancestral, T=1"] = partial(ours, params=ancestral, family=masked)
+    several, single = SamplingParams(sampler=FirstHitting(), steps=task.steps), SamplingParams(sampler=FirstHitting())
+    found[f"FirstHitting, {at_once} at once, T=1"] = partial(ours, params=several, family=masked)
+    found["FirstHitting, T=1"] = partial(ours, params=single, family=masked)
     return found
 
 

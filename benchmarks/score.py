@@ -36,7 +36,7 @@ from remask.likelihood import Estimator, Text, score
 from remask.machine import keep_memory
 from remask.model.sizes import size
 from remask.model.transformer import Transformer, initialise
-from remask.sampling import Canvas, Dice
+from remask.sampling import Canvas, SamplingParams, fill
 from remask.sampling.ancestral import Ancestral
 from remask.vocabulary import Vocabulary
 
@@ -81,8 +81,8 @@ def subject(given: argparse.Namespace, name: str) -> tuple[Transformer, Masked, 
         about = f"trained, {shape.non_embedding / 1e6:.1f} M parameters without embeddings, V = {shape.predicted}; "
         if given.text is None:
             canvas = Canvas.of([[None] * length] * count)
-            *_, last = Ancestral(steps=64).stream(model, family, canvas, Dice(1, count))
-            rows, about = last.tokens, about + "texts that it wrote itself"
+            written = fill(model, family, canvas, SamplingParams(sampler=Ancestral(), stop=False, seed=1))
+            rows, about = written.tokens, about + "texts that it wrote itself"
         else:
             ids = torch.tensor(checkpoint.tokenizer.encode(given.text.read_text()))
             if len(ids) < count * length:

@@ -26,7 +26,7 @@ from remask.data.batches import Rows, in_order
 from remask.data.tokens import open_tokens
 from remask.evaluation.frontier import judged
 from remask.likelihood import validate
-from remask.sampling import Canvas, Dice, Pen, Sampler, samplers
+from remask.sampling import Canvas, SamplingParams, fill, samplers
 
 HERE = Path(__file__).resolve().parent
 STEPS = 3830
@@ -119,23 +119,25 @@ def judge(data: Path, runs: Path, only: list[str]) -> None:
             value = {"bits_per_byte": one.bits_per_byte, "error": one.bits_per_byte_stderr, "kind": one.kind}
             keep(name, "likelihood", value)
         for label, (kind, options) in model.samplers.items():
-            for calls in model.calls if "steps" in samplers()[kind].__dataclass_fields__ else (LENGTH,):
+            sampler = samplers()[kind](**options)
+            for calls in model.calls if sampler.takes_steps else (LENGTH,):
                 if f"{label} {calls}" not in found.get(name, {}):
-                    given = {**options, "steps": calls} if kind != "LeftToRight" else options
-                    keep(name, f"{label} {calls}", sampled(m, samplers()[kind](pen=Pen(), **given), critic))
+                    steps = calls if sampler.takes_steps else None
+                    params = SamplingParams(sampler=sampler, steps=steps, stop=False)
+                    keep(name, f"{label} {calls}", sampled(m, params, critic))
     report(found)
 
 
-def sampled(m: Any, sampler: Sampler, critic: Any) -> dict[str, float]:
+def sampled(m: Any, params: SamplingParams, critic: Any) -> dict[str, float]:
     """`SAMPLES` texts without a prompt: their quality, and how fast they were written."""
     canvas = Canvas.of([[None] * LENGTH] * SAMPLES)
     start = time.perf_counter()
     with torch.autocast("cpu", torch.bfloat16):
-        *_, last = sampler.stream(m.model, m.family, canvas, Dice(0, SAMPLES))
+        state = fill(m.model, m.family, canvas, params)
     seconds = time.perf_counter() - start
     return {
-        **asdict(judged(critic, last.tokens)),
-        "passes": float(last.evaluations.double().mean()),
+        **asdict(judged(critic, state.tokens)),
+        "passes": float(state.calls.double().mean()),
         "tokens_per_second": SAMPLES * LENGTH / seconds,
     }
 

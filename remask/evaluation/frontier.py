@@ -27,8 +27,7 @@ from remask.evaluation.frontier_points import Found, Point, Quality
 from remask.evaluation.frontier_report import told
 from remask.likelihood import Estimate, Text, score
 from remask.locking import locked
-from remask.sampling import Canvas, SamplingParams, start, stream
-from remask.seeds import mix_seeds
+from remask.sampling import Canvas, SamplingParams, fill
 from remask.terminal import progress
 
 
@@ -204,10 +203,8 @@ def point(
     device = model.model.device
     canvas = Canvas.of([[None] * length] * texts, device)
     begun = time.perf_counter()
-    state = start(model.family, canvas, params, [mix_seeds(seed, row) for row in range(texts)])
     with torch.autocast(device.type, torch.bfloat16, enabled=machine.fast_bf16(device)):
-        for _ in stream(model.model, model.family, state):
-            pass
+        state = fill(model.model, model.family, canvas, replace(params, seed=seed))
     tokens = state.tokens.cpu()
     seconds = time.perf_counter() - begun
     passes = float(state.calls.double().mean())

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from remask.sampling.loop import Step, start, step, stream
+    from remask.sampling.loop import Step, fill, start, step, stream
     from remask.sampling.params import SamplingParams
     from remask.sampling.sampler import Query, Sampler, samplers
     from remask.sampling.state import Canvas, State
@@ -15,6 +15,7 @@ _HOME = {
     "SamplingParams": "params",
     "State": "state",
     "Step": "loop",
+    "fill": "loop",
     "samplers": "sampler",
     "start": "loop",
     "step": "loop",
@@ -28,6 +29,7 @@ __all__ = [
     "SamplingParams",
     "State",
     "Step",
+    "fill",
     "samplers",
     "start",
     "step",

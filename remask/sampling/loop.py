@@ -14,6 +14,7 @@ from remask.sampling.params import SamplingParams
 from remask.sampling.reading import predict
 from remask.sampling.sampler import Query, Sampler, require_fit
 from remask.sampling.state import Canvas, State, blank_state
+from remask.seeds import mix_seeds
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,14 @@ def stream(denoiser: Denoiser, family: Family, state: State, cache: Any = None) 
             changed = torch.zeros_like(whole.masked)
             changed[own] = done.changed
             yield snapshot(whole, changed)
+
+
+def fill(denoiser: Denoiser, family: Family, canvas: Canvas, params: SamplingParams) -> State:
+    """Writes all rows of a canvas alike, each with noise of its own; the state at the end."""
+    state = start(family, canvas, params, [mix_seeds(params.seed, row) for row in range(len(canvas.tokens))])
+    for _ in stream(denoiser, family, state):
+        pass
+    return state
 
 
 def exact_cache(denoiser: Denoiser, state: State) -> KeyValueCache | None:
