@@ -152,7 +152,8 @@ class State:
         values = [getattr(params, name) for params in self.params]
         if len(set(values)) == 1:
             return values[0]
-        return torch.tensor(values, device=self.tokens.device)
+        kind = torch.float64 if any(isinstance(x, float) for x in values) else torch.int64
+        return torch.tensor(values, dtype=kind, device=self.tokens.device)
 
     def uniforms(self, where: Tensor) -> Tensor:
         """(B, L) float64 in [0, 1), new ones for the rows with a position in `where`, (B, L) bool."""
