@@ -31,8 +31,8 @@ class Reading:
 def predict(denoiser: Denoiser, family: Family, state: State, query: Query, cache: Any = None) -> Tensor | None:
     """(N, V) float32 logits at the asked positions, row by row and from left to right; None where nothing is asked.
 
-    The mask itself is impossible. Only rows with a question go through the network, cut to the longest of them.
-    Positions that the query calls final count as cached afterwards, where there is a cache.
+    The mask itself is impossible. Only rows with a question go through the network, and without a cache no more of
+    them than the longest has. Positions that the query calls final count as cached afterwards, where there is a cache.
     """
     reading = compose(state, query, cache)
     if reading is None:
@@ -65,7 +65,9 @@ def compose(state: State, query: Query, cache: Any) -> Reading | None:
     if not asking:
         return None
     rows = None if len(asking) == len(ask) else torch.tensor(asking, device=ask.device)
-    length = max(counts[1][i] for i in asking)
+    length = ask.shape[1]
+    if cache is None:  # a cache may hold keys of every position, those of rows that have left too
+        length = max(counts[1][i] for i in asking)
 
     def some(x: Tensor) -> Tensor:
         return x[:, :length] if rows is None else x[rows, :length]
