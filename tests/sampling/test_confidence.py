@@ -109,7 +109,7 @@ def test_left_takes_the_leftmost_and_random_is_another_order_with_every_seed() -
 
 
 def test_options() -> None:
-    with pytest.raises(RemaskError, match="unknown rule 'margn'. Did you mean 'margin'"):
+    with pytest.raises(RemaskError, match=r"unknown rule 'margn'. Did you mean 'margin'"):
         Confidence(rule="margn")  # type: ignore[arg-type]
-    with pytest.raises(RemaskError, match="unknown schedule 'cosine'. Known: even, linear"):
+    with pytest.raises(RemaskError, match=r"unknown schedule 'cosine'. Known: even, linear"):
         Confidence(schedule="cosine")  # type: ignore[arg-type]

@@ -5,7 +5,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -24,19 +24,20 @@ from tables import (
     rule_law,
 )
 from torch import Tensor
+from writing import fill, how
 
-from remask.families import Denoiser, Family
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.likelihood import Text, score
-from remask.sampling import Canvas, Dice, Pen, Sampler
+from remask.sampling import Canvas, Sampler, SamplingParams, start, stream
 from remask.sampling.ancestral import Ancestral
-from remask.sampling.autoregressive import LeftToRight
-from remask.sampling.blockwise import Blockwise
 from remask.sampling.confidence import Confidence, Rule
 from remask.sampling.first_hitting import FirstHitting
+from remask.sampling.left_to_right import LeftToRight
+from remask.sampling.llada import LLaDA
+from remask.sampling.smdm import SMDM
 
-ROWS = 8_000
+ROWS = 4_000
 LENGTH = 3
 SYMBOLS = 3
 JOINT = random_joint(SYMBOLS, LENGTH, seed=3, sharpness=1.5)
@@ -45,13 +46,14 @@ IMPERFECT = Table.random(SYMBOLS, LENGTH, seed=2)
 DETERMINISTIC: tuple[Rule, ...] = tuple(rule for rule in get_args(Rule) if rule != "random")
 
 
-def written(sampler: Sampler, denoiser: Denoiser, family: Family, length: int = LENGTH) -> Tensor:
+def masked(table: Table) -> Masked:
+    """The family over a table's ids."""
+    return Masked().over(table.vocabulary)
+
+
+def written(params: SamplingParams, table: Table) -> Tensor:
     """(ROWS, L) texts from one call on an empty canvas."""
-    closed = torch.zeros(ROWS, length, dtype=torch.bool)
-    canvas = Canvas(torch.zeros(ROWS, length, dtype=torch.long), ~closed, ~closed)
-    *_, last = sampler.stream(denoiser, family, canvas, Dice(11, ROWS))
-    assert not bool(last.masked.any())
-    return last.tokens
+    return fill(params, table, [[None] * LENGTH] * ROWS, family=masked(table), seed=11)[-1].tokens
 
 
 def assert_drawn_from(law: Law, tokens: Tensor) -> None:
@@ -70,29 +72,27 @@ def assert_drawn_from(law: Law, tokens: Tensor) -> None:
     assert chisquare(frequency, expected).pvalue > 1e-3
 
 
-def masked(table: Table) -> Masked:
-    """The family over a table's ids."""
-    return Masked().over(table.vocabulary)
-
-
-ONE_AT_A_TIME: dict[str, Sampler] = {
-    "first hitting": FirstHitting(),
-    **{f"confidence {rule}": Confidence(rule=rule) for rule in get_args(Rule)},
-    "confidence in as many steps": Confidence(steps=LENGTH),
-    "blockwise confidence": Blockwise(size=2),
-    "blockwise random": Blockwise(inner=FirstHitting(), size=2),
-    "blocks of one": Blockwise(inner=Ancestral(steps=1), size=1),
+ONE_AT_A_TIME: dict[str, SamplingParams] = {
+    "first hitting": how(FirstHitting()),
+    **{f"confidence {rule}": how(Confidence(rule=rule)) for rule in get_args(Rule)},
+    "confidence in as many steps": how(Confidence(), steps=LENGTH),
+    "confidence in blocks": how(Confidence(), block=2),
+    "first hitting in blocks": how(FirstHitting(), block=2),
+    "blocks of one": how(Ancestral(), steps=3, block=1),
+    "llada, random": how(LLaDA(remasking="random")),
 }
 
 
 @pytest.mark.parametrize("name", ONE_AT_A_TIME)
 def test_with_an_oracle_any_order_gives_the_joint(name: str) -> None:
-    assert_drawn_from(joint_law(JOINT), written(ONE_AT_A_TIME[name], ORACLE, masked(ORACLE)))
+    assert_drawn_from(joint_law(JOINT), written(ONE_AT_A_TIME[name], ORACLE))
 
 
 def test_left_to_right_gives_the_joint() -> None:
     table = CausalTable(JOINT, end=SYMBOLS)
-    assert_drawn_from(joint_law(JOINT), written(LeftToRight(), table, Autoregressive().over(table.vocabulary)))
+    family = Autoregressive().over(table.vocabulary)
+    steps = fill(LeftToRight(), table, [[None] * LENGTH] * ROWS, family=family, seed=11)
+    assert_drawn_from(joint_law(JOINT), steps[-1].tokens)
 
 
 # Random orders: mixtures of the laws of ordered partitions
@@ -110,12 +110,19 @@ def partitions(length: int) -> list[tuple[tuple[int, ...], ...]]:
     return go(frozenset(range(length)))
 
 
-@pytest.mark.parametrize("steps", [1, 2, 5, 30])
-@pytest.mark.parametrize("table", [ORACLE, IMPERFECT], ids=["oracle", "imperfect"])
+@pytest.mark.parametrize(
+    ("table", "steps"), [(IMPERFECT, 1), (IMPERFECT, 2), (IMPERFECT, 5), (IMPERFECT, 30), (ORACLE, 5)]
+)
 def test_ancestral_sampling_on_any_grid(table: Table, steps: int) -> None:
     """Every position is revealed in a uniformly random step: m sets in a row have probability C(n, m)/n^L."""
     law = mixture((p, parts_law(table, parts)) for p, parts in on_grid(steps))
-    assert_drawn_from(law, written(Ancestral(steps=steps), table, masked(table)))
+    assert_drawn_from(law, written(how(Ancestral(), steps=steps), table))
+
+
+def test_smdm_by_its_first_algorithm_is_ancestral_sampling() -> None:
+    """On a grid that ends at 1e-5, where the last step writes all that is left: no difference to be seen."""
+    law = mixture((p, parts_law(IMPERFECT, parts)) for p, parts in on_grid(5))
+    assert_drawn_from(law, written(how(SMDM(algorithm="origin"), steps=5), IMPERFECT))
 
 
 def on_grid(steps: int) -> list[tuple[float, tuple[tuple[int, ...], ...]]]:
@@ -141,11 +148,10 @@ def test_first_hitting_reveals_in_uniformly_random_order(at_once: int) -> None:
         (1 / len(orders), parts_law(IMPERFECT, [order[i : i + at_once] for i in range(0, LENGTH, at_once)]))
         for order in orders
     )
-    assert_drawn_from(law, written(FirstHitting(at_once=at_once), IMPERFECT, masked(IMPERFECT)))
+    assert_drawn_from(law, written(how(FirstHitting(at_once=at_once)), IMPERFECT))
     if at_once < LENGTH:
-        assert_drawn_from(
-            law, written(Confidence(steps=-(-LENGTH // at_once), rule="random"), IMPERFECT, masked(IMPERFECT))
-        )
+        steps = -(-LENGTH // at_once)
+        assert_drawn_from(law, written(how(Confidence(rule="random"), steps=steps), IMPERFECT))
 
 
 # Deterministic rules: the sampled law is the enumerated one, and is what the likelihood says
@@ -170,27 +176,27 @@ def choosing(rule: Rule, counts: Sequence[int], blocks: Sequence[Sequence[int]] 
     return choose
 
 
-CASES: dict[str, tuple[Sampler, Choose]] = {
-    **{f"{rule}, one at a time": (Confidence(rule=rule), choosing(rule, [1, 1, 1])) for rule in DETERMINISTIC},
-    **{f"{rule}, two steps": (Confidence(rule=rule, steps=2), choosing(rule, [2, 1])) for rule in DETERMINISTIC},
-    "all at once": (Confidence(steps=1), choosing("probability", [3])),
-    "linear in three steps": (Confidence(steps=3, schedule="linear"), choosing("probability", [1, 2])),
-    "linear in two steps": (Confidence(steps=2, schedule="linear"), choosing("probability", [1, 2])),
-    "blocks of two": (Blockwise(size=2), choosing("probability", [1, 1, 1], [[0, 1], [2]])),
+CASES: dict[str, tuple[SamplingParams, Choose]] = {
+    **{f"{rule}, one at a time": (how(Confidence(rule=rule)), choosing(rule, [1, 1, 1])) for rule in DETERMINISTIC},
+    **{f"{rule}, two steps": (how(Confidence(rule=rule), steps=2), choosing(rule, [2, 1])) for rule in DETERMINISTIC},
+    "all at once": (how(Confidence(), steps=1), choosing("probability", [3])),
+    "linear in three steps": (how(Confidence(schedule="linear"), steps=3), choosing("probability", [1, 2])),
+    "linear in two steps": (how(Confidence(schedule="linear"), steps=2), choosing("probability", [1, 2])),
+    "blocks of two": (how(Confidence(), block=2), choosing("probability", [1, 1, 1], [[0, 1], [2]])),
     "blocks of two at once": (
-        Blockwise(inner=Confidence(steps=1, rule="entropy"), size=2),
+        how(Confidence(rule="entropy"), steps=1, block=2),
         choosing("entropy", [2, 1], [[0, 1], [2]]),
     ),
-    "blocks of one": (Blockwise(inner=Confidence(rule="margin"), size=1), choosing("left", [1, 1, 1])),
+    "blocks of one": (how(Confidence(rule="margin"), block=1), choosing("left", [1, 1, 1])),
 }
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_rule_writes_its_enumerated_law_and_its_likelihood_is_exact(name: str) -> None:
-    sampler, choose = CASES[name]
+    params, choose = CASES[name]
     law = rule_law(IMPERFECT, choose)
-    assert_drawn_from(law, written(sampler, IMPERFECT, masked(IMPERFECT)))
-    scored = likelihoods(sampler, IMPERFECT)
+    assert_drawn_from(law, written(params, IMPERFECT))
+    scored = likelihoods(params, IMPERFECT)
     assert math.fsum(scored.values()) == pytest.approx(1, abs=1e-6)
     for text, p in law.items():
         assert scored[text] == pytest.approx(p, rel=1e-5)
@@ -203,36 +209,41 @@ def test_rules_differ() -> None:
         assert sum(abs(one[text] - two[text]) for text in one) > 0.5
 
 
-def likelihoods(sampler: Sampler, table: Table) -> Law:
-    """exp(-nats) of every text under estimator "rule"."""
-    texts = [tuple(row) for row in table.texts.tolist()]
-    found = score(table, masked(table), [Text(t) for t in texts], estimator="rule", sampler=sampler)
-    assert all(e.kind == "exact" and e.stderr == 0 for e in found)
-    return {text: math.exp(-e.nats) for text, e in zip(texts, found, strict=True)}
+def likelihoods(params: SamplingParams, table: Table) -> Law:
+    """The probability with which a rule writes each text: all of them are forced, in one batch."""
+    family, texts = masked(table), table.texts
+    state = start(family, Canvas.of([[None] * LENGTH] * len(texts)), params, forced=texts)
+    steps = list(stream(table, family, state))
+    assert torch.equal(steps[-1].tokens, texts)
+    return {tuple(text): math.exp(p) for text, p in zip(texts.tolist(), steps[-1].log_prob.tolist(), strict=True)}
 
 
-PENS = [
-    Pen(temperature=0.5),
-    Pen(temperature=2.0),
-    Pen(top_k=2),
-    Pen(top_p=0.7),
-    Pen(temperature=1.3, top_p=0.9, top_k=2),
-    Pen(temperature=0),
+@pytest.mark.parametrize("name", ["margin, two steps", "blocks of two at once"])
+def test_the_estimator_rule_gives_the_probability_of_a_forced_text(name: str) -> None:
+    params, _ = CASES[name]
+    for text, p in itertools.islice(likelihoods(params, IMPERFECT).items(), 0, None, 5):
+        (found,) = score(IMPERFECT, masked(IMPERFECT), [Text(text)], estimator="rule", sampler=params)
+        assert (found.kind, found.stderr) == ("exact", 0)
+        assert math.exp(-found.nats) == pytest.approx(p, rel=1e-6)
+
+
+SHARPENED: list[tuple[str, dict[str, Any]]] = [
+    ("probability, one at a time", {"temperature": 0.5}),
+    ("margin, two steps", {"temperature": 2.0}),
+    ("blocks of two", {"top_k": 2}),
+    ("probability, one at a time", {"top_p": 0.7}),
+    ("margin, two steps", {"temperature": 1.3, "top_p": 0.9, "top_k": 2}),
+    *((name, {"temperature": 0}) for name in ("probability, one at a time", "margin, two steps", "blocks of two")),
 ]
 
 
-@pytest.mark.parametrize("pen", PENS, ids=repr)
-@pytest.mark.parametrize("name", ["probability, one at a time", "margin, two steps", "blocks of two"])
-def test_likelihood_of_a_sharpened_rule_sums_to_one_and_is_what_is_written(pen: Pen, name: str) -> None:
-    sampler, _ = CASES[name]
-    if isinstance(sampler, Blockwise):
-        sampler = replace(sampler, inner=replace(sampler.inner, pen=pen))
-    else:
-        sampler = replace(sampler, pen=pen)
-    scored = likelihoods(sampler, IMPERFECT)
+@pytest.mark.parametrize(("name", "options"), SHARPENED, ids=str)
+def test_likelihood_of_a_sharpened_rule_sums_to_one_and_is_what_is_written(name: str, options: dict[str, Any]) -> None:
+    params = replace(CASES[name][0], **options)
+    scored = likelihoods(params, IMPERFECT)
     assert math.fsum(scored.values()) == pytest.approx(1, abs=1e-6)
-    tokens = written(sampler, IMPERFECT, masked(IMPERFECT))
-    if pen.temperature == 0:
+    tokens = written(params, IMPERFECT)
+    if params.temperature == 0:
         (text,) = {tuple(row) for row in tokens.tolist()}
         assert scored[text] == 1
     else:
@@ -240,27 +251,31 @@ def test_likelihood_of_a_sharpened_rule_sums_to_one_and_is_what_is_written(pen: 
         assert_drawn_from(law, tokens)
 
 
-@pytest.mark.parametrize("sampler", [FirstHitting(), Confidence(rule="random"), Ancestral(steps=4)], ids=repr)
-def test_a_random_order_is_scored_as_a_bound(sampler: Sampler) -> None:
+RANDOM: list[tuple[Sampler, int | None]] = [(FirstHitting(), None), (Confidence(rule="random"), None), (Ancestral(), 4)]
+
+
+@pytest.mark.parametrize(("sampler", "steps"), RANDOM, ids=str)
+def test_a_random_order_is_scored_as_a_bound(sampler: Sampler, steps: int | None) -> None:
     """The mean over drawn orders of -log p of that order, with an honest error."""
-    text = (2, 0, 1)
-    (found,) = score(IMPERFECT, masked(IMPERFECT), [Text(text)], estimator="rule", sampler=sampler, draws=2000)
+    text, rule = (2, 0, 1), how(sampler, steps=steps)
+    (found,) = score(IMPERFECT, masked(IMPERFECT), [Text(text)], estimator="rule", sampler=rule, draws=2000)
     assert found.kind == "bound"
     assert 0 < found.stderr < 0.05
     truth = any_order(IMPERFECT, text)
-    if isinstance(sampler, Ancestral):
-        truth = math.fsum(-p * math.log(parts_law(IMPERFECT, parts)[text]) for p, parts in on_grid(sampler.steps))
+    if steps is not None:
+        truth = math.fsum(-p * math.log(parts_law(IMPERFECT, parts)[text]) for p, parts in on_grid(steps))
     assert abs(found.nats - truth) < 4 * found.stderr
 
 
-@pytest.mark.parametrize("sampler", [*ONE_AT_A_TIME.values(), Ancestral(steps=4)], ids=repr)
-def test_log_prob_of_a_step_is_that_of_what_was_written(sampler: Sampler) -> None:
+STEPWISE = {**ONE_AT_A_TIME, "ancestral": how(Ancestral(), steps=4)}
+
+
+@pytest.mark.parametrize("name", STEPWISE)
+def test_log_prob_of_a_step_is_that_of_what_was_written(name: str) -> None:
     """With an oracle and one token at a time it is log p of the text; with one step, the product of marginals."""
-    closed = torch.zeros(50, LENGTH, dtype=torch.bool)
-    canvas = Canvas(torch.zeros(50, LENGTH, dtype=torch.long), ~closed, ~closed)
-    steps = list(sampler.stream(ORACLE, masked(ORACLE), canvas, Dice(2, 50)))
     total = torch.zeros(50, dtype=torch.float64)
     before = torch.full((50, LENGTH), SYMBOLS)
+    steps = fill(STEPWISE[name], ORACLE, [[None] * LENGTH] * 50, family=masked(ORACLE), seed=2)
     for step in steps:
         logits = ORACLE(before).double().log_softmax(-1)
         picked = logits.gather(-1, step.tokens.clamp(max=SYMBOLS - 1)[..., None])[..., 0]
@@ -270,12 +285,20 @@ def test_log_prob_of_a_step_is_that_of_what_was_written(sampler: Sampler) -> Non
         torch.testing.assert_close(step.confidence, probability, rtol=1e-5, atol=1e-5)
         assert not bool(step.confidence[step.masked].any())
         before = step.tokens
-    if sampler in (FirstHitting(), Blockwise(size=2)):
+    if name != "ancestral":
         truth = torch.tensor([math.log(float(JOINT[tuple(row)])) for row in steps[-1].tokens.tolist()])
         torch.testing.assert_close(steps[-1].log_prob.float(), truth, rtol=1e-5, atol=1e-5)
 
 
 def test_left_to_right_rule_is_the_chain_rule() -> None:
+    scored = likelihoods(how(Confidence(rule="left")), IMPERFECT)
     for text in [(0, 1, 2), (2, 2, 0)]:
-        (found,) = score(IMPERFECT, masked(IMPERFECT), [Text(text)], estimator="rule", sampler=Confidence(rule="left"))
-        assert found.nats == pytest.approx(chain(IMPERFECT, text, range(LENGTH)), rel=1e-6)
+        assert -math.log(scored[text]) == pytest.approx(chain(IMPERFECT, text, range(LENGTH)), rel=1e-6)
+
+
+def test_forced_text_left_to_right_has_its_own_probability() -> None:
+    table = CausalTable(JOINT, end=SYMBOLS)
+    texts = torch.tensor(list(itertools.product(range(SYMBOLS), repeat=LENGTH)))
+    family, canvas = Autoregressive().over(table.vocabulary), Canvas.of([[None] * LENGTH] * len(texts))
+    *_, last = stream(table, family, start(family, canvas, how(LeftToRight()), forced=texts))
+    torch.testing.assert_close(last.log_prob.exp().float(), JOINT.flatten().float(), rtol=1e-5, atol=1e-7)

@@ -60,7 +60,7 @@ def test_what_is_kept_is_what_was_drawn_with_confidence() -> None:
 
 
 def test_options() -> None:
-    with pytest.raises(RemaskError, match="unknown remasking 'best'. Known: low_confidence, random"):
+    with pytest.raises(RemaskError, match=r"unknown remasking 'best'. Known: low_confidence, random"):
         LLaDA(remasking="best")  # type: ignore[arg-type]
 
 

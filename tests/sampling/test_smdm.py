@@ -44,5 +44,5 @@ def test_confidence_is_that_of_the_model_and_not_of_the_temperature(sampler: Sam
 
 
 def test_options() -> None:
-    with pytest.raises(RemaskError, match="unknown algorithm 'greddy'. Did you mean 'greedy'"):
+    with pytest.raises(RemaskError, match=r"unknown algorithm 'greddy'. Did you mean 'greedy'"):
         SMDM(algorithm="greddy")  # type: ignore[arg-type]
