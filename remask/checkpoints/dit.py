@@ -10,7 +10,7 @@ from typing import Any
 
 from remask.checkpoints.format import Format, Parsed
 from remask.checkpoints.overrides import Overrides
-from remask.checkpoints.parsing import bound_family, count_layers, integer, number, optional_id, shape
+from remask.checkpoints.parsing import bound_family, integer, number, number_of_layers, optional_id, shape
 from remask.checkpoints.source import Source
 from remask.errors import RemaskError
 from remask.model.dit import DiTArchitecture
@@ -26,7 +26,7 @@ FAMILIES = {"mdlm": "Masked", "ar": "Autoregressive", "duo": "Uniform", "duo_bas
 """Our families by the name of the algorithm in configurations."""
 VARIANTS = {"causal": "B", "mixed2": "A"}
 """Variants of Eso-LM by how its diffusion rows attend (`diffusion_attn_mode`)."""
-SETTINGS = ("n_heads", "length", "model_length", "time_conditioning", "alpha_0", "diffusion_attn_mode")
+SETTINGS = ("n_blocks", "n_heads", "length", "model_length", "time_conditioning", "alpha_0", "diffusion_attn_mode")
 """Settings that are read from the configuration, on any of its levels."""
 SPECIAL = {
     50257: {"start": 50256, "end": 50256},
@@ -55,7 +55,7 @@ class DiTFormat(Format):
 
     def read(self, source: Source, overrides: Overrides) -> Parsed:
         source = replace(source, config=flat(source.config))
-        layers = count_layers(source.tensors, "backbone.blocks.{}.attn_qkv.weight")
+        layers = number_of_layers(source, "backbone.blocks.{}.attn_qkv.weight", "n_blocks")
         rows, width = shape(source, EMBEDDING)
         ffn, _ = shape(source, "backbone.blocks.0.mlp.0.weight")
         # a head that is not there is named by `differences`; all published ones have as many rows as the embedding

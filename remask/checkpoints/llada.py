@@ -19,9 +19,9 @@ from remask.checkpoints.overrides import Overrides
 from remask.checkpoints.parsing import (
     attention_heads,
     bound_family,
-    count_layers,
     integer,
     number,
+    number_of_layers,
     optional_id,
     shape,
     tied_head,
@@ -66,7 +66,7 @@ class LLaDA(Format):
             if source.config.get(option) is value:
                 raise RemaskError(f"{source.name}: config.json says {option}: {value}, which remask's network has not")
         tensors = source.tensors
-        layers = count_layers(tensors, LAYER + "attn_out.weight")
+        layers = number_of_layers(source, LAYER + "attn_out.weight", "n_layers")
         embeddings, width = shape(source, EMBEDDING)
         ffn, _ = shape(source, LAYER.format(0) + "ff_proj.weight")
         (queries, _), (keys, _) = (shape(source, LAYER.format(0) + f"{x}_proj.weight") for x in "qk")
@@ -76,7 +76,8 @@ class LLaDA(Format):
         mask = optional_id(source, overrides.mask_id, "mask_token_id", default=ids.get("mask"))
         if mask is None:
             raise RemaskError(f"{source.name}: no config.json says which id is the mask. Give --mask-id")
-        rows = min(embeddings, max(size, mask + 1, source.tokens or 0))  # a mask behind the vocabulary is read as well
+        # a mask behind the vocabulary, in what would be padding, is read as well
+        rows = max(size, min(embeddings, max(mask + 1, source.tokens or 0)))
         exported = source.config.get("remask")  # what our own export adds
         exported = exported if isinstance(exported, dict) else {}
         predicted = exported.get("predicted", size)
@@ -94,7 +95,7 @@ class LLaDA(Format):
             rope_bf16=bool(exported.get("rope_bf16", False)),
             norm_eps=number(source, overrides.norm_eps, "rms_norm_eps", default=1e-5),
             tied=tied_head(source, HEAD, "weight_tying"),
-            qkv_bias=LAYER.format(0) + "q_proj.bias" in tensors,
+            qkv_bias=source.config.get("include_qkv_bias") is True or LAYER.format(0) + "q_proj.bias" in tensors,
             rows=rows,
             predicted=predicted,
         )

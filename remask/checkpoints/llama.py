@@ -17,9 +17,9 @@ from remask.checkpoints.overrides import Overrides
 from remask.checkpoints.parsing import (
     attention_heads,
     bound_family,
-    count_layers,
     integer,
     number,
+    number_of_layers,
     optional_id,
     shape,
     tied_head,
@@ -35,6 +35,7 @@ LAYER = "model.layers.{}."
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 PARTS = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
             "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj", "input_layernorm", "post_attention_layernorm")  # fmt: skip
+Q_BIAS, Q_NORM = "self_attn.q_proj.bias", "self_attn.q_norm.weight"
 KINDS = ("llama", "mistral", "qwen2", "qwen3", "dream")
 """Values of `model_type` whose network is ours."""
 DIFFUSION = ("dream",)
@@ -55,12 +56,13 @@ class Llama(Format):
         config, tensors = source.config, source.tensors
         refuse_other_networks(source)
         first = LAYER.format(0)
-        layers = count_layers(tensors, LAYER + "self_attn.o_proj.weight")
+        layers = number_of_layers(source, LAYER + "self_attn.o_proj.weight", "num_hidden_layers")
         embeddings, width = shape(source, EMBEDDING)
         ffn, _ = shape(source, first + "mlp.gate_proj.weight")
         (queries, _), (keys, _) = (shape(source, f"{first}self_attn.{x}_proj.weight") for x in "qk")
         heads = attention_heads(source, overrides.heads, "num_attention_heads", layers=layers, width=width, ffn=ffn)
-        diffusion = str(config.get("model_type", "")).lower() in DIFFUSION
+        kind = str(config.get("model_type", "")).lower()
+        diffusion = kind in DIFFUSION
         family = overrides.family or ("Masked" if diffusion else "Autoregressive")
         masked = family in families() and families()[family].order == "any"
         shifted = diffusion and masked if overrides.shift is None else overrides.shift
@@ -74,7 +76,7 @@ class Llama(Format):
             predicted = min(source.tokens or size, size)
             mask, rows = predicted, predicted + 1
         else:
-            mask, rows = trained, min(embeddings, max(size, source.tokens or 0, (trained or 0) + 1))
+            mask, rows = trained, max(size, min(embeddings, max(source.tokens or 0, (trained or 0) + 1)))
             predicted = rows
         a = Architecture(
             layers=layers,
@@ -88,8 +90,8 @@ class Llama(Format):
             rope_scaling=rotary_scaling(source),
             norm_eps=number(source, overrides.norm_eps, "rms_norm_eps", default=1e-5),
             tied=tied_head(source, HEAD, "tie_word_embeddings"),
-            qkv_bias=first + "self_attn.q_proj.bias" in tensors,
-            qk_norm=first + "self_attn.q_norm.weight" in tensors,
+            qkv_bias=kind == "qwen2" or config.get("attention_bias") is True or first + Q_BIAS in tensors,
+            qk_norm=kind == "qwen3" or first + Q_NORM in tensors,
             shifted=shifted,
             rows=rows,
             predicted=predicted,

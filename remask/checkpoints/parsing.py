@@ -6,19 +6,24 @@ one of the names that programs use for it, else from a default.
 
 from typing import Any
 
-from remask.checkpoints.source import Source, Tensors
+from remask.checkpoints.source import Source
 from remask.errors import RemaskError, unknown
 from remask.families import Family, families
 from remask.model.sizes import SIZES
 from remask.vocabulary import Vocabulary
 
 
-def count_layers(tensors: Tensors, pattern: str) -> int:
-    """The number of layers; `pattern`, with {} for the number, is a tensor of each."""
-    n = 0
-    while pattern.format(n) in tensors:
-        n += 1
-    return n
+def number_of_layers(source: Source, pattern: str, key: str) -> int:
+    """The number of layers that config.json says under `key`, else of those that are there.
+
+    `pattern`, with {} for the number, is a tensor of each. Where config.json says another number than there are,
+    `Format.differences` names the layers that are missing or too many.
+    """
+    present = 0
+    while pattern.format(present) in source.tensors:
+        present += 1
+    said = integer(source, None, key, default=present)
+    return said if said >= 1 else present
 
 
 def shape(source: Source, name: str, dimensions: int = 2) -> tuple[int, ...]:
@@ -83,9 +88,12 @@ def tied_head(source: Source, head: str, key: str) -> bool:
 
 
 def vocabulary_size(source: Source, rows: int) -> int:
-    """Ids of the vocabulary; the embedding's further rows, up to `rows`, pad it and belong to no token."""
+    """Ids of the vocabulary that config.json says, else the embedding's `rows`.
+
+    Further rows pad it and belong to no token; where there are fewer, `Format.differences` says so.
+    """
     size = integer(source, None, "vocab_size", default=rows)
-    return size if 1 <= size < rows else rows
+    return size if size >= 1 else rows
 
 
 def bound_family(source: Source, name: str, vocabulary: Vocabulary, **options: Any) -> Family:

@@ -15,9 +15,9 @@ from remask.checkpoints.overrides import Overrides
 from remask.checkpoints.parsing import (
     attention_heads,
     bound_family,
-    count_layers,
     integer,
     number,
+    number_of_layers,
     shape,
     vocabulary_size,
 )
@@ -46,7 +46,7 @@ class SMDM(Format):
     mark = "transformer.h.0.attn.attn.weight"
 
     def read(self, source: Source, overrides: Overrides) -> Parsed:
-        layers = count_layers(source.tensors, LAYER + ATTENTION)
+        layers = number_of_layers(source, LAYER + ATTENTION, "n_layer")
         rows, width = shape(source, EMBEDDING)
         if HEAD in source.tensors:
             head, _ = shape(source, HEAD)
@@ -67,7 +67,7 @@ class SMDM(Format):
             rope_bf16=True,
             norm_eps=number(source, overrides.norm_eps, "norm_eps", default=1e-5),
             rows=rows,
-            predicted=vocabulary_size(source, head),
+            predicted=min(head, vocabulary_size(source, head)),  # some count the mask as well
         )
         masked = rows > head
         start, end = (1, 2) if head == 32000 else (None, None)  # Llama 2's ids; every evaluation begins with <s>

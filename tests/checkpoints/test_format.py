@@ -197,6 +197,32 @@ def test_a_head_that_is_not_tied_and_not_there_is_missing(name: str, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
+SAYS = {
+    "llama": ({"num_hidden_layers": 3}, r"model\.layers\.2\..* is missing"),
+    "llada": ({"n_layers": 3}, r"model\.transformer\.blocks\.2\..* is missing"),
+    "smdm": ({"n_layer": 3}, r"transformer\.h\.2\..* is missing"),
+    "dit": ({"model": {"n_blocks": 3}}, r"backbone\.blocks\.2\..* is missing"),
+    "llama, too many": ({"num_hidden_layers": 1}, r"model\.layers\.1\..* is not of this model"),
+    "llama, vocabulary": ({"vocab_size": 50}, r"embed_tokens\.weight is \(40, 32\), expected at least \(50"),
+    "llada, vocabulary": ({"vocab_size": 50}, r"wte\.weight is \(40, 32\), expected at least \(50"),
+    "llama, biases": ({"attention_bias": True}, r"q_proj\.bias is missing|k_proj\.bias is missing"),
+    "llada, biases": ({"include_qkv_bias": True}, r"k_proj\.bias is missing"),
+    "llama, norms": ({"model_type": "qwen3"}, r"k_norm\.weight is missing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SAYS)
+def test_what_the_configuration_says_and_the_file_lacks_is_missing(case: str, tmp_path: Path) -> None:
+    """Layers of a shard that was not downloaded, rows of the vocabulary, biases, norms."""
+    more, says = SAYS[case]
+    name = case.split(",")[0]
+    folder = publish(tmp_path / "theirs", name)
+    (folder / "config.json").write_text(json.dumps({**config_of(name, SHAPES[name]), **more}))
+    assert re.search(says, contents(folder)["problems"])
+    with pytest.raises(RemaskError, match=says):
+        load(folder)
+
+
 @pytest.mark.parametrize(("name", "key"), [("llama", "tie_word_embeddings"), ("llada", "weight_tying")])
 def test_a_head_that_may_be_tied(name: str, key: str, tmp_path: Path) -> None:
     """A file without a head and a configuration that does not mention it; and a second copy of a tied head."""
