@@ -51,8 +51,8 @@ def turns(tokenizer: Tokenizer, conversation: Sequence[tuple[str, str]], reply: 
         raise RemaskError(f"this tokenizer has no chat template: it lacks {known}")
 
     def special(name: str) -> list[int]:
-        found = tokenizer.id(name) if name else None
-        return [] if found is None else [found]
+        token = tokenizer.id(name) if name else None
+        return [] if token is None else [token]
 
     def header(role: str) -> list[int]:
         token, text = template.between

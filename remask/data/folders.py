@@ -69,7 +69,7 @@ def has_files(folder: Path, names: Iterable[str]) -> bool:
 
 def _walk(folder: Path, omissions: Omissions) -> list[Path]:
     """All files and folders of `save_to_disk` that are not hidden, sorted by their path."""
-    found: list[Path] = []
+    paths: list[Path] = []
     for parent, folders, names in os.walk(folder):
         for hidden in sorted(name for name in [*folders, *names] if name.startswith(".")):
             omissions.add("hidden files and folders", Path(parent, hidden).relative_to(folder).as_posix())
@@ -78,9 +78,9 @@ def _walk(folder: Path, omissions: Omissions) -> list[Path]:
             omissions.add("folders written by `remask prepare`", path.relative_to(folder).as_posix())
         saved = [path for path in inside if has_files(path, SAVED)]
         folders[:] = [path.name for path in inside if path not in saved and not is_prepared(path)]
-        found += saved
-        found += [Path(parent, name) for name in names if not name.startswith(".") and Path(parent, name).is_file()]
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+        paths += saved
+        paths += [Path(parent, name) for name in names if not name.startswith(".") and Path(parent, name).is_file()]
+    return sorted(paths, key=lambda path: path.relative_to(folder).as_posix())
 
 
 def _item(path: Path, folder: Path, field: str, omissions: Omissions) -> Item | None:

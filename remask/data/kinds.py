@@ -55,11 +55,11 @@ def kind(path: Path, start: bytes) -> Kind:
 def kind_in_folder(path: Path, start: bytes, field: str) -> Kind:
     """The same in a folder, where a .json file may also be a program's settings: it holds records if it is compressed
     or if its first record has the field."""
-    found = kind(path, start)
-    if found == "json" and path.suffix.lower() == ".json":
+    what = kind(path, start)
+    if what == "json" and path.suffix.lower() == ".json":
         record = first_record(start)
         return "json" if record is not None and field in record else "text"
-    return found
+    return what
 
 
 def obstacle(start: bytes, kind: Kind) -> str | None:

@@ -16,7 +16,7 @@ SAMPLE = 32_000_000
 
 @dataclass(frozen=True)
 class Survey:
-    """What a first reading of the corpus found."""
+    """The result of a first reading of the corpus."""
 
     below: int
     """A document is for validation when the digest of its text is below this."""
@@ -48,9 +48,9 @@ def survey(
             "the corpus is a single document, so no validation text can be held out: "
             "name another corpus with --validation, or split this one with --separator"
         )
-    found = Survey(min(max(round(share * 2**64), least + 1), most), total, omissions.copy())
-    write_atomically(path, json.dumps(asdict(found)))
-    return found
+    result = Survey(min(max(round(share * 2**64), least + 1), most), total, omissions.copy())
+    write_atomically(path, json.dumps(asdict(result)))
+    return result
 
 
 def digest(text: str) -> int:

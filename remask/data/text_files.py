@@ -52,7 +52,7 @@ def text_documents(path: Path, name: str, reading: Reading) -> Iterator[Document
 
 @dataclass(frozen=True)
 class Contents:
-    """What a first reading of a text file found."""
+    """The result of a first reading of a text file."""
 
     invalid: int
     """Number of bytes that are not UTF-8."""

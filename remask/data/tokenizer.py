@@ -194,12 +194,12 @@ class Tokenizer:
 
         RemaskError where the tokenizer has no such token; it lists the special ones.
         """
-        found = int(spec) if str(spec).isdecimal() else self.id(str(spec))
-        if found is None or found >= self.size:
+        token = int(spec) if str(spec).isdecimal() else self.id(str(spec))
+        if token is None or token >= self.size:
             special = [token.content for token in self._inner.get_added_tokens_decoder().values()]
             shown = ", ".join(special[:12]) + (", ..." if len(special) > 12 else "")
             raise RemaskError(f"the tokenizer has no token {spec!r}; its special tokens are {shown or 'none'}")
-        return found
+        return token
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without any special token."""
@@ -245,19 +245,19 @@ class Tokenizer:
         if not self._byte_level:
             encoded = self._inner.encode_batch(list(texts), add_special_tokens=False)
             return [by_offsets(e, text) for e, text in zip(encoded, texts, strict=True)]
-        found = []
+        pairs = []
         encoded = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)  # without offsets
         for text, fast in zip(texts, encoded, strict=True):
             ids = np.array(fast.ids, np.uint32)
             lengths = self._lengths[ids]
             if int(lengths.sum()) != len(text.encode()):  # a normaliser or a prefix space changed it
                 ids, lengths = by_offsets(self._inner.encode(text, add_special_tokens=False), text)
-            found.append((ids, lengths))
-        return found
+            pairs.append((ids, lengths))
+        return pairs
 
     def _first_of(self, names: tuple[str, ...]) -> int | None:
-        found = (self._inner.token_to_id(name) for name in names)
-        return next((i for i in found if i is not None), None)
+        ids = (self._inner.token_to_id(name) for name in names)
+        return next((i for i in ids if i is not None), None)
 
     @cached_property
     def _byte_level(self) -> bool:

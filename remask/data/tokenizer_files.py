@@ -55,10 +55,10 @@ def declared_end(folder: Path) -> str | None:
     """Name of the end-of-text token (`eos_token`) in the files that lie beside a `tokenizer.json`; None without."""
     for name in (CONFIG, _SPECIAL):
         try:
-            found = json.loads((folder / name).read_text(encoding="utf-8-sig"))
+            settings = json.loads((folder / name).read_text(encoding="utf-8-sig"))
         except (OSError, ValueError, RecursionError):
             continue
-        token = found.get("eos_token") if isinstance(found, dict) else None
+        token = settings.get("eos_token") if isinstance(settings, dict) else None
         token = token.get("content") if isinstance(token, dict) else token
         if isinstance(token, str):
             return token
