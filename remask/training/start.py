@@ -88,6 +88,11 @@ def set_up(recipe: Recipe, family: Family, start: LazyCheckpoint | None) -> Setu
     validation = validation_rows(recipe, prepared)
     with torch.device("meta") if recipe.sharded else nullcontext():
         denoiser = network(shape)
+    if recipe.sharded and family.order == "drawn" and recipe.batch < 2 * recipe.processes * recipe.accumulate:
+        raise RemaskError(
+            f"{type(family).__name__} models take both of their terms in every process: --strategy fsdp needs at least "
+            f"2 rows in each, a batch of {2 * recipe.processes * recipe.accumulate}"
+        )
     return Setup(recipe, start, prepared, family, denoiser, batches, validation, device, world, rank)
 
 
