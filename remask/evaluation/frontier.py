@@ -1,6 +1,6 @@
 """Speed against quality across families: texts of every checkpoint at many step counts, judged by one model.
 
-    remask scale frontier runs --judge ar --data data/novels
+    remask frontier runs --judge ar --data data/novels
 
 Neither number of a text's quality means anything alone: a judge likes repetition, and noise has entropy. So the
 temperature is swept, and models are compared by the judge's NLL where their texts have the token entropy of real text

@@ -1,4 +1,4 @@
-"""What `remask scale frontier` measures, kept in frontier.json, and how it is compared."""
+"""What `remask frontier` measures, kept in frontier.json, and how it is compared."""
 
 import json
 import math

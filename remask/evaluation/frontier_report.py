@@ -1,4 +1,4 @@
-"""What `remask scale frontier` found, as plain data, a page, and two pictures."""
+"""What `remask frontier` found, as plain data, a page, and two pictures."""
 
 from dataclasses import asdict
 from itertools import groupby

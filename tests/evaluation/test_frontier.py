@@ -93,7 +93,7 @@ def test_the_command(
     found: tuple[dict[str, Any], Path], runs: Path, corpus: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     _, out = found
-    words = ["scale", "frontier", str(runs), "--judge", "ar", "--data", str(corpus), "--out", str(out), "--json"]
+    words = ["frontier", str(runs), "--judge", "ar", "--data", str(corpus), "--out", str(out), "--json"]
     for name, value in SMALL.items():
         words += [f"--{name}", json.dumps(value) if isinstance(value, list) else str(value)]
     main(words)

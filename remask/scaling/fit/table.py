@@ -242,6 +242,8 @@ def _check(where: str, key: str, column: str, cell: str, row: Row, any_size: boo
     if not (0 < value < math.inf or (value == 0 and key == "stderr")):
         raise RemaskError(f"{where}: {column} is {cell}; it must be above 0, and finite")
     low, high = PLAUSIBLE.get(key, (0.0, math.inf))
+    if key == "d" and 0.5 < float(row.get("c", 0)) / (6 * float(row["n"]) * value) < 1e3:
+        low = 0.0  # the FLOPs say that tokens are meant
     if not any_size and not low <= value <= high:
         what = "parameters" if key == "n" else "tokens"
         hint = f"if it counts millions or billions write so, as {cell}M or {cell}B; " if value < low else ""

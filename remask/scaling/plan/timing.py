@@ -1,8 +1,7 @@
-"""How long a step takes on this machine."""
+"""How long the steps of a study will take on this machine."""
 
 import json
 import math
-import time
 from dataclasses import replace
 
 import torch
@@ -13,20 +12,21 @@ from remask.families import Family, describe
 from remask.model.sizes import Architecture
 from remask.model.transformer import Transformer, initialise
 from remask.scaling.plan.ladder import sized
+from remask.training.timing import seconds_per_step
 
 LARGEST = 3e7
 """Parameters without embeddings of the largest network that is timed; larger ones are as fast for each FLOP."""
 
 
 class Speeds:
-    """Seconds of a step, from a short timing of two sizes of each family; between them by the power of their FLOPs."""
+    """Seconds of a step: two sizes of each family are timed, and others follow by the power of their FLOPs."""
 
     def __init__(self, length: int, batch: int) -> None:
         self.length, self.batch = length, batch
         self._known: dict[str, list[tuple[float, float]]] = {}
 
     def seconds(self, family: Family, shape: Architecture) -> float:
-        """Of one step of a network."""
+        """Seconds of one training step of a network."""
         near = sized(LARGEST)
         if replace(shape, time=False).non_embedding > near.non_embedding:
             sizes = {k: getattr(near, k) for k in ("layers", "width", "heads", "kv_heads", "head_width", "ffn")}
@@ -36,7 +36,7 @@ class Speeds:
         flops = family.flops(shape, self.length) * self.length * self.batch
         known = self._known.setdefault(name, [])
         if len(known) < 2 or not known[0][0] / 4 < flops < 4 * known[-1][0]:
-            known.append((flops, timed(family, shape, self.batch)))
+            known.append((flops, measure(family, shape, self.batch)))
             known.sort()
         if len(known) == 1:
             return known[0][1] * flops / known[0][0]
@@ -45,16 +45,10 @@ class Speeds:
         return a * (flops / x) ** min(1.0, max(0.2, power))
 
 
-def timed(family: Family, shape: Architecture, batch: int) -> float:
-    """Seconds of a training step, the best of three on random tokens, not compiled."""
-    model = Transformer(shape)
-    initialise(model, "smdm", torch.Generator().manual_seed(0))
-    tokens = torch.randint(0, shape.predicted, (batch, shape.context), generator=torch.Generator().manual_seed(0))
-    rows = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool), progress=0.0)
-    best = math.inf
-    for i in range(4):
-        start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=machine.fast_bf16("cpu")):
-            family.loss(model, rows, torch.Generator().manual_seed(i)).per_token().backward()
-        best = min(best, time.perf_counter() - start)
-    return best
+def measure(family: Family, shape: Architecture, batch: int) -> float:
+    """Seconds of a training step on random tokens, not compiled."""
+    model, random = Transformer(shape), torch.Generator().manual_seed(0)
+    initialise(model, "smdm", random)
+    tokens = torch.randint(0, shape.predicted, (batch, shape.context), generator=random)
+    rows = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
+    return seconds_per_step(model, family, rows, bf16=machine.fast_bf16("cpu"))

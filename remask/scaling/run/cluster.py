@@ -1,15 +1,15 @@
 """The runs of a study as jobs of a SLURM cluster, through submitit."""
 
 import json
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from remask.errors import RemaskError
+from remask.files import write_atomically
 from remask.scaling.plan.sharing import inherit
 from remask.scaling.plan.study import Plan, Run
-from remask.scaling.run.single import options
+from remask.scaling.run.single import recipe
 from remask.terminal import say
 
 
@@ -20,13 +20,12 @@ class Job:
         self.study, self.name, self.devices, self.accelerator = study, name, devices, accelerator
 
     def __call__(self) -> None:
-        from remask.training.recipe import Recipe
         from remask.training.run import train
 
         plan = Plan.load(self.study)
         (one,) = (r for r in plan.runs if r.name == self.name)
         inherit(self.study, plan, one)
-        train(Recipe(**options(self.study, plan, one, self.devices, self.accelerator)))
+        train(recipe(self.study, plan, one, self.devices, self.accelerator))
 
     def checkpoint(self, *_: Any) -> Any:
         """What submitit asks for when the job is cut off."""
@@ -69,9 +68,7 @@ def submit(
         executor.update_parameters(dependency=f"afterany:{jobs[one.after]}" if one.after in jobs else None)
         job = executor.submit(Job(study.resolve(), one.name, devices, accelerator))
         jobs[one.name] = job.job_id
-        fresh = listed.with_suffix(".tmp")
-        fresh.write_text(json.dumps(jobs, indent=1) + "\n")
-        os.replace(fresh, listed)
+        write_atomically(listed, json.dumps(jobs, indent=1) + "\n")
         say(f"{one.name}: job {job.job_id}")
 
 

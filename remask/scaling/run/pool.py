@@ -43,13 +43,13 @@ class Pool:
         written = path.read_bytes()
         board = Board(self.study, self.todo)
         try:
-            with handled(self.stop), board.shown() as refresh:
+            with handled(self.stop), board.bars:
                 while (waiting and not self.stopping and not edited) or self.going:
                     edited = edited or not path.exists() or path.read_bytes() != written
                     if not self.stopping and not edited:
                         self.fill(waiting, board)
                     time.sleep(0.2)
-                    refresh()
+                    board.refresh_each_second()
                     waiting += self.ended(board)
         finally:  # whatever was raised, nothing goes on unseen
             for process in self.going.values():

@@ -17,7 +17,7 @@ from remask.scaling.plan.study import Plan
 from remask.scaling.run.cluster import submit
 from remask.scaling.run.pool import Pool
 from remask.scaling.run.results import write_table
-from remask.scaling.run.single import finished, options
+from remask.scaling.run.single import finished, recipe
 from remask.terminal import say
 
 Where = Literal["here", "local", "slurm"]
@@ -67,12 +67,11 @@ def run(
         if where == "slurm":
             submit(study, plan, todo, devices, accelerator, partition, hours)
         elif where == "here":
-            from remask.training.recipe import Recipe
             from remask.training.run import train
 
             for one in todo:
                 inherit(study, plan, one)
-                train(Recipe(**options(study, plan, one, devices, accelerator)))
+                train(recipe(study, plan, one, devices, accelerator))
                 write_table(study, plan)
         else:
             Pool(study, plan, todo, workers, attempts, devices, accelerator).run()

@@ -12,7 +12,7 @@ from remask.families.uniform import Uniform
 from remask.model.sizes import Architecture
 from remask.scaling.plan.ladder import sized
 from remask.scaling.plan.study import Run
-from remask.scaling.plan.timing import LARGEST, Speeds, timed
+from remask.scaling.plan.timing import LARGEST, Speeds, measure
 from remask.scaling.planning import plan
 from tests.scaling.made import SMALL
 
@@ -21,7 +21,7 @@ def test_hours_are_predicted_from_a_short_timing(corpus: Path, tmp_path: Path) -
     made = plan(corpus, tmp_path / "s", ["Masked"], **{**SMALL, "time": True, "budgets": [1e14]})  # type: ignore[arg-type]
     hours = [run.hours / run.steps for run in made.runs if run.hours is not None]
     assert len(hours) == len(made.runs) and min(hours) > 0
-    again = timed(Masked().over(open_tokens(corpus).tokenizer.vocabulary), shape_of(made.runs[0], corpus), 4) / 3600
+    again = measure(Masked().over(open_tokens(corpus).tokenizer.vocabulary), shape_of(made.runs[0], corpus), 4) / 3600
     assert 0.05 < hours[0] / again < 20, "a step's time, however busy the machine"
 
 

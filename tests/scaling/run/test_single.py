@@ -2,13 +2,19 @@
 
 from pathlib import Path
 
-from remask.scaling.run.single import command
+import yaml
+
+from remask.scaling.run.single import command, recipe
 from tests.scaling.made import small_study
 
 
-def test_commands_say_what_the_options_say(corpus: Path, tmp_path: Path) -> None:
+def test_a_command_trains_by_a_recipe_file(corpus: Path, tmp_path: Path) -> None:
     made = small_study(tmp_path / "study", corpus)
-    words = command(tmp_path / "study", made, made.runs[0], 1, "cpu")
-    assert words[1:6] == ["-m", "remask", "train", "--data", str(corpus)]
-    for option, value in (("--family", "Masked"), ("--family.objective", "low_variance"), ("--budget.steps", None)):
-        assert words[words.index(option) + 1] == (value or str(made.runs[0].steps))
+    one = made.runs[0]
+    words = command(tmp_path / "study", made, one, 1, "cpu")
+    folder = tmp_path / "study" / "runs" / one.name
+    assert words[1:] == ["-m", "remask", "train", "--config", str(folder / "recipe.yaml"), "--out", str(folder)]
+    kept = yaml.safe_load((folder / "recipe.yaml").read_text())
+    assert kept == recipe(tmp_path / "study", made, one, 1, "cpu").to_dict()
+    assert kept["data"] == str(corpus) and kept["budget"]["steps"] == one.steps
+    assert kept["family"]["init_args"]["objective"] == "low_variance"
