@@ -56,9 +56,9 @@ def _open_alone(path: Path) -> BinaryIO:
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """What differs between two nested dictionaries of options, as ["--optimizer.lr 0.003 there, 0.001 now"].
 
-    An option that only one of them has is "unset" in the other. A class is written as jsonargparse does,
-    {"class_path": "Masked", "init_args": {"objective": "elbo"}}, and reads --family and --family.objective; the
-    options of two different classes are not compared.
+    An option that only one of them has is "unset" in the other. A name with spaces is no option and gets no dashes. A
+    class is written as jsonargparse does, {"class_path": "Masked", "init_args": {"objective": "elbo"}}, and reads
+    --family and --family.objective; the options of two different classes are not compared.
     """
     return _differences("", before, now)
 
@@ -67,7 +67,8 @@ def _differences(path: str, before: Any, now: Any) -> list[str]:
     if before == now:
         return []
     if not isinstance(before, Mapping) or not isinstance(now, Mapping):
-        return [f"--{path} {_show(before)} there, {_show(now)} now"]
+        name = path if " " in path else f"--{path}"
+        return [f"{name} {_show(before)} there, {_show(now)} now"]
     if before.get("class_path") != now.get("class_path"):
         return _differences(path, before.get("class_path", "unset"), now.get("class_path", "unset"))
     found = []

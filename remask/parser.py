@@ -1,7 +1,8 @@
 """The parser of a verb's options, made from the signature of its function.
 
 A parameter is an option, and so is a field of a dataclass that the function takes without a default. A dataclass inside
-such a dataclass, or one that the function takes with a default, is a section: its fields are `--section.field`.
+such a dataclass, or one that the function takes with a default, is a section: its fields are `--section.field`. Where
+it has subclasses, as `Family`, one of them is chosen by its name: `--family Masked --family.objective count`.
 Descriptions come from the docstring of the function and from those below the fields. jsonargparse reads recipes, lets
 the command line overrule them, and finds a class by its name; values are read by `remask.options`.
 """
@@ -44,7 +45,7 @@ class Option:
     @property
     def by_name(self) -> bool:
         """Whether its value is an object of a class chosen by name, such as a family."""
-        return inspect.isabstract(self.hint)
+        return has_subclasses(self.hint)
 
 
 def options_of(kind: Callable[..., Any], section: str = "", section_help: str = "") -> Iterator[Option]:
@@ -52,10 +53,10 @@ def options_of(kind: Callable[..., Any], section: str = "", section_help: str = 
     help = descriptions(kind)
     for name, hint, default in parameters(kind):
         inner = section_of(hint)
-        if inner is None:
+        if flattened(kind, hint, default):
+            yield from options_of(hint)
+        elif inner is None:
             yield Option(section + name, hint, default, help.get(name, ""), section_help)
-        elif flattened(kind, default):
-            yield from options_of(inner)
         else:
             for option in options_of(inner, f"{section}{name}.", help.get(name, "")):
                 own = option.name.removeprefix(f"{section}{name}.")
@@ -70,7 +71,7 @@ def parameters(kind: Callable[..., Any]) -> Iterator[tuple[str, Any, Any]]:
             yield name, hints[name], MISSING if parameter.default is parameter.empty else parameter.default
         return
     for field in dataclass_fields(kind):
-        if field.init:
+        if field.init and not field.name.startswith("_"):
             default = field.default if field.default_factory is MISSING else field.default_factory()
             yield field.name, hints[field.name], default
 
@@ -79,12 +80,17 @@ def section_of(hint: Any) -> type | None:
     """The dataclass in `Dataclass` or `Dataclass | None`, whose fields are options; None for any other type."""
     kinds = [kind for kind in get_args(hint) if kind is not NoneType] if is_union(hint) else [hint]
     is_one = len(kinds) == 1 and isinstance(kinds[0], type) and is_dataclass(kinds[0])
-    return kinds[0] if is_one and not inspect.isabstract(kinds[0]) else None
+    return kinds[0] if is_one and not has_subclasses(kinds[0]) else None
 
 
-def flattened(kind: Callable[..., Any], default: Any) -> bool:
-    """Whether the fields of a dataclass that `kind` takes are options without the name of a section before them."""
-    return not isinstance(kind, type) and default is MISSING
+def has_subclasses(hint: Any) -> bool:
+    """Whether a type is a class with subclasses, one of which is chosen by its name."""
+    return isinstance(hint, type) and is_dataclass(hint) and bool(hint.__subclasses__())
+
+
+def flattened(kind: Callable[..., Any], hint: Any, default: Any) -> bool:
+    """Whether a parameter of `kind` is a dataclass whose fields are options, without the name of a section before."""
+    return not isinstance(kind, type) and default is MISSING and isinstance(hint, type) and is_dataclass(hint)
 
 
 def descriptions(kind: Callable[..., Any]) -> dict[str, str]:
@@ -100,9 +106,13 @@ class Parser:
     """The parser of `remask VERB`."""
 
     def __init__(self, verb: str, description: str, function: Callable[..., Any], positional: tuple[str, ...]) -> None:
-        set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=["remask"])  # a recipe runs no code
         self.verb, self.function, self.positional = verb, function, positional
         self.options = {option.name: option for option in options_of(function)}
+        set_parsing_settings(
+            import_path_denylist=["*"],  # a recipe runs no code but ours
+            import_path_allowlist=["remask"],
+            subclasses_enabled=[option.hint for option in self.options.values() if option.by_name],
+        )
         self.parser = ArgumentParser(
             prog=f"remask {verb}",
             usage=" ".join([f"remask {verb}", *map(str.upper, positional), "[options]"]),
@@ -232,8 +242,8 @@ def _arguments(kind: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any
     arguments: dict[str, Any] = {}
     for name, hint, default in parameters(kind):
         section = section_of(hint)
-        if section is not None and flattened(kind, default):
-            arguments[name] = section(**_arguments(section, given))
+        if flattened(kind, hint, default):
+            arguments[name] = hint(**_arguments(hint, given))
         elif section is not None and name in given:
             changes = _arguments(section, given[name])
             arguments[name] = section(**changes) if default in (None, MISSING) else replace(default, **changes)
@@ -243,8 +253,8 @@ def _arguments(kind: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any
 
 
 def _classes(base: type) -> dict[str, type]:
-    """The classes of this package that can be chosen for an abstract one, by name."""
+    """The subclasses that can be chosen, by name: those without subclasses of their own."""
     found: dict[str, type] = {}
     for kind in base.__subclasses__():
-        found |= ({} if inspect.isabstract(kind) else {kind.__name__: kind}) | _classes(kind)
+        found |= _classes(kind) if kind.__subclasses__() else {kind.__name__: kind}
     return found

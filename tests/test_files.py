@@ -93,6 +93,7 @@ def test_only_what_differs_is_named() -> None:
         "--separator unset there, '' now",
         "--ema unset there, true now",
     ]
+    assert differences({"weights of a": 1}, {"weights of a": 2}) == ["weights of a 1 there, 2 now"]
     assert differences(now, before)[-1] == "--ema true there, unset now"
 
 

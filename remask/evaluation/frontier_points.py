@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from remask.errors import RemaskError
+from remask.files import differences, write_atomically
 from remask.likelihood import Estimate
 
 FILE = "frontier.json"
@@ -90,7 +90,8 @@ class Found:
             before = dict(kept["settings"])
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RemaskError(f"{path} is damaged: {error!r}; remove it, or choose another --out") from None
-        other = [f"{k} {before[k]} there, {v} now" for k, v in settings.items() if before.get(k, v) != v]
+        known = {name: value for name, value in settings.items() if name in before}  # the others are added to the file
+        other = differences(before, {**before, **known})
         if other:
             raise RemaskError(f"{path} was measured otherwise: {'; '.join(other)}. Choose another --out")
         return Found(path, {**before, **settings}, real, points, rules)
@@ -103,9 +104,7 @@ class Found:
         ]
         real = None if self.real is None else asdict(self.real)
         kept = {"settings": self.settings, "real": real, "points": [asdict(p) for p in self.points], "rules": rules}
-        fresh = self.path.with_suffix(".tmp")
-        fresh.write_text(json.dumps(kept, indent=1) + "\n")
-        os.replace(fresh, self.path)
+        write_atomically(self.path, json.dumps(kept, indent=1) + "\n")
 
     def curves(self) -> list[Curve]:
         """Each model and step count at the entropy of real text, and which are on the Pareto front."""

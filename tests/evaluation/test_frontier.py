@@ -78,7 +78,7 @@ def test_it_goes_on_where_it_was_cut_off(
     assert {k: v for k, v in fresh.items() if k != "tokens_per_second"} == {
         k: v for k, v in gone.items() if k != "tokens_per_second"
     }
-    with pytest.raises(RemaskError, match=r"measured otherwise: texts 6 there, 5 now\. Choose another --out"):
+    with pytest.raises(RemaskError, match=r"measured otherwise: --texts 6 there, 5 now\. Choose another --out"):
         frontier(runs, "ar", corpus, tmp_path / "frontier", **cast(Any, SMALL | {"texts": 5}))
     kept["settings"]["weights of masked"] = "0" * 16
     (tmp_path / "frontier" / "frontier.json").write_text(json.dumps(kept))

@@ -5,14 +5,15 @@ and the next longer run of the same network begins with a copy of it: to the bit
 """
 
 import math
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from remask.errors import RemaskError
 from remask.families import Family
+from remask.files import write_atomically
 from remask.scaling.plan.study import Plan, Run, optimizer
 from remask.training.optim import usual_warmup
 from remask.training.states import list_states, stable_state
@@ -85,14 +86,13 @@ def inherit(study: Path, plan: Plan, one: Run) -> int:
     kept = stable_state(study / "runs" / before.name, prefix(before))
     if not kept.exists():
         return 0
-    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     metrics = kept.parents[1] / "metrics.csv"
     if metrics.exists():
         lines = metrics.read_text().splitlines(keepends=True)
         shared = [line for line in lines[1:] if before_step(line, prefix(before))]
         (folder / "metrics.csv").write_text("".join(lines[:1] + shared))
     target = folder / "checkpoints" / f"step-{prefix(before):08}.ckpt"
-    fresh = target.with_suffix(".tmp")
-    shutil.copyfile(kept, fresh)
-    os.replace(fresh, target)
+    with open(kept, "rb") as file:
+        write_atomically(target, partial(shutil.copyfileobj, file))
     return prefix(before)
