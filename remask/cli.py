@@ -134,6 +134,7 @@ def sample(
     count: int = 1,
     watch: bool = False,
     tokenizer: Path | None = None,
+    end: str | None = None,
     device: str = "auto",
     json: bool = False,
     *,
@@ -150,6 +151,7 @@ def sample(
         count: Texts to write, as one batch.
         watch: Show the text being denoised.
         tokenizer: A tokenizer.json, where the checkpoint has none.
+        end: Token that ends a text, by its name or its id, where the checkpoint does not say.
         device: cpu, cuda, or auto: a GPU where there is one.
         json: Print one JSON document on standard output, and nothing else.
         params: How the text is written.
@@ -157,7 +159,7 @@ def sample(
     import remask
     from remask.api import GenerationRequest, finished_texts
 
-    checkpoint = remask.load(run, device=device, tokenizer=tokenizer)
+    checkpoint = remask.load(run, device=device, tokenizer=tokenizer, overrides=Overrides(end=end))
     if count < 1 or (infill is not None and count > 1):
         raise RemaskError(f"count is {count}; it must be at least 1, and 1 for a text to infill")
     if [bool(prompt), ids is not None, infill is not None].count(True) > 1:

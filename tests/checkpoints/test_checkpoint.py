@@ -17,6 +17,7 @@ from remask.checkpoints.contents import contents
 from remask.checkpoints.convert import convert
 from remask.checkpoints.format import formats
 from remask.checkpoints.overrides import Overrides
+from remask.cli import main
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 
@@ -140,6 +141,17 @@ def test_a_named_end_ends_a_text(tmp_path: Path) -> None:
     m = load(folder, overrides=Overrides(end=str(free.tokens[2])))
     ended = remask.sample(m, prompt=[3], length=8, temperature=0.0)
     assert ended.ended and ended.tokens == free.tokens[: free.tokens.index(free.tokens[2])]
+
+
+def test_the_end_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = named(tmp_path / "odd", **{"<stop>": 9})
+    for end in ("<stop>", "9"):
+        main(["info", str(folder), "--end", end])
+        assert "end of text  9 (<stop>)" in capsys.readouterr().out
+        main(["sample", str(folder), "--ids", "3", "--length", "4", "--end", end])
+        assert "no end-of-text token" not in capsys.readouterr().err
+    main(["sample", str(folder), "--ids", "3", "--length", "4"])
+    assert "no end-of-text token is known, so no text ends by itself. Name one with --end" in capsys.readouterr().err
 
 
 # Devices and other tokenizers
