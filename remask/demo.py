@@ -9,6 +9,7 @@ files; shows text being denoised and a function body being filled in; writes a r
 import json
 import lzma
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,14 +81,14 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
 
     say("\n4. Held-out files")
     runs = {"masked": load(out / "masked"), "autoregressive": load(out / "autoregressive")}
-    scores = {name: held_out(checkpoint, prepared, seed) for name, checkpoint in runs.items()}
-    table = scoreboard(scores, xz(prepared))
+    scores = {name: score_held_out_files(checkpoint, prepared, seed) for name, checkpoint in runs.items()}
+    table = scoreboard(scores, measure_xz(prepared))
     say(table)
 
     say("\n5. A text being denoised")
     writing: dict[str, Any] = dict(prompt=PROMPT, length=96, sampler="Ancestral", steps=48, top_p=0.9, seed=seed)
-    taken: list[Step] = []
-    watch(kept(stream(runs["masked"], **writing), taken), runs["masked"].tokenizer)
+    written: list[Step] = []
+    watch(collect(stream(runs["masked"], **writing), written), runs["masked"].tokenizer)
     texts = {
         "masked": sample(runs["masked"], **writing),
         "autoregressive": sample(runs["autoregressive"], prompt=PROMPT, length=96, top_p=0.9, seed=seed),
@@ -95,17 +96,17 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
     body = sample(runs["masked"], infill=BODY, sampler="Confidence", temperature=0.0, seed=seed)
     say(f"\n6. A function body, filled in by the masked model\n\n{body.text}")
     spent = time.monotonic() - start
-    write_report(out, table, texts, body, taken, runs["masked"], spent)
+    write_report(out, table, texts, body, written, runs["masked"], spent)
     say(f"Report: {out / 'report' / 'report.md'}, after {duration(spent)}")
 
 
-def held_out(checkpoint: Checkpoint, prepared: Prepared, seed: int) -> Estimate:
+def score_held_out_files(checkpoint: Checkpoint, prepared: Prepared, seed: int) -> Estimate:
     """Likelihood of the validation files, in float32."""
     rows = Rows(prepared.valid, LENGTH)
     return validate(checkpoint.model, checkpoint.family, enumerate(in_order(rows, None, 32)), draws=4, seed=seed)
 
 
-def xz(prepared: Prepared) -> float:
+def measure_xz(prepared: Prepared) -> float:
     """Bits per byte that xz reaches on the same files, all in one."""
     text = prepared.tokenizer.decode(prepared.valid.ids.tolist()).encode()
     return 8 * len(lzma.compress(text, preset=9 | lzma.PRESET_EXTREME)) / len(text)
@@ -121,21 +122,21 @@ def scoreboard(scores: dict[str, Estimate], compressed: float) -> str:
     return "\n".join([*lines, f"| `xz -9e` | {compressed:.3f} | size of the compressed files |"])
 
 
-def kept(steps: Any, into: list[Step]) -> Any:
-    """Passes steps on and remembers them."""
+def collect(steps: Iterable[Step], into: list[Step]) -> Iterator[Step]:
+    """Passes steps on, and appends them to a list."""
     for step in steps:
         into.append(step)
         yield step
 
 
 def write_report(
-    out: Path, table: str, texts: dict[str, Sample], body: Sample, taken: list[Step], masked: Checkpoint, spent: float
+    out: Path, table: str, texts: dict[str, Sample], body: Sample, written: list[Step], masked: Checkpoint, spent: float
 ) -> None:
     """report.md with its pictures."""
     folder = out / "report"
     folder.mkdir(parents=True, exist_ok=True)
     loss_curves({"masked": out / "masked", "autoregressive": out / "autoregressive"}, folder / "loss.png")
-    denoising_strip(taken, masked.tokenizer, folder / "denoising.png")
+    denoising_strip(written, masked.tokenizer, folder / "denoising.png")
     about, shape = masked.about, masked.model.architecture
     parts = [
         "# remask demo",
@@ -148,11 +149,14 @@ def write_report(
         "![The text at five moments](denoising.png)",
     ]
     for name, text in texts.items():
-        parts += [f"## Written by the {name} model, {text.evaluations} network calls", _code(text.prompt + text.text)]
-    parts += ["## A function body, filled in by the masked model", _code(body.text)]
+        parts += [
+            f"## Written by the {name} model, {text.evaluations} network calls",
+            code_block(text.prompt + text.text),
+        ]
+    parts += ["## A function body, filled in by the masked model", code_block(body.text)]
     (folder / "report.md").write_text("\n\n".join(parts) + "\n")
 
 
-def _code(text: str) -> str:
-    """A fenced block that the text cannot close."""
+def code_block(text: str) -> str:
+    """A fenced block of Markdown, which the text cannot close."""
     return "~~~~python\n" + text.replace("~~~~", "~ ~ ~ ~") + "\n~~~~"

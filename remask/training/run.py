@@ -32,7 +32,7 @@ Objective = Callable[[Transformer, Family, bool], torch.nn.Module]
 
 Its state, such as a teacher, is saved with the run's.
 """
-PATIENCE = 300.0
+WAIT = 300.0
 """Seconds that a process waits for the first one to plan the run."""
 
 
@@ -86,7 +86,7 @@ def settle(setup: Setup) -> Plan:
 
 def await_plan(setup: Setup) -> Plan:
     """The plan that the first process of the run makes. RemaskError where it makes none for this recipe."""
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + WAIT
     while time.monotonic() < until:
         found = read_run(setup.recipe.out)
         if found is not None and not changed_options(*found, setup.recipe):
