@@ -99,7 +99,7 @@ def test_rounds_renew_the_teacher_and_double_the_step() -> None:
     objective = Consistency(Rounds(rounds=4, first=1 / 32), network(0), FAMILY, False)
     steps, teachers = [], []
     for i in range(8):
-        objective(student, batch(4, done=i / 8), rng(i))
+        objective(student, batch(4, progress=i / 8), rng(i))
         steps.append(int(objective.round))
         teachers.append(objective.teacher.lm_head.weight.clone())
         with torch.no_grad():
