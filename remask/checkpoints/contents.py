@@ -34,10 +34,10 @@ def contents(
         "weights": "the moving average (EMA)" if opened.averaged else None,
         "problems": "; ".join(problems[:20]) if problems else "none: every tensor is there, with the right shape",
     }
-    found = table(str(source), layout.name, parsed.architecture, parsed.family, opened.tensors, text, more)
+    rows = table(str(source), layout.name, parsed.architecture, parsed.family, opened.tensors, text, more)
     if text is None and opened.other_tokenizer:
-        found["tokenizer"] = f"none that can be read: {opened.other_tokenizer}"
-    return found
+        rows["tokenizer"] = f"none that can be read: {opened.other_tokenizer}"
+    return rows
 
 
 def history(about: dict[str, Any]) -> dict[str, Any]:

@@ -187,24 +187,24 @@ def refuse_other_networks(source: Source) -> None:
 
 def rotary_base(config: dict[str, Any]) -> float:
     """The base of the rotary frequencies where newer configurations keep it."""
-    found = config.get("rope_parameters")
-    value = found.get("rope_theta") if isinstance(found, dict) else None
+    settings = config.get("rope_parameters")
+    value = settings.get("rope_theta") if isinstance(settings, dict) else None
     return float(value) if isinstance(value, int | float) else 10000.0
 
 
 def rotary_scaling(source: Source) -> tuple[float, float, float, float] | None:
     """Llama 3's scaling of the rotary frequencies, None without any. RemaskError for a scaling of another kind."""
     for key in ("rope_scaling", "rope_parameters"):
-        found = source.config.get(key)
-        kind = found.get("rope_type", found.get("type", "default")) if isinstance(found, dict) else "default"
+        settings = source.config.get(key)
+        kind = settings.get("rope_type", settings.get("type", "default")) if isinstance(settings, dict) else "default"
         if kind == "default":
             continue
-        if kind != "llama3" or not isinstance(found, dict):
+        if kind != "llama3" or not isinstance(settings, dict):
             raise RemaskError(f"{source.name}: config.json asks for {key} of type {kind!r}; remask knows llama3")
         keys = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
-        if missing := [k for k in keys if not isinstance(found.get(k), int | float)]:
+        if missing := [k for k in keys if not isinstance(settings.get(k), int | float)]:
             raise RemaskError(f"{source.name}: config.json's {key} lacks {missing[0]}")
-        factor, low, high, context = (float(found[k]) for k in keys)
+        factor, low, high, context = (float(settings[k]) for k in keys)
         return factor, low, high, context
     return None
 

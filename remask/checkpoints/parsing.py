@@ -22,8 +22,8 @@ def number_of_layers(source: Source, pattern: str, key: str) -> int:
     present = 0
     while pattern.format(present) in source.tensors:
         present += 1
-    said = integer(source, None, key, default=present)
-    return said if said >= 1 else present
+    configured = integer(source, None, key, default=present)
+    return configured if configured >= 1 else present
 
 
 def shape(source: Source, name: str, dimensions: int = 2) -> tuple[int, ...]:
@@ -83,8 +83,8 @@ def tied_head(source: Source, head: str, key: str) -> bool:
 
     A file without the head that config.json calls a matrix of its own is not tied: its head is missing.
     """
-    said = source.config.get(key)
-    return said if isinstance(said, bool) else head not in source.tensors
+    configured = source.config.get(key)
+    return configured if isinstance(configured, bool) else head not in source.tensors
 
 
 def vocabulary_size(source: Source, rows: int) -> int:

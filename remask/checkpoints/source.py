@@ -134,14 +134,14 @@ def read_json(path: Path) -> dict[str, Any]:
     if path.is_file() and (what := lookalike(path)):
         raise RemaskError(f"{path} is {what}")
     try:
-        found = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
         raise RemaskError(f"{path} is damaged: {error}") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise RemaskError(f"{path} is damaged: it is no JSON object")
-    return found
+    return content
 
 
 def other_tokenizer(folder: Path) -> str | None:
