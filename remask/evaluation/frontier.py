@@ -24,7 +24,7 @@ from remask.data.batches import Rows
 from remask.data.tokens import open_tokens
 from remask.errors import RemaskError
 from remask.evaluation.frontier_points import Found, Point, Quality
-from remask.evaluation.frontier_report import told
+from remask.evaluation.frontier_report import write_report
 from remask.likelihood import Estimate, Text, score
 from remask.locking import locked
 from remask.sampling import Canvas, SamplingParams, fill
@@ -104,7 +104,7 @@ def frontier(
                 for spec, n, made in ways:
                     way = name, spec or model.family.sampler, n
                     measure(found, way, model, made, critic, temperatures, real[:rule_texts], tick)
-        return told(found, folder, json)
+        return write_report(found, folder, json)
 
 
 def measure(
@@ -117,7 +117,7 @@ def measure(
     real: torch.Tensor,
     tick: Callable[..., None],
 ) -> None:
-    """What is missing of one model and step count; each number is kept as soon as it is there."""
+    """Measures what is missing for one model and number of steps, and saves each number at once."""
     texts, length, seed = (found.settings[name] for name in ("texts", "length", "seed"))
     if way not in found.rules:
         found.rules[way] = likelihood(model, params, real, seed)
@@ -135,13 +135,13 @@ def measure(
 
 
 def check(steps: list[int], temperatures: list[float], texts: int, length: int, rule_texts: int) -> None:
-    """Raises for numbers that are out of range."""
+    """RemaskError for numbers that are out of range."""
     for name, value, least in (("texts", texts, 2), ("length", length, 2), ("rule_texts", rule_texts, 0)):
         if value < least:
             raise RemaskError(f"{name} is {value}; it must be at least {least}")
     for name, values in (("steps", steps), ("temperatures", temperatures)):
         if not values or len(set(values)) < len(values) or not all(0 < x < math.inf for x in values):
-            raise RemaskError(f"{name} are {values}; they must be above 0, finite, and each another")
+            raise RemaskError(f"{name} are {values}; they must be above 0, finite, and all different")
 
 
 def checkpoints(source: Path) -> dict[str, Path]:
@@ -157,7 +157,7 @@ def checkpoints(source: Path) -> dict[str, Path]:
 
 
 def fingerprint(path: Path) -> str:
-    """Of a model's weights, so that a measurement is known to be theirs."""
+    """A hash of a model's weights, so that measurements of other weights are not mixed with theirs."""
     folder = next(p for p in (path / "latest", path) if (p / "model.safetensors").exists())
     with open(folder / "model.safetensors", "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -185,7 +185,7 @@ def judged(critic: Checkpoint, rows: torch.Tensor) -> Quality:
 
 
 def entropy_of(row: torch.Tensor) -> float:
-    """Nats, of how often each id stands in one text."""
+    """Entropy in nats of the frequencies of the ids within one text."""
     share = row.unique(return_counts=True)[1].double() / len(row)
     return -float((share * share.log()).sum())
 
