@@ -44,6 +44,12 @@ class Autoregressive(Family):
     def alpha(self, t: Any) -> Any:
         raise RemaskError("the autoregressive family has no noise process")
 
+    def shift(self, tokens: Tensor) -> Tensor:
+        """(B, L) the text as it is read for the prediction of each position: moved right by one behind the start."""
+        shifted = tokens.roll(1, 1)
+        shifted[:, 0] = self.start
+        return shifted
+
     def inputs_for(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
         """The row moved right by one, so that each position reads the token before the one it is asked for."""
         return Noisy(

@@ -221,6 +221,10 @@ class Family:
         """(B,) float64 nats, -log p(x | the order that `uniform`, (B, L), gives), one token at a time."""
         raise RemaskError(f"{type(self).__name__} draws no order beforehand, so no order has a likelihood of its own")
 
+    def shift(self, tokens: Tensor) -> Tensor:
+        """(B, L) tokens as they are read for the prediction of each position, for families of order "left"."""
+        raise RemaskError(f"{type(self).__name__} does not predict the next token from those before it")
+
     # for families of order "all"
 
     def prior(self, uniform: Tensor) -> Tensor:

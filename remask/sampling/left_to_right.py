@@ -6,7 +6,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from remask.batch import Batch
 from remask.families.base import Family
 from remask.sampling.sampler import Query, Sampler
 from remask.sampling.state import State
@@ -31,13 +30,10 @@ class LeftToRight(Sampler):
     def query(self, state: State, family: Family) -> Query:
         along = torch.arange(state.tokens.shape[1], device=state.tokens.device)
         active = state.active
-        first = active & (active.cumsum(1) == 1)
-        last = torch.where(first, along, -1).amax(1, keepdim=True)
-        read = state.valid & ~state.cached & (along <= last)
-        shifted = family.inputs_for(
-            Batch(state.tokens, state.valid), first, torch.ones(len(first), device=along.device)
-        )
-        return Query(first, read=read, tokens=shifted.tokens, rank=along.expand(first.shape), final=read)
+        place = active.int().argmax(1, keepdim=True)  # the leftmost open position
+        first = active & (along == place)
+        read = state.valid & ~state.cached & (along <= place)
+        return Query(first, read=read, tokens=family.shift(state.tokens), causal=True, final=read)
 
     def commit(self, state: State, family: Family, query: Query, logits: Tensor) -> Tensor:
         state.write(query.ask, *state.draw(query.ask, logits))

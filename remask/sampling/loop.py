@@ -131,7 +131,7 @@ def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) ->
 
 def together(state: State, queries: Sequence[tuple[Tensor | None, Query]]) -> Query:
     """The queries of several groups of rows as one."""
-    whole = Query(torch.zeros_like(state.masked))
+    whole = Query(torch.zeros_like(state.masked), causal=any(query.causal for _, query in queries))
     blanks = {
         "time": lambda: state.masked.sum(1) / state.open.sum(1),
         "read": lambda: state.valid.clone(),

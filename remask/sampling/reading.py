@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from remask.families.base import Denoiser, Family
-from remask.model.attention import FULL, Attention, Padded, Ranked
+from remask.model.attention import CAUSAL, FULL, Attention, Padded, Ranked
 from remask.sampling.guidance import guided
 from remask.sampling.sampler import Query
 from remask.sampling.state import State
@@ -45,7 +45,7 @@ def predict(denoiser: Denoiser, family: Family, state: State, query: Query, cach
         reading.tokens,
         index=reading.index,
         ask=reading.ask,
-        time=noise_level(state, query, rows),
+        time=noise_level(family, state, query, rows),
         attention=reading.attention,
         cache=cache,
     )
@@ -73,12 +73,12 @@ def compose(state: State, query: Query, cache: Any) -> Reading | None:
         return x[:, :length] if rows is None else x[rows, :length]
 
     tokens = some(state.tokens if query.tokens is None else query.tokens)
-    attention: Attention = FULL if query.rank is None else Ranked(some(query.rank))
+    attention: Attention = CAUSAL if query.causal else FULL if query.rank is None else Ranked(some(query.rank))
     if read is None:
         if any(counts[1][i] < length for i in asking):
             attention = attention & Padded(some(state.valid))
         return Reading(rows, tokens, None, some(ask), attention)
-    if cache is not None:
+    if cache is not None and not query.causal:
         attention = attention & Padded(some(state.cached | read))
     index = positions_of(some(read), max(counts[2][i] for i in asking))
     place = index.clamp(min=0)
@@ -91,8 +91,10 @@ def positions_of(chosen: Tensor, size: int) -> Tensor:
     return order.masked_fill(~chosen.gather(1, order), -1)
 
 
-def noise_level(state: State, query: Query, rows: Tensor | None) -> Tensor:
-    """(R,) the time that the network is told."""
+def noise_level(family: Family, state: State, query: Query, rows: Tensor | None) -> Tensor | None:
+    """(R,) the time that the network is told; None in families without one."""
+    if family.time == "none":
+        return None
     if query.time is not None:
         time = query.time.float()
     else:

@@ -37,6 +37,8 @@ class Query:
     """(B, L) int64, what is read there, where it is not the canvas itself."""
     rank: Tensor | None = None
     """(B, L) int64: a position sees those of no higher rank; all of them when None."""
+    causal: bool = False
+    """Whether a position sees those before it, all of which have been read."""
     final: Tensor | None = None
     """(B, L) bool, positions whose keys and values never change once they are read now; none when None."""
     keep: dict[str, Tensor] = field(default_factory=dict)

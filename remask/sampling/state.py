@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from remask.families.base import Family
 from remask.sampling import drawing
 from remask.sampling.params import SamplingParams
-from remask.sampling.uniforms import uniforms
+from remask.sampling.uniforms import uniforms, uniforms_at
 
 
 @dataclass(frozen=True)
@@ -157,9 +157,13 @@ class State:
 
     def uniforms(self, where: Tensor) -> Tensor:
         """(B, L) float64 in [0, 1), new ones for the rows with a position in `where`, (B, L) bool."""
-        drawn = uniforms(self.seed, self.draws, where.shape[1])
-        self.draws += where.any(1)
-        return drawn
+        return uniforms(self.seed, self.next_draw(where), where.shape[1])
+
+    def next_draw(self, where: Tensor) -> Tensor:
+        """(B,) int64, the number of the draw that rows with a position in `where`, (B, L) bool, make now."""
+        number = self.draws
+        self.draws = number + where.any(1)
+        return number
 
     def draw(self, asked: Tensor, logits: Tensor, greedy: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What would be written at the asked positions, (B, L) bool, from their (N, V) logits.
@@ -168,13 +172,12 @@ class State:
         `greedy`, (B,) bool, take the most probable token.
         """
         row, column = asked.nonzero(as_tuple=True)
-        uniform = self.uniforms(asked)[row, column]
-        return self.draw_at(row, column, logits, uniform, greedy)
+        return self.draw_at(row, column, logits, self.next_draw(asked), greedy)
 
     def draw_at(
-        self, row: Tensor, column: Tensor, logits: Tensor, uniform: Tensor, greedy: Tensor | None = None
+        self, row: Tensor, column: Tensor, logits: Tensor, number: Tensor, greedy: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """`draw` at (N,) rows and columns with (N,) uniforms."""
+        """`draw` at (N,) rows and columns; `number` (B,) is that of the rows' draw."""
         options = self._drawing(row)
         if greedy is not None:
             options["temperature"] = torch.where(greedy[row], 0.0, options["temperature"])
@@ -183,7 +186,10 @@ class State:
             best = logits.max(-1)
             return best.indices, (best.values * 0).double()  # nan where the prediction is
         log_probs = drawing.log_probs(logits, **options)
-        tokens = drawing.invert(log_probs, uniform) if self.forced is None else self.forced[row, column]
+        if self.forced is None:
+            tokens = drawing.invert(log_probs, uniforms_at(self.seed[row], number[row], column))
+        else:
+            tokens = self.forced[row, column]
         return tokens, log_probs.gather(-1, tokens[:, None])[:, 0]
 
     def log_prob_of(self, row: Tensor, logits: Tensor, tokens: Tensor) -> Tensor:
@@ -214,11 +220,14 @@ class State:
         """Rows whose text has ended are complete: nothing masked before the end, only open canvas behind it."""
         if not any(params.stop for params in self.params):
             return
+        ends = (self.tokens == self.end[:, None]) & self.open
+        if not bool(ends.any()):
+            return
         given = ~self.open & self.valid
         given_behind = given.flip(1).cumsum(1).flip(1) > 0
         masked_before = self.masked.cumsum(1) > 0
-        is_end = (self.tokens == self.end[:, None]) & self.open & ~self.masked & ~given_behind & ~masked_before
-        rest = (is_end.cumsum(1) > 0) & self.masked
+        closing = ends & ~self.masked & ~given_behind & ~masked_before
+        rest = (closing.cumsum(1) > 0) & self.masked
         self.tokens = torch.where(rest, self.end[:, None], self.tokens)
         self.masked = self.masked & ~rest
 
