@@ -1,0 +1,112 @@
+"""Classifier-free guidance: the mixed logits, rows with weights of their own, and what it costs."""
+
+from typing import Any
+
+import pytest
+import torch
+from tables import Counting, rng, tiny
+from torch import Tensor
+from writing import CAUSAL, MASK, MASKED, PROMPTED, V, begin, fill, network
+
+from remask.errors import RemaskError
+from remask.families.interpolating import Interpolating
+from remask.families.masked import Masked
+from remask.model.attention import FULL, Attention, Padded
+from remask.sampling import Sampler
+from remask.sampling.confidence import Confidence
+from remask.sampling.esolm import EsoLM
+from remask.sampling.first_hitting import FirstHitting
+from remask.sampling.guidance import guided
+from remask.sampling.left_to_right import LeftToRight
+from remask.vocabulary import Vocabulary
+
+SEVEN = torch.arange(7)
+
+
+def test_guidance_without_weight_is_no_guidance() -> None:
+    model, prompt = network(), torch.ones(1, 4, dtype=torch.bool)
+    assert guided(model, MASKED, 0, prompt) is model
+    assert guided(model, CAUSAL, 0.0, prompt) is model
+    with pytest.raises(RemaskError, match="guidance needs a model that reads masks, and this one is Autoregressive"):
+        guided(model, CAUSAL, 0.5, prompt)
+    with pytest.raises(RemaskError, match="guidance is nan"):
+        guided(model, MASKED, float("nan"), prompt)
+    with pytest.raises(RemaskError, match="Autoregressive"):
+        fill(LeftToRight(), model, [[1, None]], guidance=0.5)
+
+
+def test_guided_logits_are_those_of_smdm() -> None:
+    """l_c = (2, 0, -1), l_u = (1, .5, -1), w = .6 -> (2.6, -.3, -1)."""
+
+    def network_of_three(tokens: Tensor, *, ask: Tensor | None = None, **reading: Any) -> Tensor:
+        conditional, unconditional = torch.tensor([2.0, 0.0, -1.0]), torch.tensor([1.0, 0.5, -1.0])
+        assert ask is not None
+        found = torch.where((tokens[:, :1] == 3)[:, None], unconditional, conditional)
+        return found.expand(*tokens.shape, 3)[ask]
+
+    family = Masked().over(Vocabulary(size=4, mask=3))
+    denoiser = guided(network_of_three, family, 0.6, torch.tensor([[True, False]]))
+    logits = denoiser(torch.tensor([[0, 3]]), ask=torch.tensor([[False, True]]))
+    torch.testing.assert_close(logits, torch.tensor([[2.6, -0.3, -1.0]]))
+    torch.testing.assert_close(logits.softmax(-1), torch.tensor([[0.923918, 0.050837, 0.025245]]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("weight", [1.5, [1.5, 0.0, -0.5], [0.0, 0.0, 2.0], [0.0, 0.0, 0.0]], ids=str)
+@pytest.mark.parametrize("attention", [FULL, Padded(torch.tensor([[7], [5], [7]]) > SEVEN)], ids=["full", "padded"])
+def test_guidance_masks_the_prompt_of_each_row(attention: Attention, weight: float | list[float]) -> None:
+    model, tokens = network(), torch.randint(V, (3, 7), generator=rng(0))
+    tokens[:, 4] = MASK
+    prompt = torch.tensor([[2], [1], [4]]) > SEVEN
+    ask = torch.zeros_like(prompt)
+    ask[:, 4] = True
+    ask[2, 6] = True
+    given = torch.tensor(weight) if isinstance(weight, list) else weight
+    counted = Counting(model)
+    denoiser = guided(counted, MASKED, given, prompt)
+    target = torch.tensor([1, 2, 3, 4])
+    with torch.no_grad():
+        found = denoiser(tokens, ask=ask, attention=attention)
+        nats = denoiser(tokens, ask=ask, attention=attention, target=target)
+        everywhere = denoiser(tokens, attention=attention)
+        conditional = model(tokens, ask=ask, attention=attention)
+        unconditional = model(tokens.masked_fill(prompt, MASK), ask=ask, attention=attention)
+    of_row = (torch.as_tensor(weight).expand(3))[ask.nonzero()[:, 0], None]
+    expected = conditional + of_row * (conditional - unconditional)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(everywhere[ask], expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(nats, torch.nn.functional.cross_entropy(expected, target, reduction="none"))
+    twins = 3 if isinstance(weight, float) else sum(w != 0 for w in weight)
+    assert counted.sizes == [3 + twins] * 3, "one call; rows of weight 0 have no second branch"
+
+
+@pytest.mark.parametrize("sampler", [FirstHitting(), Confidence()], ids=["first hitting", "confidence"])
+def test_guided_rows_are_the_same_alone_and_in_a_batch(sampler: Sampler) -> None:
+    """Two passes a call, and no more for rows that leave first."""
+    model, seeds = network(), list(range(5))
+    many = fill(sampler, model, PROMPTED, seeds=seeds, guidance=0.8)[-1]
+    for i, row in enumerate(PROMPTED):
+        one = fill(sampler, model, [row], seeds=[i], guidance=0.8)[-1]
+        assert torch.equal(many.tokens[i, : len(row)], one.tokens[0])
+        assert int(one.calls[0]) == int(many.calls[i]) == 2 * sum(token is None for token in row)
+
+
+def test_a_weight_changes_what_is_written() -> None:
+    """And is that of each row: the same seed with and without."""
+    model, row = network(), PROMPTED[2]
+    states = [begin(Confidence(), [row], seeds=[3], guidance=w) for w in (0.0, 4.0)]
+    texts = [fill(Confidence(), model, [row], seeds=[3], guidance=w)[-1].tokens for w in (0.0, 4.0)]
+    assert not torch.equal(*texts)
+    assert [state.number("guidance") for state in states] == [0.0, 4.0]
+
+
+@pytest.mark.parametrize("variant", ["A", "B"])
+def test_a_cache_of_two_branches_changes_nothing(variant: str) -> None:
+    family = Interpolating(alpha_0=0.5, variant=variant).over(MASKED.vocabulary)  # type: ignore[arg-type]
+    model = tiny(V + 1, V, seed=4, sharpness=2.0)
+    found = {
+        cache: fill(EsoLM(cache=cache), model, PROMPTED, family=family, steps=4, guidance=0.7)[-1]
+        for cache in (True, False)
+    }
+    assert torch.equal(found[True].tokens, found[False].tokens)
+    torch.testing.assert_close(found[True].log_prob, found[False].log_prob, rtol=1e-4, atol=1e-4)
+    assert torch.equal(found[True].calls, found[False].calls)
