@@ -70,7 +70,7 @@ class KeyValueCache:
     ) -> tuple[Tensor, Tensor]:
         """Stores (B, G, Q, d) keys and values at `index`, (B, Q); returns those of all positions, (B, G, K, d).
 
-        `rows` (B,) are the cache's rows that these are; all of them when None.
+        `rows` (B,) are the cache's rows that these are; the first B when None, which are all, or all of one branch.
         """
         pair = self._layers[layer]
         if pair is None:
@@ -162,6 +162,7 @@ def _store(memory: Tensor, rows: Tensor | None, index: Tensor, values: Tensor) -
     """Writes (B, G, Q, d) values at (B, Q) places of (R, G, length + 1, d) memory; returns the memory of these rows."""
     place = index + 1
     if rows is None:
+        memory = memory[: len(values)]
         memory.scatter_(2, place[:, None, :, None].expand_as(values), values)
         return memory
     memory[rows[:, None], :, place] = values.transpose(1, 2)

@@ -107,6 +107,7 @@ class State:
             extras=extras,
         )
 
+    @torch.inference_mode()
     def put(self, index: Tensor, rows: "State") -> None:
         """Writes back rows that `rows(index)` took out."""
         for name in self._tensors():
