@@ -6,13 +6,13 @@ import pytest
 import torch
 from tables import Counting, rng, tiny
 from torch import Tensor
-from writing import CAUSAL, MASK, MASKED, PROMPTED, V, begin, fill, network
+from writing import CAUSAL, MASK, MASKED, PROMPTED, V, begin, fill, how, network
 
 from remask.errors import RemaskError
 from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
 from remask.model.attention import FULL, Attention, Padded
-from remask.sampling import Sampler
+from remask.sampling import Canvas, Sampler, start, stream
 from remask.sampling.confidence import Confidence
 from remask.sampling.esolm import EsoLM
 from remask.sampling.first_hitting import FirstHitting
@@ -110,3 +110,15 @@ def test_a_cache_of_two_branches_changes_nothing(variant: str) -> None:
     assert torch.equal(found[True].tokens, found[False].tokens)
     torch.testing.assert_close(found[True].log_prob, found[False].log_prob, rtol=1e-4, atol=1e-4)
     assert torch.equal(found[True].calls, found[False].calls)
+
+
+def test_a_cache_of_two_branches_serves_rows_without_guidance_when_the_guided_ones_have_left() -> None:
+    family = Interpolating(alpha_0=0.0).over(MASKED.vocabulary)
+    model, rows = tiny(V + 1, V, seed=4, sharpness=2.0), [[1, None], [2, *[None] * 5]]
+    found = []
+    for sampler in (EsoLM(), EsoLM(cache=False)):
+        params = [how(sampler, guidance=w, seed=i) for i, w in enumerate((0.7, 0.0))]
+        *_, last = stream(model, family, start(family, Canvas.of(rows), params))
+        found.append(last)
+    assert torch.equal(found[0].tokens, found[1].tokens) and found[0].calls.tolist() == [2, 5]
+    torch.testing.assert_close(found[0].log_prob, found[1].log_prob, rtol=1e-4, atol=1e-4)

@@ -87,6 +87,16 @@ def test_rows_are_a_copy_and_put_writes_them_back() -> None:
     same(state.rows(rest), untouched.rows(rest))
 
 
+def test_rows_are_put_back_into_a_state_that_has_made_steps() -> None:
+    """Outside the loop too, where torch forbids to change the tensors of a step."""
+    state, model = begin(Confidence(), PROMPTED), network()
+    step(model, MASKED, state)
+    part = state.rows(torch.tensor([4]))
+    step(model, MASKED, part)
+    state.put(torch.tensor([4]), part)
+    same(state.rows(torch.tensor([4])), part)
+
+
 def test_the_longer_canvas_counts_and_the_rest_is_padding() -> None:
     short, long = begin(Confidence(), [[None, 1]]), begin(Confidence(), [[None] * 4])
     short.extras = {"mine": torch.ones(1, 2), "number": torch.tensor([7])}
