@@ -98,9 +98,8 @@ def test_the_signature_shows_every_option(function: object) -> None:
     assert function.__doc__ and function.__name__ in ("sample", "stream")  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
+def test_what_is_wrong_is_said_with_what_would_be_right(masked: Checkpoint) -> None:
+    for options, says in [
         ({"temprature": 0.5}, "unknown option 'temprature'. Did you mean 'temperature'"),
         ({"promt": "a"}, "unknown option 'promt'. Did you mean 'prompt'"),
         ({"sampler": "Confidense"}, "unknown sampler 'Confidense'. Did you mean 'Confidence'"),
@@ -114,12 +113,10 @@ def test_the_signature_shows_every_option(function: object) -> None:
         ({"prompt": [1], "infill": "a [MASK:2]"}, "give a prompt or a text to infill, not both"),
         ({"infill": "no hole"}, r"the text to infill has no hole; write one as"),
         ({"prompt": [1] * 60, "length": 5}, "60 tokens of text and 5 to write are beyond the context of 64 tokens"),
-    ],
-)
-def test_what_is_wrong_is_said_with_what_would_be_right(masked: Checkpoint, options: dict, says: str) -> None:
-    for function in (remask.sample, remask.stream):
-        with pytest.raises(RemaskError, match=says):
-            function(masked, **{"length": 5, **options})
+    ]:
+        for function in (remask.sample, remask.stream):
+            with pytest.raises(RemaskError, match=says):
+                function(masked, **{"length": 5, **options})
 
 
 def test_a_sampler_by_its_name_with_options(masked: Checkpoint) -> None:

@@ -23,15 +23,14 @@ EVEN = [
 ]
 
 
-@pytest.mark.parametrize("rule", get_args(Rule))
-def test_even_schedule_is_that_of_llada(rule: Rule) -> None:
-    for masks, steps, expected in EVEN:
-        assert counts(Confidence(rule=rule), masks, steps=steps) == expected
+def test_even_schedule_is_that_of_llada() -> None:
+    for rule in get_args(Rule):
+        for masks, steps, expected in EVEN:
+            assert counts(Confidence(rule=rule), masks, steps=steps) == expected
 
 
-@pytest.mark.parametrize(
-    ("masks", "steps", "expected"),
-    [
+def test_linear_schedule_is_that_of_smdm() -> None:
+    for masks, steps, expected in [
         (32, 32, [0, *[1] * 30, 2]),
         (8, 8, [0, 1, 1, 1, 1, 1, 1, 2]),
         (10, 4, [2, 2, 2, 4]),
@@ -39,24 +38,22 @@ def test_even_schedule_is_that_of_llada(rule: Rule) -> None:
         (64, 16, [3, *[4] * 14, 5]),
         (100, 128, None),
         (200, 256, None),
-    ],
-)
-def test_linear_schedule_is_that_of_smdm(masks: int, steps: int, expected: list[int] | None) -> None:
-    sampler = Confidence(schedule="linear", rule="left")
-    left, found = masks, []
-    for i in range(steps):
-        n = int(sampler.count(torch.tensor([i]), steps, torch.tensor([masks]), torch.tensor([left])))
-        found.append(n)
-        left -= n
-    assert left == 0
-    if expected is not None:
-        assert found == expected
-    elif masks == 100:
-        assert found[:30] == [0] * 29 + [1]
-    else:
-        assert (found[:58], found[-1]) == ([0] * 57 + [1], 2)
-    if masks <= 64:
-        assert counts(sampler, masks, steps=steps) == [n for n in found if n]
+    ]:
+        sampler = Confidence(schedule="linear", rule="left")
+        left, found = masks, []
+        for i in range(steps):
+            n = int(sampler.count(torch.tensor([i]), steps, torch.tensor([masks]), torch.tensor([left])))
+            found.append(n)
+            left -= n
+        assert left == 0
+        if expected is not None:
+            assert found == expected
+        elif masks == 100:
+            assert found[:30] == [0] * 29 + [1]
+        else:
+            assert (found[:58], found[-1]) == ([0] * 57 + [1], 2)
+        if masks <= 64:
+            assert counts(sampler, masks, steps=steps) == [n for n in found if n]
 
 
 @UNHURRIED

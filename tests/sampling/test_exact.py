@@ -270,24 +270,24 @@ def test_a_random_order_is_scored_as_a_bound(sampler: Sampler, steps: int | None
 STEPWISE = {**ONE_AT_A_TIME, "ancestral": how(Ancestral(), steps=4)}
 
 
-@pytest.mark.parametrize("name", STEPWISE)
-def test_log_prob_of_a_step_is_that_of_what_was_written(name: str) -> None:
+def test_log_prob_of_a_step_is_that_of_what_was_written() -> None:
     """With an oracle and one token at a time it is log p of the text; with one step, the product of marginals."""
-    total = torch.zeros(50, dtype=torch.float64)
-    before = torch.full((50, LENGTH), SYMBOLS)
-    steps = fill(STEPWISE[name], ORACLE, [[None] * LENGTH] * 50, family=masked(ORACLE), seed=2)
-    for step in steps:
-        logits = ORACLE(before).double().log_softmax(-1)
-        picked = logits.gather(-1, step.tokens.clamp(max=SYMBOLS - 1)[..., None])[..., 0]
-        total += picked.where(step.changed, torch.zeros(())).sum(1)
-        torch.testing.assert_close(step.log_prob, total, rtol=1e-5, atol=1e-5)
-        probability = picked.exp().float().where(step.changed, step.confidence)
-        torch.testing.assert_close(step.confidence, probability, rtol=1e-5, atol=1e-5)
-        assert not bool(step.confidence[step.masked].any())
-        before = step.tokens
-    if name != "ancestral":
-        truth = torch.tensor([math.log(float(JOINT[tuple(row)])) for row in steps[-1].tokens.tolist()])
-        torch.testing.assert_close(steps[-1].log_prob.float(), truth, rtol=1e-5, atol=1e-5)
+    for name, params in STEPWISE.items():
+        total = torch.zeros(50, dtype=torch.float64)
+        before = torch.full((50, LENGTH), SYMBOLS)
+        steps = fill(params, ORACLE, [[None] * LENGTH] * 50, family=masked(ORACLE), seed=2)
+        for step in steps:
+            logits = ORACLE(before).double().log_softmax(-1)
+            picked = logits.gather(-1, step.tokens.clamp(max=SYMBOLS - 1)[..., None])[..., 0]
+            total += picked.where(step.changed, torch.zeros(())).sum(1)
+            torch.testing.assert_close(step.log_prob, total, rtol=1e-5, atol=1e-5)
+            probability = picked.exp().float().where(step.changed, step.confidence)
+            torch.testing.assert_close(step.confidence, probability, rtol=1e-5, atol=1e-5)
+            assert not bool(step.confidence[step.masked].any())
+            before = step.tokens
+        if name != "ancestral":
+            truth = torch.tensor([math.log(float(JOINT[tuple(row)])) for row in steps[-1].tokens.tolist()])
+            torch.testing.assert_close(steps[-1].log_prob.float(), truth, rtol=1e-5, atol=1e-5)
 
 
 def test_left_to_right_rule_is_the_chain_rule() -> None:

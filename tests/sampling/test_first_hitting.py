@@ -1,15 +1,13 @@
 """The first-hitting sampler: how many tokens a step writes. Its law is in test_exact.py."""
 
-import pytest
 from tables import Counting
 from writing import counts, fill, network
 
 from remask.sampling.first_hitting import FirstHitting
 
 
-@pytest.mark.parametrize(
-    ("at_once", "options", "length", "expected"),
-    [
+def test_a_step_writes_as_many_as_it_says() -> None:
+    for at_once, options, length, expected in [
         (1, {}, 5, [1] * 5),
         (3, {}, 8, [3, 3, 2]),
         (1, {"steps": 4}, 10, [3, 3, 3, 1]),
@@ -17,10 +15,8 @@ from remask.sampling.first_hitting import FirstHitting
         (1, {"steps": 50}, 4, [1] * 4),
         (1, {"block": 2}, 5, [1] * 5),
         (1, {"steps": 4, "block": 4}, 8, [2, 2, 2, 2]),
-    ],
-)
-def test_a_step_writes_as_many_as_it_says(at_once: int, options: dict, length: int, expected: list[int]) -> None:
-    assert counts(FirstHitting(at_once=at_once), length, **options) == expected
+    ]:
+        assert counts(FirstHitting(at_once=at_once), length, **options) == expected
 
 
 def test_it_asks_only_what_it_writes() -> None:

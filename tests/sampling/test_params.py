@@ -1,7 +1,6 @@
 """What a generation may ask is checked where it is asked."""
 
 import math
-from typing import Any
 
 import pytest
 
@@ -10,9 +9,8 @@ from remask.sampling import SamplingParams
 from remask.sampling.params import LARGEST
 
 
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
+def test_what_is_out_of_range_is_named_with_what_is_accepted() -> None:
+    for options, says in [
         ({"length": 0}, "length is 0; it must be at least 1"),
         ({"steps": 0}, "steps is 0; it must be at least 1, and at most 65536"),
         ({"steps": -3}, "steps is -3"),
@@ -28,11 +26,9 @@ from remask.sampling.params import LARGEST
         ({"top_k": -1}, "top_k is -1; it must be 0"),
         ({"guidance": math.nan}, "guidance is nan; it must be finite"),
         ({"guidance": math.inf}, "guidance is inf"),
-    ],
-)
-def test_what_is_out_of_range_is_named_with_what_is_accepted(options: dict[str, Any], says: str) -> None:
-    with pytest.raises(RemaskError, match=says):
-        SamplingParams(**options)
+    ]:
+        with pytest.raises(RemaskError, match=says):
+            SamplingParams(**options)
 
 
 def test_the_ends_of_the_ranges_are_in() -> None:

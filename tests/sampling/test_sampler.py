@@ -8,12 +8,11 @@ from tables import UNHURRIED, CausalTable, random_joint
 from writing import CAUSAL, EVERY, MASKED, V, begin
 
 from remask.errors import RemaskError
-from remask.families import Family
 from remask.families.autoregressive import Autoregressive
 from remask.families.interpolating import Interpolating
 from remask.families.uniform import Uniform
 from remask.options import parse_options
-from remask.sampling import Sampler, samplers
+from remask.sampling import samplers
 from remask.sampling.ancestral import Ancestral
 from remask.sampling.confidence import Confidence
 from remask.sampling.esolm import EsoLM
@@ -35,19 +34,16 @@ def test_every_sampler_is_tested_here() -> None:
     assert {type(params.sampler) for params in EVERY.values()} == ours
 
 
-@pytest.mark.parametrize(
-    ("sampler", "family", "says"),
-    [
+def test_samplers_refuse_families_that_they_do_not_fit() -> None:
+    for sampler, family, says in [
         (LeftToRight(), MASKED, "LeftToRight does not fit Masked models; these do: Ancestral, Confidence"),
         (Ancestral(), CAUSAL, "Ancestral does not fit Autoregressive models; these do: LeftToRight"),
         (Confidence(), UNIFORM, "Confidence does not fit Uniform models; these do: Ancestral, Psi"),
         (EsoLM(), MASKED, "EsoLM does not fit Masked models"),
         (Psi(), DRAWN, "Psi does not fit Interpolating models; these do: EsoLM"),
-    ],
-)
-def test_samplers_refuse_families_that_they_do_not_fit(sampler: Sampler, family: Family, says: str) -> None:
-    with pytest.raises(RemaskError, match=says):
-        begin(sampler, [[None] * 3], family=family)
+    ]:
+        with pytest.raises(RemaskError, match=says):
+            begin(sampler, [[None] * 3], family=family)
 
 
 def test_a_table_of_another_family_is_refused_too() -> None:
@@ -56,9 +52,8 @@ def test_a_table_of_another_family_is_refused_too() -> None:
         begin(Ancestral(), [[None] * 3], family=Autoregressive().over(table.vocabulary))
 
 
-@pytest.mark.parametrize(
-    ("sampler", "steps", "block", "length", "share"),
-    [
+def test_each_block_has_its_share_of_the_steps() -> None:
+    for sampler, steps, block, length, share in [
         (Confidence(), None, 4, 16, None),
         (Confidence(), 8, 16, 16, 8),
         (Confidence(), 8, 4, 16, 2),
@@ -68,12 +63,8 @@ def test_a_table_of_another_family_is_refused_too() -> None:
         (LLaDA(), None, 4, 10, 4),
         (LLaDA(), 8, 5, 10, 4),
         (LLaDA(), 6, 4, 11, 2),
-    ],
-)
-def test_each_block_has_its_share_of_the_steps(
-    sampler: Sampler, steps: int | None, block: int, length: int, share: int | None
-) -> None:
-    assert sampler.steps_of_block(steps, block, length) == share
+    ]:
+        assert sampler.steps_of_block(steps, block, length) == share
 
 
 @UNHURRIED
@@ -99,10 +90,10 @@ def test_largest_counts_by_row_and_spread_puts_values_in_their_places() -> None:
     assert chosen.tolist() == [[False, False, True], [False, True, True]]
 
 
-@pytest.mark.parametrize("made", [lambda: FirstHitting(at_once=0), lambda: EsoLM(parallel_blocks=-1)])
-def test_a_sampler_that_could_not_finish_is_refused(made: object) -> None:
-    with pytest.raises(RemaskError, match="it must be"):
-        made()  # type: ignore[operator]
+def test_a_sampler_that_could_not_finish_is_refused() -> None:
+    for made in [lambda: FirstHitting(at_once=0), lambda: EsoLM(parallel_blocks=-1)]:
+        with pytest.raises(RemaskError, match="it must be"):
+            made()
 
 
 def test_a_sampler_with_options_in_words() -> None:
