@@ -11,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from remask.errors import RemaskError, unknown
 
-MOST = 2**16
+LARGEST = 2**16
 """The largest whole number among the options of a sampler or a family that are written in one word."""
 
 
@@ -107,10 +107,10 @@ def parse_options(kind: Any, text: str) -> dict[str, Any]:
             raise unknown(f"option of {kind.__name__}", key, types)
         try:
             given[key] = read_value(types[key], value)
-            if isinstance(given[key], int) and not 0 <= given[key] <= MOST:
+            if isinstance(given[key], int) and not 0 <= given[key] <= LARGEST:
                 raise ValueError
         except ValueError:
-            most = f", from 0 to {MOST}" if int in (types[key], *get_args(types[key])) else ""
+            most = f", from 0 to {LARGEST}" if int in (types[key], *get_args(types[key])) else ""
             raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be {accepted(types[key])}{most}") from None
     return given
 

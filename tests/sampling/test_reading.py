@@ -110,7 +110,7 @@ def test_a_query_may_say_the_time_itself() -> None:
     assert network_.times == [[t, t] for t in (1.0, 0.75, 0.5, 0.25)]
     state = begin(Confidence(), PROMPTED)
     times = torch.arange(5, dtype=torch.float64)
-    assert noise_level(state, Query(state.masked, time=times), torch.tensor([3, 1])).tolist() == [3.0, 1.0]
+    assert noise_level(MASKED, state, Query(state.masked, time=times), torch.tensor([3, 1])).tolist() == [3.0, 1.0]
 
 
 def test_the_mask_is_impossible_where_the_head_has_a_row_for_it() -> None:
