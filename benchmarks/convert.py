@@ -25,8 +25,8 @@ import torch
 from measure import Rounds, Row, options, peaks, publish
 from torch import Tensor
 
-from remask.checkpoints.base import formats
 from remask.checkpoints.folder import write_safetensors
+from remask.checkpoints.format import formats
 from remask.checkpoints.source import Tensors
 from remask.model.sizes import Architecture, size
 
@@ -69,7 +69,7 @@ def used(command: list[str]) -> tuple[float, float]:
 LOAD = """
 import json, sys, time
 import torch
-from remask.checkpoints.base import formats
+from remask.checkpoints.format import formats
 from remask.checkpoints.checkpoint import load
 from remask.checkpoints.overrides import Overrides
 formats()

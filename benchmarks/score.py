@@ -32,7 +32,7 @@ from torch.nn.functional import cross_entropy
 
 import remask
 from remask.families.masked import Masked
-from remask.likelihood import Estimator, Text, score
+from remask.likelihood import Request, score
 from remask.machine import keep_memory
 from remask.model.sizes import size
 from remask.model.transformer import Transformer, initialise
@@ -48,7 +48,7 @@ SEEDS, PILOT = 16, 32
 
 
 @torch.inference_mode()
-def published(model: Transformer, text: Text, mask: int, batches: int, rng: torch.Generator) -> Tensor:
+def published(model: Transformer, text: Request, mask: int, batches: int, rng: torch.Generator) -> Tensor:
     """(batches,) nats: SMDM's estimate from each batch of 32 draws; their mean is its answer."""
     row = torch.tensor([*text.prompt, *text.target]).repeat(BATCH, 1)
     first, found = len(text.prompt), []
@@ -62,7 +62,7 @@ def published(model: Transformer, text: Text, mask: int, batches: int, rng: torc
     return torch.stack(found).double()
 
 
-def subject(given: argparse.Namespace, name: str) -> tuple[Transformer, Masked, list[Text], str]:
+def subject(given: argparse.Namespace, name: str) -> tuple[Transformer, Masked, list[Request], str]:
     """The model in bf16, its family, the texts, and a sentence about them."""
     count, length = 8 if given.quick else 32, PROMPT + TARGET
     if given.run is None:
@@ -89,7 +89,7 @@ def subject(given: argparse.Namespace, name: str) -> tuple[Transformer, Masked, 
                 raise SystemExit(f"--text {given.text} has {len(ids)} tokens; {count * length} are needed")
             starts = torch.linspace(0, len(ids) - length, count).long()
             rows, about = torch.stack([ids[s : s + length] for s in starts]), about + "pieces of a text"
-    texts = [Text(row[PROMPT:], row[:PROMPT]) for row in rows.tolist()]
+    texts = [Request(row[PROMPT:], row[:PROMPT]) for row in rows.tolist()]
     return model, family, texts, about
 
 
@@ -115,7 +115,8 @@ def main() -> None:
     batches = DRAWS // BATCH
     theirs = [published(model, text, family.mask, batches, rng) for text in few]
     their_error = rms([float(v.std()) / math.sqrt(batches) for v in theirs])
-    pilot = score(model, family, [t for t in few for _ in range(SEEDS)], estimator="count", draws=PILOT)
+    repeated = [replace(text, noise_key=f"{i}, {seed}") for i, text in enumerate(few) for seed in range(SEEDS)]
+    pilot = [e for _, e in score(model, family, repeated, estimator="count", draws=PILOT)]
     values = torch.tensor([e.nats for e in pilot], dtype=torch.float64).view(len(few), SEEDS)
     spread = rms(values.std(1).tolist())
     draws = max(8, 8 * math.ceil(PILOT * (spread / their_error) ** 2 / 8))
@@ -132,12 +133,12 @@ def main() -> None:
         published(model, few[0], family.mask, part, rng)
         return [(time.perf_counter() - start) * batches / part]
 
-    def time_ours(label: str, estimator: Estimator, number: int) -> list[float]:
+    def time_ours(label: str, estimator: str, number: int) -> list[float]:
         count, seed = max(1, min(len(few), DRAWS // number)), next(seeds)
         some = [few[(seed + i) % len(few)] for i in range(count)]  # another part of the texts in every round
         start = time.perf_counter()
         found = score(model, family, some, estimator=estimator, draws=number, seed=seed)
-        errors.setdefault(label, []).extend(e.stderr for e in found)
+        errors.setdefault(label, []).extend(e.stderr for _, e in found)
         return [(time.perf_counter() - start) / len(some)]
 
     baseline, same, equal = f"published, {DRAWS} draws", f"smdm, {DRAWS} draws", f"count, {draws} draws"

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from remask.api import Sample, sample, score, stream
+    from remask.api import Sample, sample, stream
     from remask.checkpoints.checkpoint import Checkpoint, load
     from remask.checkpoints.convert import convert
     from remask.checkpoints.overrides import Overrides
     from remask.errors import RemaskError
     from remask.likelihood import Estimate
+    from remask.scoring import score
     from remask.training.distill import Distillation, distill
     from remask.training.optim import Budget, Optimizer
     from remask.training.recipe import Recipe
@@ -37,7 +38,7 @@ _HOME = {
     "distill": "remask.training.distill",
     "load": "remask.checkpoints.checkpoint",
     "sample": "remask.api",
-    "score": "remask.api",
+    "score": "remask.scoring",
     "stream": "remask.api",
     "train": "remask.training.run",
 }

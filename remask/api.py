@@ -16,8 +16,6 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError, unknown
 from remask.families.base import Family
-from remask.likelihood import Estimate, Estimator, Text
-from remask.likelihood import score as score_texts
 from remask.options import parse_options
 from remask.sampling import Canvas, Sampler, SamplingParams, State, Step, samplers, start
 from remask.sampling import stream as stream_state
@@ -239,97 +237,3 @@ def sampler_of(family: Family, name: str | Sampler | None = None) -> Sampler:
     if name not in known:
         raise unknown("sampler", name, known)
     return known[name](**parse_options(known[name], given))
-
-
-def score(
-    checkpoint: Checkpoint,
-    *,
-    text: Prompt,
-    prompt: Prompt = "",
-    draws: int = 128,
-    estimator: Estimator = "auto",
-    strata: int | None = None,
-    sampler: str | Sampler | None = None,
-    steps: int | None = None,
-    block: int | None = None,
-    temperature: float = 1.0,
-    guidance: float = 0.0,
-    seed: int = 0,
-    show: bool = False,
-) -> Estimate:
-    """-log p(text | prompt): exact for an autoregressive model, else by an estimator.
-
-    Args:
-        checkpoint: From `remask.load`.
-        text: What is scored, or its ids (then the prompt is ids too). One longer than the context is scored in
-            pieces that do not see each other.
-        prompt: What is given; its trailing spaces count as the text's, as benchmarks have it.
-        draws: Network passes a text may take where the estimator is random.
-        estimator: auto, count, chain, rule, llada, smdm or orders; see `remask.likelihood`.
-        strata: Draws of llada and smdm that are spread evenly together (their batch size); by default at most 16.
-        sampler: The rule whose exact likelihood estimator "rule" gives; Confidence by default.
-        steps: Steps of that sampler; one token a step by default.
-        block: Block size of that sampler.
-        temperature: Of that sampler.
-        guidance: Weight of classifier-free guidance.
-        seed: Of the draws.
-        show: Show progress on standard error.
-    """
-    if isinstance(text, str) != isinstance(prompt, str) and prompt:
-        raise RemaskError("text and prompt are both text, or both ids")
-    if isinstance(text, str):
-        texts = split(checkpoint, text, str(prompt))
-    else:
-        given, context = encode_prompt(checkpoint, prompt or []), checkpoint.model.architecture.context
-        texts = [Text(encode_prompt(checkpoint, text), given)]
-        beyond = [i for i in text if i >= checkpoint.model.architecture.predicted]
-        if beyond:
-            raise RemaskError(f"id {beyond[0]} is never predicted, so it has no likelihood")
-        if len(given) + len(text) > context:
-            raise RemaskError(f"{len(given)} + {len(text)} ids are beyond the context of {context}")
-    if estimator != "rule" and (sampler, steps, block, temperature) != (None, None, None, 1.0):
-        raise RemaskError('sampler, steps, block and temperature are for estimator "rule": they say whose likelihood')
-    rule = SamplingParams(
-        sampler=sampler_of(checkpoint.family, sampler or "Confidence"),
-        steps=steps,
-        block=block,
-        temperature=temperature,
-    )
-    parts = score_texts(
-        checkpoint.model,
-        checkpoint.family,
-        texts,
-        estimator=estimator,
-        draws=draws,
-        strata=strata,
-        sampler=rule if estimator == "rule" else None,
-        guidance=guidance,
-        seed=seed,
-        device=checkpoint.model.device,
-        show=show,
-    )
-    return Estimate.total(parts)
-
-
-def split(checkpoint: Checkpoint, text: str, prompt: str = "") -> list[Text]:
-    """A text as what the likelihood scores: tokens given the prompt's, in pieces where it is too long."""
-    tokenizer, context = checkpoint.tokenizer, checkpoint.model.architecture.context
-    kept = prompt.rstrip(" ")
-    text, prompt = prompt[len(kept) :] + text, kept
-    opening = checkpoint.family.bos
-    given, whole = [*opening, *tokenizer.encode(prompt)], [*opening, *tokenizer.encode(prompt + text)]
-    target = whole[len(given) :] if whole[: len(given)] == given else tokenizer.encode(text)
-    size = len(text.encode())
-    if not target:
-        raise RemaskError("nothing to score: the text is empty")
-    if len(given) + len(target) <= context:
-        return [Text(target, given, size)]
-    if prompt:
-        raise RemaskError(
-            f"prompt and text are {len(given)} + {len(target)} tokens, and the context is {context}; "
-            "only a text without a prompt is scored in pieces"
-        )
-    ((ids, sizes),) = tokenizer.encode_with_bytes([text])
-    room = context - len(opening)
-    starts = range(0, len(ids), room)
-    return [Text(ids[i : i + room].tolist(), opening, int(sizes[i : i + room].sum())) for i in starts]

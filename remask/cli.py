@@ -8,7 +8,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 from remask.checkpoints.overrides import Overrides
 from remask.errors import Interrupted, RemaskError, WrongUse, unknown
@@ -209,7 +209,7 @@ def score(
     ids: str | None = None,
     prompt_ids: str | None = None,
     draws: int = 128,
-    estimator: Literal["auto", "count", "chain", "rule", "smdm", "llada", "orders"] = "auto",
+    estimator: str = "auto",
     strata: int | None = None,
     sampler: str | None = None,
     steps: int | None = None,
@@ -230,15 +230,17 @@ def score(
         prompt: What is given.
         ids: The ids of what is scored, as 5,17,3, instead of text.
         prompt_ids: The ids of what is given.
-        draws: Network passes a random estimator may take.
-        estimator: auto, count, chain or rule; smdm and llada as published; orders for interpolating models.
+        draws: Noisy copies of a text, where the estimator is random.
+        estimator: auto, or one that fits the family: enumeration, count, chain, rule, or as published smdm, llada for
+            masked models; draws, orders for interpolating ones; draws for uniform-state ones; exact for autoregressive
+            ones.
         strata: Draws of smdm and llada that are spread evenly together (their batch size); by default at most 16.
-        sampler: The sampler whose rule is scored.
-        steps: Its steps.
-        block: Its block size.
-        temperature: Its temperature.
+        sampler: The sampler whose likelihood the estimator "rule" gives; by default Confidence.
+        steps: Steps of that sampler.
+        block: Block size of that sampler.
+        temperature: Temperature of that sampler.
         guidance: Weight of classifier-free guidance.
-        seed: Of the draws.
+        seed: Of the noise, together with the text and the prompt.
         tokenizer: A tokenizer.json, where the checkpoint has none.
         device: cpu or cuda.
         json: Print one JSON document on standard output, and nothing else.

@@ -1,8 +1,7 @@
 """Uniform random numbers as a function of (seed, draw, position): no generator, no state but a counter.
 
-So a row draws the same numbers whatever shares its batch, however long its padding is, and whenever it joins. The
-function is the finaliser of SplitMix64 (Steele, Lea and Flood 2014), applied once for the seed and draw and once for
-the position.
+So a row draws the same numbers whatever shares its batch and whenever it joins. The function is the finaliser of
+SplitMix64 (Steele, Lea and Flood 2014), applied once to seed and draw and once more with the position.
 """
 
 import torch
@@ -16,9 +15,12 @@ SECOND = 0x94D049BB133111EB - 2**64
 
 def uniforms(seed: Tensor, draw: Tensor, positions: int) -> Tensor:
     """(B,) int64 seeds and numbers of the draw -> (B, L) float64 in [0, 1), one for each position."""
-    along = torch.arange(1, positions + 1, device=seed.device)
-    row = scramble(scramble(seed) + draw * GOLDEN)
-    bits = scramble(row[:, None] + along * GOLDEN)
+    return uniforms_at(seed[:, None], draw[:, None], torch.arange(positions, device=seed.device))
+
+
+def uniforms_at(seed: Tensor, draw: Tensor, position: Tensor) -> Tensor:
+    """int64 seeds, numbers of the draw and positions, of shapes that broadcast -> float64 in [0, 1)."""
+    bits = scramble(scramble(seed + draw * GOLDEN) + (position + 1) * GOLDEN)
     return shift_right(bits, 11).double() * 2.0**-53
 
 

@@ -24,7 +24,6 @@ from remask.batch import Batch
 from remask.checkpoints.checkpoint import load
 from remask.checkpoints.convert import convert
 from remask.checkpoints.overrides import Overrides
-from remask.estimators import llada_counts
 from remask.families.autoregressive import Autoregressive
 from remask.families.base import Family, cross_entropy, per_row
 from remask.families.interpolating import Interpolating, text_order
@@ -32,7 +31,8 @@ from remask.families.latent import Operator, operator
 from remask.families.masked import Masked
 from remask.families.nelbo import nelbo
 from remask.families.uniform import Uniform, posterior
-from remask.likelihood import Text, score
+from remask.likelihood import Request, score
+from remask.likelihood.llada import llada_counts
 from remask.model.attention import CAUSAL, FULL, Padded, TwoStreams
 from remask.model.cache import KeyValueCache
 from remask.model.sizes import Architecture
@@ -168,7 +168,7 @@ def test_smdm_causal_logits_and_loss() -> None:
         batch = Batch(text[row : row + 1, 1:], torch.ones(1, 24, dtype=torch.bool))
         bound = family.bound(model, batch)
         close("smdm_arm nats of a row", bound.float(), io["per_token_nll"][row].sum()[None], relative=1e-5)
-        (found,) = score(model, family, [Text(text[row, 1:].tolist())])
+        ((_, found),) = score(model, family, [Request(text[row, 1:].tolist())])
         assert found.nats == pytest.approx(float(bound), rel=1e-6)
     close("smdm_arm loss", nll.mean(), io["loss_value"], relative=1e-5)
 
@@ -191,8 +191,8 @@ def test_smdm_likelihoods(case: dict[str, Any]) -> None:
     prefix, target = io[f"{name}.prefix"], io[f"{name}.target"]
     found = replayed(model, family, prefix, target, io[f"{name}.mc_u0"], io[f"{name}.mc_u"], case["cfg"])
     close(f"smdm_eval {name} Monte Carlo, w={case['cfg']}", found, io[f"{name}.mc_nll"], relative=1e-5)
-    text = Text(target.tolist(), prefix.tolist())
-    (chained,) = score(model, family, [text], estimator="chain", guidance=case["cfg"])
+    text = Request(target.tolist(), prefix.tolist())
+    ((_, chained),) = score(model, family, [text], estimator="chain", guidance=case["cfg"])
     close(f"smdm_eval {name} chain rule", torch.tensor(chained.nats), io[f"{name}.chain_nll"], relative=1e-5)
     greedy = io[f"{name}.greedy_tokens"]
     if len(greedy):
@@ -447,8 +447,8 @@ def test_llada_likelihoods(case: dict[str, Any]) -> None:
         torch.testing.assert_close(counts / len(answer), p)  # the weight L/k of the exact-count form
     close(f"llada_likelihood {name}", torch.stack(values).mean(), io[f"{name}.log_likelihood"], relative=1e-5)
     if len(answer) == 1:
-        text = Text(answer.tolist(), prompt.tolist())
-        (found,) = score(model, family, [text], guidance=case["cfg_scale"])
+        text = Request(answer.tolist(), prompt.tolist())
+        ((_, found),) = score(model, family, [text], guidance=case["cfg_scale"])
         assert (found.kind, found.nats) == ("exact", pytest.approx(-case["log_likelihood"], rel=1e-5))
 
 
@@ -460,9 +460,9 @@ def test_llada_counts(case: dict[str, Any]) -> None:
     for k, hidden in zip(io[f"{name}.k"].tolist(), io[f"{name}.mask"], strict=True):
         assert torch.equal(llada_counts(int(k), length, case["batch_size"]), hidden.sum(1))
     family = over(model, settings("llada_likelihood/settings")["mask_id"])
-    text = Text(io[f"{name}.answer"].tolist(), io[f"{name}.prompt"].tolist())
+    text = Request(io[f"{name}.answer"].tolist(), io[f"{name}.prompt"].tolist())
     options: dict[str, Any] = {"draws": 64 * case["batch_size"], "guidance": case["cfg_scale"]}
-    (found,) = score(model, family, [text], estimator="llada", strata=case["batch_size"], **options)
+    ((_, found),) = score(model, family, [text], estimator="llada", strata=case["batch_size"], **options)
     share = case["mc_num"] / options["draws"]  # theirs took fewer draws: its own error is that much larger
     assert abs(found.nats + case["log_likelihood"]) < 4 * found.stderr * (1 + 1 / share) ** 0.5 + 1e-4 * found.nats
 

@@ -24,8 +24,8 @@ from remask.data.batches import Rows
 from remask.data.tokens import open_tokens
 from remask.errors import RemaskError
 from remask.evaluation.frontier_points import Found, Point, Quality
-from remask.evaluation.frontier_report import write_report
-from remask.likelihood import Estimate, Text, score
+from remask.evaluation.frontier_report import told
+from remask.likelihood import Estimate, Request, score
 from remask.locking import locked
 from remask.sampling import Canvas, SamplingParams, fill
 from remask.terminal import progress
@@ -104,7 +104,7 @@ def frontier(
                 for spec, n, made in ways:
                     way = name, spec or model.family.sampler, n
                     measure(found, way, model, made, critic, temperatures, real[:rule_texts], tick)
-        return write_report(found, folder, json)
+        return told(found, folder, json)
 
 
 def measure(
@@ -117,7 +117,7 @@ def measure(
     real: torch.Tensor,
     tick: Callable[..., None],
 ) -> None:
-    """Measures what is missing for one model and number of steps, and saves each number at once."""
+    """What is missing of one model and step count; each number is kept as soon as it is there."""
     texts, length, seed = (found.settings[name] for name in ("texts", "length", "seed"))
     if way not in found.rules:
         found.rules[way] = likelihood(model, params, real, seed)
@@ -135,13 +135,13 @@ def measure(
 
 
 def check(steps: list[int], temperatures: list[float], texts: int, length: int, rule_texts: int) -> None:
-    """RemaskError for numbers that are out of range."""
+    """Raises for numbers that are out of range."""
     for name, value, least in (("texts", texts, 2), ("length", length, 2), ("rule_texts", rule_texts, 0)):
         if value < least:
             raise RemaskError(f"{name} is {value}; it must be at least {least}")
     for name, values in (("steps", steps), ("temperatures", temperatures)):
         if not values or len(set(values)) < len(values) or not all(0 < x < math.inf for x in values):
-            raise RemaskError(f"{name} are {values}; they must be above 0, finite, and all different")
+            raise RemaskError(f"{name} are {values}; they must be above 0, finite, and each another")
 
 
 def checkpoints(source: Path) -> dict[str, Path]:
@@ -157,7 +157,7 @@ def checkpoints(source: Path) -> dict[str, Path]:
 
 
 def fingerprint(path: Path) -> str:
-    """A hash of a model's weights, so that measurements of other weights are not mixed with theirs."""
+    """Of a model's weights, so that a measurement is known to be theirs."""
     folder = next(p for p in (path / "latest", path) if (p / "model.safetensors").exists())
     with open(folder / "model.safetensors", "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -175,9 +175,9 @@ def ways_of(model: Checkpoint, spec: str, steps: Sequence[int]) -> list[tuple[in
 
 def judged(critic: Checkpoint, rows: torch.Tensor) -> Quality:
     """The quality of (B, L) texts of the judge's own ids."""
-    texts = [Text(row) for row in rows.tolist()]
-    found = score(critic.model, critic.family, texts, rows=16, device=critic.model.device)
-    nats = torch.tensor([one.nats_per_token for one in found], dtype=torch.float64)
+    texts = [Request(row) for row in rows.tolist()]
+    found = score(critic.model, critic.family, texts, device=critic.model.device)
+    nats = torch.tensor([estimate.nats_per_token for _, estimate in found], dtype=torch.float64)
     entropy = torch.tensor([entropy_of(row) for row in rows], dtype=torch.float64)
     of = {"nll": nats, "entropy": entropy}
     errors = {f"{name}_error": float(x.std() / math.sqrt(len(x))) for name, x in of.items()}
@@ -185,7 +185,7 @@ def judged(critic: Checkpoint, rows: torch.Tensor) -> Quality:
 
 
 def entropy_of(row: torch.Tensor) -> float:
-    """Entropy in nats of the frequencies of the ids within one text."""
+    """Nats, of how often each id stands in one text."""
     share = row.unique(return_counts=True)[1].double() / len(row)
     return -float((share * share.log()).sum())
 
@@ -218,8 +218,7 @@ def likelihood(model: Checkpoint, params: SamplingParams, rows: torch.Tensor, se
     scored = model.family.exact or (sampler.chooses_first and sampler.deterministic)
     if not len(rows) or sampler.rewrites or not scored:
         return None
-    texts = [Text(row) for row in rows.tolist()]
-    if model.family.exact:
-        return Estimate.total(score(model.model, model.family, texts, device=model.model.device))
-    rule: dict[str, Any] = {"estimator": "rule", "sampler": params, "seed": seed, "device": model.model.device}
-    return Estimate.total(score(model.model, model.family, texts, **rule))
+    texts = [Request(row) for row in rows.tolist()]
+    options: dict[str, Any] = {} if model.family.exact else {"estimator": "rule", "params": params, "seed": seed}
+    found = score(model.model, model.family, texts, device=model.model.device, **options)
+    return Estimate.total(estimate for _, estimate in found)

@@ -19,7 +19,7 @@ FILE = "frontier.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """How a judge rates some texts: means over them, with their standard errors."""
+    """What a judge makes of some texts: means over them, with their standard errors."""
 
     nll: float
     """Nats a token under the judge."""
@@ -31,7 +31,7 @@ class Quality:
 
 @dataclass(frozen=True, kw_only=True)
 class Point(Quality):
-    """The measurement of one model under one sampler, number of steps and temperature."""
+    """The texts of one model, written in one way."""
 
     model: str
     sampler: str
@@ -97,7 +97,7 @@ class Found:
         return Found(path, {**before, **settings}, real, points, rules)
 
     def save(self) -> None:
-        """Writes frontier.json atomically."""
+        """Writes frontier.json, whole or not at all."""
         rules = [
             {"model": m, "sampler": s, "steps": n, "is": None if one is None else asdict(one)}
             for (m, s, n), one in self.rules.items()

@@ -13,7 +13,7 @@ COLOURS = ("#0969da", "#1a7f37", "#bf3989", "#9a6700", "#57606a", "#cf222e", "#8
 MARKS = "os^vDPX*"
 
 
-def write_report(found: Found, folder: Path, json: bool) -> dict[str, Any]:
+def told(found: Found, folder: Path, json: bool) -> dict[str, Any]:
     """Writes frontier.md and frontier.png, prints the first, or everything as one JSON document."""
     curves = found.curves()
     page = text(found, curves)

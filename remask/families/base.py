@@ -120,16 +120,6 @@ class Family:
         """Whether the loss depends on `Batch.progress`: then runs of different length cannot share a prefix."""
         return False
 
-    @property
-    def any_order(self) -> bool:
-        """Temporary, for samplers that do not ask for `order` yet."""
-        return self.order == "any"
-
-    @property
-    def revises(self) -> bool:
-        """Temporary, for samplers that do not ask for `order` yet."""
-        return self.order == "all"
-
     def flops(self, architecture: Architecture, length: int) -> float:
         """FLOPs of training per token of rows of `length`: exact for the matrix products of what the network reads."""
         return architecture.flops(length, asked=self.asked, causal=self.order == "left")

@@ -242,7 +242,7 @@ class Interpolating(Family):
 
     @property
     def estimators(self) -> tuple[str, ...]:  # type: ignore[override]
-        return ("exact" if self.exact else "draws", "orders")
+        return ("exact",) if self.exact else ("draws", "orders")
 
     @property
     def reads(self) -> float:  # type: ignore[override]

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from remask.families.base import Family
 from remask.sampling import drawing
 from remask.sampling.params import SamplingParams
-from remask.sampling.uniforms import uniforms, uniforms_at
+from remask.uniforms import uniforms, uniforms_at
 
 
 @dataclass(frozen=True)

@@ -161,7 +161,7 @@ class Planner:
         """The runs that are not known yet, each after the one whose first steps it shares."""
         names = {run.name for run in known}
         fresh_ones = [run for run in runs if run.name not in names]
-        return sharing.chain(known, fresh_ones) if self.share else fresh_ones
+        return sharing.chained(known, fresh_ones) if self.share else fresh_ones
 
     def finished(self, runs: list[Run]) -> list[Row | None]:
         """The row of each run; None for one that is not finished."""
@@ -173,7 +173,7 @@ class Planner:
         least = ladder()[0].non_embedding * self.spread ** ((self.sizes - 1) / 2)  # no network is smaller
         middle = max(self.best_size(spec, law, c), least)
         wide = [middle * self.spread ** (i - (self.sizes - 1) / 2) for i in range(self.sizes)]
-        return sharing.on_grid(wide, known, self.spread) if self.share else wide
+        return sharing.common(wide, known, self.spread) if self.share else wide
 
     def best_size(self, spec: str, law: Surface, c: float) -> float:
         """The best N at C: from the minima of the study's own finished budgets, or the law's.

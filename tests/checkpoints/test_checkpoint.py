@@ -11,7 +11,6 @@ from layouts import IDS, PLAIN, SHAPES, config_of, publish, weights
 from safetensors.torch import load_file, save_file
 
 import remask
-from remask.api import split
 from remask.checkpoints.checkpoint import load
 from remask.checkpoints.contents import contents
 from remask.checkpoints.convert import convert
@@ -20,6 +19,7 @@ from remask.checkpoints.overrides import Overrides
 from remask.cli import main
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
+from remask.scoring import split
 
 
 def test_hints_overrule(tmp_path: Path) -> None:

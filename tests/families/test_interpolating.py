@@ -26,14 +26,14 @@ from remask.errors import RemaskError
 from remask.families.autoregressive import Autoregressive
 from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
-from remask.likelihood import Text, score
+from remask.likelihood import Request, score
 from remask.model.attention import CAUSAL
 from remask.model.transformer import Transformer
 from remask.sampling import Canvas, SamplingParams, start, stream
 from remask.sampling.ancestral import Ancestral
 from remask.sampling.esolm import EsoLM, in_parallel
-from remask.sampling.uniforms import uniforms
 from remask.seeds import mix_seeds
+from remask.uniforms import uniforms
 from remask.vocabulary import Vocabulary
 
 TABLE = Table.random(2, 3, seed=5, sharpness=1.5)
@@ -144,7 +144,7 @@ def test_alpha_0_of_0_is_the_autoregressive_model() -> None:
     ours = family(0.0, ORACLE)
     torch.testing.assert_close(ours.bound(OrderedTable(ORACLE), batch, rng(0)), theirs, rtol=1e-5, atol=1e-5)
     assert ours.exact and not family(0.01).exact
-    (found,) = score(OrderedTable(ORACLE), ours, [Text([1, 2, 0])], draws=64)
+    ((_, found),) = score(OrderedTable(ORACLE), ours, [Request([1, 2, 0])], draws=64)
     assert (found.kind, found.stderr) == ("exact", 0.0)
     assert found.nats == pytest.approx(-math.log(float(joint[1, 2, 0])), rel=1e-5)
 
@@ -226,10 +226,15 @@ def test_known_tokens_are_read_in_random_order_behind_the_prompt(alpha_0: float)
 
 def test_left_to_right_a_prompt_has_one_order() -> None:
     model, ours = network(), Interpolating(alpha_0=0.0).over(WORDS)
-    text = [Text([1, 2, 3], prompt=(4, 5, 6, 7))]
-    found = {score(model, ours, text, estimator=e, seed=s, draws=4)[0] for e in ("auto", "orders") for s in range(3)}
-    assert len({round(one.nats, 4) for one in found}) == 1
+    request = Request([1, 2, 3], prompt=(4, 5, 6, 7))
+    found = [next(score(model, ours, [request], seed=seed))[1] for seed in range(3)]
     assert {(one.kind, one.stderr) for one in found} == {("exact", 0.0)}
+    row = torch.tensor([[4, 5, 6, 7, 1, 2, 3]])
+    batch = Batch(row, torch.arange(7)[None] >= 4)
+    orders = [ours.in_order(model, batch, batch.draw((7,), rng(seed))) for seed in range(3)]
+    assert len({round(nats, 4) for nats in [*(one.nats for one in found), *map(float, orders)]}) == 1
+    with pytest.raises(RemaskError, match="these do: auto, exact"):
+        score(model, ours, [request], estimator="orders")
 
 
 @pytest.mark.parametrize("variant", ["A", "B"])
@@ -321,9 +326,10 @@ def test_more_orders_make_a_tighter_bound() -> None:
     text, alpha_0 = [1, 0, 1], 0.5
     law = mixture((p, parts_law(TABLE, [[i] for i in order])) for p, order in orders(alpha_0, 3))
     ours, model = family(alpha_0), OrderedTable(TABLE)
-    one = [score(model, ours, [Text(text)], estimator="orders", draws=1, seed=i)[0].nats for i in range(1500)]
+    requests = [Request(text, noise_key=i) for i in range(1500)]
+    one = [estimate.nats for _, estimate in score(model, ours, requests, estimator="orders", draws=1)]
     assert np.mean(one) == pytest.approx(enumerated(TABLE, text, alpha_0), abs=4 * np.std(one) / math.sqrt(1500))
-    (many,) = score(model, ours, [Text(text)], estimator="orders", draws=100000, rows=10000)
+    ((_, many),) = score(model, ours, [Request(text)], estimator="orders", draws=100000, tokens=30000)
     assert abs(many.nats + math.log(law[tuple(text)])) < 4 * many.stderr < 0.05
     assert many.kind == "bound" and many.of == "importance-weighted over 100000 orders"
 
@@ -533,8 +539,8 @@ def test_what_does_not_fit_says_why() -> None:
     with pytest.raises(RemaskError, match=r"parallel_blocks is -1"):
         EsoLM(parallel_blocks=-1)
     with pytest.raises(RemaskError, match=r"variant B only"):
-        score(network(), Interpolating(variant="A").over(WORDS), [Text([1, 2])], estimator="orders")
+        list(score(network(), Interpolating(variant="A").over(WORDS), [Request([1, 2])], estimator="orders"))
     with pytest.raises(RemaskError, match=r"estimator 'chain' does not fit Interpolating models.*draws, orders"):
-        score(network(), Interpolating().over(WORDS), [Text([1, 2])], estimator="chain")
+        score(network(), Interpolating().over(WORDS), [Request([1, 2])], estimator="chain")
     with pytest.raises(RemaskError, match=r"needs a vocabulary with a mask id"):
         Interpolating().over(Vocabulary(size=5)).loss(network(), batch_of([1, 2, 3], 2), rng(0))

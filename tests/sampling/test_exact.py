@@ -28,7 +28,7 @@ from writing import fill, how
 
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
-from remask.likelihood import Text, score
+from remask.likelihood import Request, score
 from remask.sampling import Canvas, Sampler, SamplingParams, start, stream
 from remask.sampling.ancestral import Ancestral
 from remask.sampling.confidence import Confidence, Rule
@@ -222,7 +222,7 @@ def likelihoods(params: SamplingParams, table: Table) -> Law:
 def test_the_estimator_rule_gives_the_probability_of_a_forced_text(name: str) -> None:
     params, _ = CASES[name]
     for text, p in itertools.islice(likelihoods(params, IMPERFECT).items(), 0, None, 5):
-        (found,) = score(IMPERFECT, masked(IMPERFECT), [Text(text)], estimator="rule", sampler=params)
+        ((_, found),) = score(IMPERFECT, masked(IMPERFECT), [Request(text)], estimator="rule", params=params)
         assert (found.kind, found.stderr) == ("exact", 0)
         assert math.exp(-found.nats) == pytest.approx(p, rel=1e-6)
 
@@ -258,7 +258,7 @@ RANDOM: list[tuple[Sampler, int | None]] = [(FirstHitting(), None), (Confidence(
 def test_a_random_order_is_scored_as_a_bound(sampler: Sampler, steps: int | None) -> None:
     """The mean over drawn orders of -log p of that order, with an honest error."""
     text, rule = (2, 0, 1), how(sampler, steps=steps)
-    (found,) = score(IMPERFECT, masked(IMPERFECT), [Text(text)], estimator="rule", sampler=rule, draws=2000)
+    ((_, found),) = score(IMPERFECT, masked(IMPERFECT), [Request(text)], estimator="rule", params=rule, draws=2000)
     assert found.kind == "bound"
     assert 0 < found.stderr < 0.05
     truth = any_order(IMPERFECT, text)

@@ -12,7 +12,7 @@ from writing import begin, fill, how, written
 
 from remask.errors import RemaskError
 from remask.families.masked import Masked
-from remask.likelihood import Text, score
+from remask.likelihood import Request, score
 from remask.sampling import Canvas
 from remask.sampling.ancestral import Ancestral
 from remask.sampling.psi import Psi
@@ -206,4 +206,4 @@ def test_holding_needs_three_steps() -> None:
 def test_its_rule_has_no_likelihood() -> None:
     for params in (how(Psi()), how(Psi(), block=1)):
         with pytest.raises(RemaskError, match="Psi writes positions more than once, so its rule has no likelihood"):
-            score(tiny(12, 11), WORDS, [Text([1, 2])], estimator="rule", sampler=params)
+            score(tiny(12, 11), WORDS, [Request([1, 2])], estimator="rule", params=params)

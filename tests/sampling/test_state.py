@@ -15,7 +15,7 @@ from remask.sampling import Canvas, Sampler, SamplingParams, State, drawing, sta
 from remask.sampling.confidence import Confidence
 from remask.sampling.first_hitting import FirstHitting
 from remask.sampling.left_to_right import LeftToRight
-from remask.sampling.uniforms import uniforms
+from remask.uniforms import uniforms
 
 
 def test_a_canvas_from_rows() -> None:

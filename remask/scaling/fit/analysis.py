@@ -17,8 +17,6 @@ from remask.scaling.fit.repeated import FORMS, RepeatedFit, repeated
 from remask.scaling.fit.source import read_source
 from remask.scaling.fit.surface import surface, without_each_budget, without_each_run
 
-HALF_WIDTH = 1.645
-"""Half the width of a 90 % interval, in standard deviations."""
 MOVED = 1e-4
 """An exponent that moves by less than this has not moved, however narrow its interval is."""
 
@@ -122,30 +120,24 @@ def best_epochs(points: Points, scatter: float = 0.01) -> list[dict[str, Any]]:
 
 
 def influential(s: Summary) -> list[dict[str, Any]]:
-    """Runs that alone move an exponent by more than the interval which the other runs leave it (leave-one-out).
-
-    The variance of an exponent is about the sum of the squares of what each run moves it by, as in a jackknife; a run
-    stands out where it moves the exponent by more than `HALF_WIDTH` standard deviations of the rest.
-    """
+    """Runs without which an exponent lies outside its interval: what the fit owes to a single run (leave-one-out)."""
     found = []
 
-    def compare(name: str, value: float, without: list[float | None]) -> None:
-        moves = np.array([0.0 if one is None else one - value for one in without])
-        others = np.sqrt(np.maximum(0.0, (moves**2).sum() - moves**2))
-        for i in np.flatnonzero(np.abs(moves) > np.maximum(MOVED, HALF_WIDTH * others)):
-            found.append(
-                {"run": s.fresh.names[i], "exponent": name, "value": value, "without": value + float(moves[i])}
-            )
+    def compare(name: str, interval: tuple[float, float] | None, without: list[float | None]) -> None:
+        for run, value in zip(s.fresh.names, without, strict=True):
+            if interval and value is not None and not interval[0] - MOVED < value < interval[1] + MOVED:
+                found.append({"run": run, "exponent": name, "without": value})
 
-    if s.surface is not None and len(s.fresh) > 6:
+    if s.surface is not None and s.surface.draws:
         laws = without_each_run(s.fresh, s.surface.law)
         for name in ("alpha", "beta", "size_exponent"):
-            compare(name, getattr(s.surface.law, name), [getattr(law, name) for law in laws])
-    if s.parabolas is not None and s.parabolas.size is not None:
+            compare(name, s.surface.interval(name), [getattr(law, name) for law in laws])
+    if s.parabolas is not None:
         others = [without_run(s.fresh, i) for i in range(len(s.fresh))]
         for name, field in (("N_of_C", "size"), ("loss_of_C", "loss")):
+            law = getattr(s.parabolas, field)
             powers = [getattr(one, field) if one is not None else None for one in others]
-            compare(name, getattr(s.parabolas, field).p, [None if one is None else one.p for one in powers])
+            compare(name, law and law.interval(), [one and one.p for one in powers])
     return found
 
 

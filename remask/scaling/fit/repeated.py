@@ -40,7 +40,7 @@ def turning(constants: Array, unique: Array, epochs: Array, n: Array) -> Array:
 
 @dataclass(frozen=True)
 class Form:
-    """A formula for the effective tokens D'. All its constants are positive."""
+    """A way of counting repeated tokens. All its constants are above 0."""
 
     name: str
     constants: tuple[str, ...]
@@ -48,12 +48,12 @@ class Form:
     low: tuple[float, ...]
     high: tuple[float, ...]
     starts: tuple[tuple[float, ...], ...]
-    """Starting points of the search, for U and N divided by their geometric means."""
+    """Where their search begins, for U and N divided by their geometric means."""
     one_corpus: dict[str, float]
-    """Constants that runs on a single size of corpus cannot determine, with the values they are then held at."""
+    """Constants that runs on one size of corpus cannot tell, and what they are then held at."""
 
     def bounds(self, points: Points) -> tuple[list[float], list[float]]:
-        """Bounds of the constants for these runs."""
+        """Lowest and highest constants that are searched for these runs."""
         held = self.one_corpus if len(np.unique(points.unique)) == 1 else {}
         low, high = dict(zip(self.constants, self.low, strict=True)), dict(zip(self.constants, self.high, strict=True))
         low |= {name: value * (1 - 1e-6) for name, value in held.items()}
@@ -77,7 +77,7 @@ FORMS = {
     )
 }
 EXPONENT_OF = {"x": "seen", "y": "n"}
-"""Constants of `turning` that are exponents, and the field of `Points` of which each is one."""
+"""Constants of `turning` that are powers of what is divided by its mean while P is searched for."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Repeated:
         return self.law(n, self.effective(n, unique, epochs))
 
     def best(self, c: float, unique: float) -> tuple[float, float, float]:
-        """(N, epochs, loss) of least loss at C = 6 N D; below one epoch only a part is read. N to 1 %."""
+        """(N, epochs, loss) of least loss at C = 6 N D; below one epoch a part of the corpus is read. N to 1 %."""
         n = np.geomspace(1e2, max(1e4, 1e3 * c / 6 / unique), 3000)
         d = c / 6 / n
         loss = self(n, np.minimum(unique, d), np.maximum(1.0, d / unique))
@@ -108,18 +108,18 @@ class Repeated:
 
 @dataclass(frozen=True)
 class RepeatedFit:
-    """A fitted law of repeated data with its resamples, whose spread is its error."""
+    """A law of repeated data with its resamples: what `draws` spreads over is its error."""
 
     law: Repeated
     draws: tuple[Repeated, ...]
     residuals: Array
     """loss - law, nats, run by run."""
     bounded: tuple[str, ...]
-    """Constants on the boundary of the search: these runs do not determine them."""
+    """Constants on the edge of what was searched: not determined by these runs."""
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of all constants."""
+        """All constants."""
         return ("E", "A", "B", "alpha", "beta", *self.law.form.constants)
 
     def interval(self) -> dict[str, tuple[float, float]]:
@@ -134,24 +134,24 @@ def values(one: Repeated) -> tuple[float, ...]:
 
 
 def repeated(points: Points, form: Form, draws: int = 200, seed: int = 0) -> RepeatedFit:
-    """Fits a form to the runs of one family by weighted least squares from several starting points.
+    """Fits a form to runs of one family, by least squares from several starts.
 
-    Weights and resamples are those of `surface.surface`: one over the variance of each loss, and a wild bootstrap with
-    leave-one-out residuals and random signs. RemaskError where the runs cannot determine the constants.
+    Errors by giving each run its own residual back with a random sign, as `fit.surface` does; those of the losses and
+    what runs scatter by beyond them are the weights. RemaskError where the runs cannot tell the constants.
     """
-    check(points, form)
-    first, _ = descend(points, form, np.ones(len(points)), starting_laws(points, form))
+    enough(points, form)
+    first, _ = descended(points, form, np.ones(len(points)), beginnings(points, form))
     left = points.loss - first(points.n, points.seen, points.epochs)
     spare = max(1, len(points) - 5 - len(form.constants))
     scatter = max(0.0, (left**2).sum() / spare - (points.stderr**2).mean())
     weights = weights_of(points, math.sqrt(scatter))
-    law, slopes = descend(points, form, weights, [first])
+    law, slopes = descended(points, form, weights, [first])
     fitted = law(points.n, points.seen, points.epochs)
     rng, noise = np.random.default_rng(seed), leave_one_out(points.loss - fitted, slopes)
     resampled = []
     for _ in range(draws):
         loss = fitted + noise * random_signs(rng, (len(points),))
-        resampled.append(descend(replace(points, loss=loss), form, weights, [law], coarse=True)[0])
+        resampled.append(descended(replace(points, loss=loss), form, weights, [law], coarse=True)[0])
     edges = zip(("alpha", "beta"), (EXPONENTS[0],) * 2, (EXPONENTS[-1],) * 2, values(law)[3:5], strict=True)
     inner = dict(zip(form.constants, law.constants, strict=True))
     inner |= {"P": inner["P"] / scale(points, inner)} if "P" in inner else {}
@@ -162,8 +162,8 @@ def repeated(points: Points, form: Form, draws: int = 200, seed: int = 0) -> Rep
     return RepeatedFit(law, tuple(resampled), points.loss - fitted, tuple(bounded))
 
 
-def check(points: Points, form: Form) -> None:
-    """RemaskError where these runs cannot determine the constants of a form."""
+def enough(points: Points, form: Form) -> None:
+    """Raises where the constants of a form cannot be told from these runs."""
     count = 6 + len(form.constants)
     if len(points) < count:
         raise RemaskError(f"{len(points)} runs are too few for the {form.name} law of repeated data; it needs {count}")
@@ -175,11 +175,11 @@ def check(points: Points, form: Form) -> None:
         raise RemaskError("all runs have one N; a law of repeated data needs 2")
 
 
-def starting_laws(points: Points, form: Form) -> list[Repeated]:
-    """For each starting point of a form's constants, the best surface with the effective tokens they give."""
+def beginnings(points: Points, form: Form) -> list[Repeated]:
+    """For each start of a form's constants, the surface that is best there."""
     found = []
     for start in form.starts:
-        constants = in_tokens(points, form, start)
+        constants = outwards(points, form, start)
         effective = form.effective(np.array(constants), points.seen, points.epochs, points.n)
         if not (np.isfinite(effective) & (effective > 1e-100)).all():
             continue
@@ -188,8 +188,8 @@ def starting_laws(points: Points, form: Form) -> list[Repeated]:
     return found
 
 
-def in_tokens(points: Points, form: Form, inner: tuple[float, ...]) -> tuple[float, ...]:
-    """Constants for U and N divided by their geometric means -> constants for U in tokens and N in parameters."""
+def outwards(points: Points, form: Form, inner: tuple[float, ...]) -> tuple[float, ...]:
+    """Constants for U and N divided by their geometric means -> constants for U and N as they are."""
     named = dict(zip(form.constants, inner, strict=True))
     if "P" in named:
         named["P"] *= scale(points, named)
@@ -197,15 +197,15 @@ def in_tokens(points: Points, form: Form, inner: tuple[float, ...]) -> tuple[flo
 
 
 def scale(points: Points, named: dict[str, float]) -> float:
-    """The factor of P between U and N divided by their geometric means and U and N themselves."""
+    """What P is multiplied by when U and N are no longer divided by their means."""
     u, n = (math.exp(np.log(getattr(points, EXPONENT_OF[key])).mean()) for key in ("x", "y"))
     return n ** named["y"] / u ** named["x"]
 
 
-def descend(
+def descended(
     points: Points, form: Form, weights: Array, starts: list[Repeated], coarse: bool = False
 ) -> tuple[Repeated, Array]:
-    """The best of the least-squares fits from `starts`, and its (n, k) derivatives of the weighted residuals."""
+    """The best of the descents from `starts`, and each run's leverage on it."""
     n0, d0 = (math.exp(np.log(x).mean()) for x in (points.n, points.d))
     u0 = math.exp(np.log(points.seen).mean())
     root = np.sqrt(weights)
@@ -237,7 +237,7 @@ def descend(
     alpha, beta, *rest = np.exp(best.x[3:]).tolist()
     e, a, b = best.x[:3].tolist()
     law = Surface(e, a * n0**alpha, b * d0**beta, alpha, beta)
-    return Repeated(law, form, in_tokens(points, form, tuple(rest))), best.jac
+    return Repeated(law, form, outwards(points, form, tuple(rest))), best.jac
 
 
 def crossing(early: Repeated, late: Repeated, unique: float, low: float = 1e9, high: float = 1e26) -> float:

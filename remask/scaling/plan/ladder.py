@@ -1,4 +1,4 @@
-"""Shapes of networks of any size, which is what a study of scaling varies."""
+"""Networks of any size: what a study of scaling varies."""
 
 import math
 from functools import cache
@@ -7,10 +7,10 @@ from remask.errors import RemaskError
 from remask.model.sizes import Architecture
 
 ASPECT = 64
-"""Width divided by layers, as in the sizes of SMDM up to a billion parameters."""
+"""Width for each layer, as in the sizes of SMDM up to a billion parameters."""
 
 LEAST = 3
-"""Layers of the smallest networks; with two in some and three in others, IsoFLOP curves would be jagged."""
+"""Layers of the smallest ones: were it two in some and three in others, curves would be jagged."""
 
 
 @cache
@@ -27,15 +27,15 @@ def ladder() -> tuple[Architecture, ...]:
     for width in widths:
         usual = width / ASPECT
         for layers in range(max(LEAST, math.floor(0.75 * usual)), max(LEAST, math.ceil(1.5 * usual)) + 1):
-            shapes.append(shape_of_width(width, layers))
+            shapes.append(shaped(width, layers))
     shapes.sort(key=lambda a: a.non_embedding)
     return tuple(shapes)
 
 
-def shape_of_width(width: int, layers: int) -> Architecture:
-    """A shape with heads about 16 wide below width 256, then 32, 64 and 128; its SwiGLU is about 8/3 of the width.
+def shaped(width: int, layers: int) -> Architecture:
+    """Heads about 16 wide below width 256, then 32, 64, 128 wide; a SwiGLU of about 8/3 of the width.
 
-    Where heads are few, the loss jumps with their number, so it rises steadily with the width.
+    What a network learns jumps with the number of heads where there are few, so their number rises with the width.
     """
     usual = next(head for head, wide in ((128, 1024), (64, 512), (32, 256), (16, 0)) if width >= wide)
     possible = [n for n in range(width // 2, 0, -1) if width % n == 0 and width // n % 2 == 0]
@@ -46,8 +46,8 @@ def shape_of_width(width: int, layers: int) -> Architecture:
     )
 
 
-def nearest_shape(n: float) -> Architecture:
-    """The shape with about `n` parameters without embeddings; of those within 3 % the one of most usual proportions."""
+def sized(n: float) -> Architecture:
+    """The shape whose parameters without embeddings are nearest to `n`; among near ones the most usual proportions."""
     rungs = ladder()
     if not rungs[0].non_embedding / 2 < n < 2 * rungs[-1].non_embedding:
         raise RemaskError(

@@ -1,7 +1,7 @@
-"""Runs of one size at several budgets that share their steps before the decay (warm-up, stable, decay: wsd).
+"""Runs of one size at several budgets, which share what they have in common (warm-up, stable, decay).
 
-Until its decay begins, a run of schedule wsd does not depend on its length. It keeps its state of that moment, and the
-next longer run of the same network begins with a copy of it, bit for bit what it would have reached by itself.
+Until its decay begins, a run of schedule wsd does not depend on how long it will be. It keeps the state it has there,
+and the next longer run of the same network begins with a copy of it: to the bit what it would have come to by itself.
 """
 
 import math
@@ -20,16 +20,16 @@ from remask.training.states import list_states, stable_state
 
 
 def check(spec: str, family: Family) -> None:
-    """RemaskError for a family whose loss has a curriculum: runs of different length cannot share a prefix."""
+    """Raises for a family whose runs depend on their length from the start."""
     if family.has_curriculum:
         raise RemaskError(
             f"{spec} changes its loss with the share of the training that is done, so runs of different budgets have "
-            "no steps in common; plan it without --share"
+            "nothing to share; plan it without --share"
         )
 
 
-def on_grid(sizes: Sequence[float], known: Sequence[int], spread: float) -> list[float]:
-    """The wanted sizes, each moved to a known one or to the geometric grid through the known ones."""
+def common(sizes: Sequence[float], known: Sequence[int], spread: float) -> list[float]:
+    """The wanted sizes, each moved onto a known one or onto the grid that the known ones span."""
     if not known:
         return list(sizes)
     found = []
@@ -40,12 +40,12 @@ def on_grid(sizes: Sequence[float], known: Sequence[int], spread: float) -> list
     return found
 
 
-def chain(runs: Sequence[Run], fresh: Sequence[Run]) -> list[Run]:
-    """The new runs under schedule wsd, each after the longest of the shorter runs of its network."""
+def chained(runs: Sequence[Run], fresh: Sequence[Run]) -> list[Run]:
+    """The fresh runs as wsd ones, each after the longest one of its network that is shorter."""
     found: list[Run] = []
     usual = [replace(one, schedule="wsd", warmup=usual_warmup(one.steps)) for one in fresh]
     for one in sorted(usual, key=lambda r: r.steps):
-        shorter = [r for r in (*runs, *found) if r.schedule == "wsd" and same_network(r, one)]
+        shorter = [r for r in (*runs, *found) if r.schedule == "wsd" and alike(r, one)]
         before = max((r for r in shorter if prefix(r) and r.steps < one.steps), key=lambda r: r.steps, default=None)
         warmup = one.warmup if before is None else before.warmup
         found.append(replace(one, after=before.name if before else None, warmup=warmup))
@@ -53,32 +53,32 @@ def chain(runs: Sequence[Run], fresh: Sequence[Run]) -> list[Run]:
     return sorted(found, key=lambda r: order.index(r.name))
 
 
-def same_network(one: Run, other: Run) -> bool:
-    """Whether two runs differ in nothing but their length."""
+def alike(one: Run, other: Run) -> bool:
+    """Whether two runs train the same network in the same way, but for how long."""
     same = ("label", "layers", "width", "heads", "ffn", "batch", "lr")
     return all(getattr(one, name) == getattr(other, name) for name in same)
 
 
 def prefix(one: Run) -> int:
-    """Steps before the decay of wsd, which a longer run can reuse; 0 for cosine."""
+    """Steps of a run that a longer one need not repeat; 0 where there are none."""
     return optimizer(one).stable(one.steps)
 
 
-def saved_flops(runs: Sequence[Run]) -> float:
-    """FLOPs that sharing saves, all matrix products counted."""
+def saved(runs: Sequence[Run]) -> float:
+    """FLOPs, all matrix products, that sharing saves."""
     by_name = {r.name: r for r in runs}
     pairs = [(one, by_name[one.after]) for one in runs if one.after in by_name]
     return sum(one.flops_exact * prefix(before) / one.steps for one, before in pairs)
 
 
 def before_step(line: str, step: int) -> bool:
-    """Whether a line of metrics.csv belongs to that step or an earlier one."""
+    """Whether a line of metrics.csv is of that step or before."""
     number = line.partition(",")[0]
     return number.isdigit() and int(number) <= step
 
 
 def inherit(study: Path, plan: Plan, one: Run) -> int:
-    """Copies the kept state of the run before into one that has not begun; the step it then begins at, or 0."""
+    """Gives a run that has not begun the state of the one it comes after; the step it begins at, 0 without one."""
     folder = study / "runs" / one.name
     before = next((r for r in plan.runs if r.name == one.after), None)
     if before is None or list_states(folder):

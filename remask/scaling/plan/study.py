@@ -1,4 +1,4 @@
-"""A study as a record: its settings and its planned runs, kept in plan.json."""
+"""A study of scaling as a record: its settings and its runs, kept in plan.json beside them."""
 
 import json
 from dataclasses import asdict, dataclass, fields
@@ -22,7 +22,7 @@ class Run:
     family: dict[str, Any]
     """As `describe` has it."""
     label: str
-    """The family as it was given, such as Masked:objective=low_variance; other options make another label."""
+    """The family as it was asked for: what tells its runs from those of the same family with other options."""
     budget: float
     """FLOPs, by the study's convention."""
     layers: int
@@ -49,7 +49,7 @@ class Run:
     warmup: int | None = None
     """Warm-up steps; the usual rule where None."""
     after: str | None = None
-    """Name of the shorter run whose first steps it shares; see `sharing`."""
+    """The shorter run whose first steps it shares; see `sharing`."""
     hours: float | None = None
     """Predicted, on the machine the plan was made on; None where nothing was timed."""
 
@@ -66,7 +66,7 @@ class Plan:
     validation_rows: int
     """Rows of the validation split that every run is scored on at its end, with the same noise."""
     rule: str = ""
-    """How learning rates were chosen; empty in plans of older versions."""
+    """Where the learning rates come from; empty where it was not said."""
     runs: tuple[Run, ...]
 
     def __post_init__(self) -> None:
@@ -88,9 +88,9 @@ class Plan:
         try:
             found = json.loads(path.read_text())
             for number, run in enumerate(found["runs"]):
-                check_types(run, f"runs[{number}]", Run)
+                checked(run, f"runs[{number}]", Run)
             found["runs"] = tuple(Run(**run) for run in found["runs"])
-            check_types({k: v for k, v in found.items() if k != "runs"}, "the plan", Plan)
+            checked({k: v for k, v in found.items() if k != "runs"}, "the plan", Plan)
             return Plan(**found)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise RemaskError(f"{path} is damaged: {error!r}") from None
@@ -99,7 +99,7 @@ class Plan:
 PLAIN = {str: str, int: int, float: (int, float), int | None: (int, NoneType), str | None: (str, NoneType)}
 
 
-def check_types(given: dict[str, Any], where: str, kind: Any) -> None:
+def checked(given: dict[str, Any], where: str, kind: Any) -> None:
     """Raises ValueError for a value of another type than the field's, and for a name that is a path."""
     for field in fields(kind):
         wanted, value = PLAIN.get(field.type), given.get(field.name)
@@ -113,5 +113,5 @@ def check_types(given: dict[str, Any], where: str, kind: Any) -> None:
 
 
 def optimizer(one: Run) -> Optimizer:
-    """The optimiser of a run."""
+    """How a run is optimised."""
     return Optimizer(lr=one.lr, schedule=one.schedule, warmup=one.warmup)

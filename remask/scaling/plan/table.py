@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 
-from remask.scaling.plan.sharing import saved_flops
+from remask.scaling.plan.sharing import saved
 from remask.scaling.plan.study import Plan, Run
 from remask.terminal import duration
 
@@ -30,7 +30,7 @@ def table(made: Plan) -> str:
     if hours:
         lines.append("times are of steps that are not compiled; long runs are, and take about 0.7 of that")
     if any(r.after for r in made.runs):
-        lines.append(f"{saved_flops(made.runs):.2e} of them are not spent: runs of one size share their first steps")
+        lines.append(f"{saved(made.runs):.2e} of them are not spent: runs of one size share their first steps")
     lines.append("losses are predicted by the law that guided the plan, repeats of the corpus counted as published,")
     lines.append("in the nats of its own tokenizer and text")
     if over := [r for r in made.runs if r.epochs > 4]:

@@ -74,8 +74,7 @@ def family_numbers(of: dict[str, Any]) -> list[str]:
         each = ", ".join(f"{one['C']:.1e} within {one['error']:.4f}" for one in apart)
         lines.append(f"budgets predicted by the others: {each}")
     for one in of.get("influential", ()):
-        moved = f"{one['exponent']} from {one['without']:.4g} to {one['value']:.4g}"
-        lines.append(f"{one['run']} alone moves {moved}, by more than the interval that the other runs leave it")
+        lines.append(f"without {one['run']} {one['exponent']} would be {one['without']:.4g}, outside its interval")
     return lines + of["missing"]
 
 

@@ -37,7 +37,7 @@ class Pool:
     stopping: bool = False
 
     def run(self) -> None:
-        """Works until all runs are finished, or failed too often. Interrupted after a Ctrl-C, with all saved."""
+        """Until all are finished, or have failed as often as is allowed. Interrupted after a Ctrl-C, all saved."""
         waiting, edited = list(self.todo), False
         path = self.study / FILE
         written = path.read_bytes()
@@ -51,7 +51,7 @@ class Pool:
                     time.sleep(0.2)
                     board.refresh_each_second()
                     waiting += self.ended(board)
-        finally:  # whatever was raised, no process is left behind
+        finally:  # whatever was raised, nothing goes on unseen
             for process in self.going.values():
                 process.send_signal(signal.SIGINT)
             for process in self.going.values():
@@ -62,7 +62,7 @@ class Pool:
         if edited:
             raise RemaskError(
                 f"{path} was edited while the study ran: what was running was finished, and nothing more "
-                f"started. {to_go} runs to go; the same command goes on, by the plan as it is now"
+                f"begun. {to_go} runs to go; the same command goes on, by the plan as it is now"
             )
         lost = [name for name, count in self.failures.items() if count >= self.attempts]
         if lost:
@@ -79,27 +79,27 @@ class Pool:
             waiting.remove(one)
             inherit(self.study, self.plan, one)
             self.going[one.name] = self.start(one)
-            if self.stopping:  # a signal came while it started, and did not reach it
+            if self.stopping:  # since the loop began: this one was not told
                 self.going[one.name].send_signal(signal.SIGINT)
             board.set(one, "running")
 
     def ended(self, board: Board) -> list[Run]:
-        """Notes which processes have ended, and returns the runs that are to be tried again."""
+        """Takes note of runs that have come to an end; those that are to be tried again."""
         again = []
         for one in [r for r in self.todo if r.name in self.going and self.going[r.name].poll() is not None]:
             del self.going[one.name]
             if finished(self.study, self.plan, one):
-                board.set(one, "finished", self.loss(one))
+                board.set(one, "finished", self.told(one))
                 write_table(self.study, self.plan)
             elif not self.stopping:
                 self.failures[one.name] = self.failures.get(one.name, 0) + 1
                 retry = self.failures[one.name] < self.attempts
-                board.set(one, "failed", self.last_line(one) + ("; once more" if retry else ""))
+                board.set(one, "failed", self.last(one) + ("; once more" if retry else ""))
                 again += [one] if retry else []
         return again
 
     def ready(self, one: Run, waiting: list[Run]) -> bool:
-        """Whether a run can start: the run whose first steps it shares has kept its state, or is not on its way."""
+        """Whether a run need not wait for another, whose first steps it shares."""
         ahead = [r.name for r in waiting] + list(self.going)
         before = next((r for r in self.plan.runs if r.name == one.after), None)
         if before is None or before.name not in ahead:
@@ -136,15 +136,15 @@ class Pool:
         names = [name for name in seen.split(",") if name] or [str(card) for card in range(count)]
         return {"CUDA_VISIBLE_DEVICES": ",".join(names[card] for card in free)}
 
-    def loss(self, one: Run) -> str:
-        """The loss of a finished run, in words."""
+    def told(self, one: Run) -> str:
+        """The loss of a finished run."""
         row = read_planned(self.study, self.plan, one)
         return f"{row['loss']:.4f} nats a token" if row is not None else ""
 
-    def last_line(self, one: Run) -> str:
+    def last(self, one: Run) -> str:
         """The last line of a run's log."""
         lines = (self.study / "runs" / one.name / "log.txt").read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "its log is empty"
+        return lines[-1] if lines else "without a word"
 
     def stop(self) -> None:
         """Ctrl-C and SIGTERM are passed on, so that every run saves; a second one kills."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from remask.errors import RemaskError
-from remask.scaling.plan.sharing import prefix, saved_flops
+from remask.scaling.plan.sharing import prefix, saved
 from remask.scaling.plan.study import optimizer
 from remask.scaling.planning import plan
 from tests.scaling.made import SMALL
@@ -25,10 +25,10 @@ def test_budgets_that_share_have_sizes_in_common(
         assert before.n == run.n and before.steps < run.steps and before.warmup == run.warmup
         assert 0 < optimizer(before).stable(before.steps) < 0.8 * before.steps
     spent = sum(run.flops_exact for run in more.runs)
-    assert 0.05 * spent < saved_flops(more.runs) < spent
+    assert 0.05 * spent < saved(more.runs) < spent
     shared = sum(prefix(run) * run.flops_exact / run.steps for run in (by_name[str(one.after)] for one in sharing))
-    assert saved_flops(more.runs) == pytest.approx(shared)
-    assert f"{saved_flops(more.runs):.2e} of them are not spent" in capsys.readouterr().out
+    assert saved(more.runs) == pytest.approx(shared)
+    assert f"{saved(more.runs):.2e} of them are not spent" in capsys.readouterr().out
 
 
 def test_a_curriculum_shares_nothing(corpus: Path, tmp_path: Path) -> None:

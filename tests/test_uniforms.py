@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 
-from remask.sampling.uniforms import scramble, shift_right, uniforms
+from remask.uniforms import scramble, shift_right, uniforms
 
 WORD = 2**64 - 1
 INT64 = st.integers(-(2**63), 2**63 - 1)

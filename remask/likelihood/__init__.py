@@ -1,0 +1,21 @@
+"""How probable a text is: an exact value, or a bound with its standard error.
+
+    for id, estimate in score(model, family, requests, draws=128): ...
+
+Validation losses, `remask score` and benchmark scores all come from here. One file for each estimator; importing the
+folder imports them.
+"""
+
+import importlib
+import pkgutil
+
+from remask.likelihood.estimate import Estimate
+from remask.likelihood.estimator import Copy, Estimator, choose, estimators
+from remask.likelihood.loop import score
+from remask.likelihood.request import Request
+from remask.likelihood.validation import validate
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+__all__ = ["Copy", "Estimate", "Estimator", "Request", "choose", "estimators", "score", "validate"]

@@ -1,0 +1,143 @@
+"""What an estimator is: one way to find -log p of a text.
+
+It turns a request into copies for the network, lazily; says what the network makes of some copies, which may be of
+different requests; and finishes an estimate from the values of all copies of a request. A family names the estimators
+that fit it (`Family.estimators`). A new estimator is one new file in this folder with a subclass of `Estimator`.
+"""
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from remask.batch import Batch, RowNoise
+from remask.errors import RemaskError, unknown
+from remask.families import Denoiser, Family
+from remask.likelihood.estimate import Estimate
+from remask.likelihood.request import Request
+from remask.model.attention import FULL, Padded
+
+MOST_DRAWS = 2**17
+"""The largest number of draws."""
+
+
+@dataclass(frozen=True, eq=False)
+class Copy:
+    """One row for the network: a request with noise."""
+
+    request: Request
+    hidden: Tensor | None = None
+    """(T,) bool, tokens of the target that are masked, for estimators that mask."""
+    weight: Tensor | None = None
+    """(T,) float64, the weight of each token's nats; only those above 0 are asked of the network."""
+    level: float = 0.0
+    """Noise level in [0, 1), for families that draw their own noise."""
+    seed: int = 0
+    """Of the noise of this copy."""
+    value: float | None = None
+    """The value, where it is known without the network."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimator(ABC):
+    """One way to find -log p. What it needs to know of a request it is told with it; it has no state."""
+
+    name: ClassVar[str]
+    """By which families and the command line name it."""
+
+    draws: int = 128
+    """Copies of a request, where they are random."""
+    seed: int = 0
+    """Of the noise, together with the content of each request."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.draws <= MOST_DRAWS:
+            raise RemaskError(f"draws is {self.draws}; it must be at least 1, and at most {MOST_DRAWS}")
+
+    @abstractmethod
+    def count(self, request: Request) -> int:
+        """The number of copies of a request."""
+
+    @abstractmethod
+    def copies(self, request: Request, family: Family) -> Iterator[Copy]:
+        """The copies of a request, made as they are asked for."""
+
+    @abstractmethod
+    def evaluate(
+        self, denoiser: Denoiser, family: Family, copies: Sequence[Copy], device: str | torch.device
+    ) -> Tensor:
+        """(B,) float64 values of some copies, which share the network's calls."""
+
+    @abstractmethod
+    def finish(self, request: Request, values: Tensor) -> Estimate:
+        """The estimate, from the (n,) float64 values of all copies of a request in their order."""
+
+
+def runs_of(copies: Sequence[Copy]) -> list[tuple[Request, slice]]:
+    """The requests of some copies, each with the rows of its copies that stand together."""
+    runs, first = [], 0
+    for _, group in itertools.groupby(copies, key=lambda copy: id(copy.request)):
+        last = first + len(list(group))
+        runs.append((copies[first].request, slice(first, last)))
+        first = last
+    return runs
+
+
+def batch_of(family: Family, copies: Sequence[Copy], device: str | torch.device) -> tuple[Batch, Tensor]:
+    """The texts of some copies as rows, padded behind, and (B, L) bool, True on their prompts."""
+    runs = runs_of(copies)
+    length = max(request.length for request, _ in runs)
+    tokens = torch.zeros(len(copies), length, dtype=torch.int64)
+    prompt, valid = (torch.zeros(len(copies), length, dtype=torch.bool) for _ in range(2))
+    for request, rows in runs:
+        tokens[rows, : request.length] = torch.tensor([*request.prompt, *request.target])
+        prompt[rows, : len(request.prompt)], valid[rows, : request.length] = True, True
+    # what is read from left to right never sees the padding behind it
+    padded = family.order != "left" and any(request.length < length for request, _ in runs)
+    tokens, prompt, valid = (x.to(device) for x in (tokens, prompt, valid))
+    return Batch(tokens, valid & ~prompt, attention=Padded(valid) if padded else FULL), prompt
+
+
+def noise_of(copies: Sequence[Copy]) -> RowNoise:
+    """The noise of some copies."""
+    return RowNoise(torch.tensor([copy.seed for copy in copies]))
+
+
+def estimators() -> dict[str, type[Estimator]]:
+    """Every estimator of this package by name."""
+    known: dict[str, type[Estimator]] = {}
+    todo = list(Estimator.__subclasses__())
+    while todo:
+        kind = todo.pop()
+        todo += kind.__subclasses__()
+        if "name" in vars(kind):
+            known[kind.name] = kind
+    return dict(sorted(known.items()))
+
+
+def choose(family: Family, name: str = "auto", **options: Any) -> Estimator:
+    """An estimator by name; "auto" is the first that the family names.
+
+    An option of None, or of 0 that the estimator does not have, is not given. RemaskError for an estimator that is
+    unknown or does not fit the family, and for an option that it does not have.
+    """
+    known = estimators()
+    if name != "auto" and name not in known:
+        raise unknown("estimator", name, ["auto", *known])
+    if name != "auto" and name not in family.estimators:
+        fitting = ", ".join(["auto", *family.estimators])
+        raise RemaskError(f"estimator {name!r} does not fit {type(family).__name__} models; these do: {fitting}")
+    kind = known[family.estimators[0] if name == "auto" else name]
+    taken = {f.name for f in fields(kind)}
+    given = {key: value for key, value in options.items() if value is not None and (value or key in taken)}
+    for option in given.keys() - taken:
+        having = sorted(n for n, other in known.items() if option in {f.name for f in fields(other)})
+        raise RemaskError(
+            f"{option} is for the estimators {', '.join(having)}, not for {kind.name!r}, by which this "
+            f"{type(family).__name__} model would be scored"
+        )
+    return kind(**given)

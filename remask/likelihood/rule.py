@@ -1,0 +1,87 @@
+"""The probability that a sampler writes a text, by running it on that text (Turok et al. 2026, DUEL)."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from remask.errors import RemaskError
+from remask.families import Denoiser, Family
+from remask.likelihood.estimate import Estimate
+from remask.likelihood.estimator import Copy, Estimator, batch_of
+from remask.likelihood.request import Request
+from remask.sampling import Canvas, SamplingParams, start, stream
+from remask.sampling.confidence import Confidence
+from remask.seeds import mix_seeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule(Estimator):
+    """-log p of a sampler whose choice of positions depends on the predictions alone.
+
+    Exact where that choice is deterministic. A random order is a mixture of rules, and the mean of -log p over
+    `draws` orders a bound.
+    """
+
+    name: ClassVar[str] = "rule"
+
+    params: SamplingParams = field(default_factory=lambda: SamplingParams(sampler=Confidence()))
+    """The sampler, made and no name, with its steps, block and temperature; by default `Confidence`, one token at a
+    time."""
+    guidance: float = 0.0
+    """Weight of classifier-free guidance."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sampler, name = self.params.sampler, type(self.params.sampler).__name__
+        if sampler.rewrites:
+            raise RemaskError(f"{name} writes positions more than once, so its rule has no likelihood")
+        if not sampler.chooses_first:
+            raise RemaskError(
+                f"{name} chooses positions by what it has drawn, so its rule has no likelihood; Confidence with the "
+                "same steps is the rule that chooses first"
+            )
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether every run on a text makes the same choices."""
+        return self.params.sampler.deterministic
+
+    def count(self, request: Request) -> int:
+        return 1 if self.deterministic else self.draws
+
+    def copies(self, request: Request, family: Family) -> Iterator[Copy]:
+        seed = request.noise_seed(self.seed)
+        for i in range(self.count(request)):
+            yield Copy(request, seed=mix_seeds(seed, i))
+
+    def evaluate(
+        self, denoiser: Denoiser, family: Family, copies: Sequence[Copy], device: str | torch.device
+    ) -> Tensor:
+        batch, prompt = batch_of(family, copies, device)
+        canvas = Canvas(batch.tokens, batch.scored, batch.scored | prompt)
+        params = replace(self.params, guidance=self.guidance, stop=False)
+        state = start(family, canvas, params, [copy.seed for copy in copies], forced=batch.tokens)
+        for _ in stream(denoiser, family, state):
+            pass
+        return -state.log_prob
+
+    def finish(self, request: Request, values: Tensor) -> Estimate:
+        error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
+        changed = [
+            f"{name}={getattr(self.params, name)}"
+            for name in ("steps", "block", "temperature")
+            if getattr(self.params, name) != getattr(SamplingParams(), name)
+        ]
+        of = ", ".join([repr(self.params.sampler), *changed])
+        return Estimate(
+            float(values.mean()),
+            0.0 if self.deterministic else error,
+            "exact" if self.deterministic else "bound",
+            len(request.target),
+            request.bytes,
+            of,
+        )

@@ -1,0 +1,106 @@
+"""Scores a text with a loaded model: what `remask score` and `remask.score` call.
+
+m = remask.load("runs/x")
+remask.score(m, text="import os", draws=128, seed=0).bits_per_byte
+"""
+
+from typing import Any
+
+from remask.api import Prompt, encode_prompt, sampler_of
+from remask.checkpoints.checkpoint import Checkpoint
+from remask.errors import RemaskError
+from remask.likelihood import Estimate, Request
+from remask.likelihood import score as score_requests
+from remask.sampling import Sampler, SamplingParams
+
+
+def score(
+    checkpoint: Checkpoint,
+    *,
+    text: Prompt,
+    prompt: Prompt = "",
+    draws: int = 128,
+    estimator: str = "auto",
+    strata: int | None = None,
+    sampler: str | Sampler | None = None,
+    steps: int | None = None,
+    block: int | None = None,
+    temperature: float = 1.0,
+    guidance: float = 0.0,
+    seed: int = 0,
+    show: bool = False,
+) -> Estimate:
+    """-log p(text | prompt): exact for an autoregressive model, otherwise by an estimator.
+
+    Args:
+        checkpoint: From `remask.load`.
+        text: What is scored, or its ids (then the prompt is ids too). A text longer than the context is scored in
+            pieces that do not see each other.
+        prompt: What is given; its trailing spaces count as the text's, as benchmarks have it.
+        draws: Noisy copies of a text, where the estimator is random.
+        estimator: auto, or one that the family names: exact, enumeration, count, chain, rule, smdm, llada, draws or
+            orders; see docs/likelihood.md.
+        strata: Draws of smdm and llada that are spread evenly together (their batch size); by default at most 16.
+        sampler: The sampler whose exact likelihood the estimator "rule" gives; Confidence by default.
+        steps: Steps of that sampler; one token a step by default.
+        block: Block size of that sampler.
+        temperature: Temperature of that sampler.
+        guidance: Weight of classifier-free guidance.
+        seed: Of the noise, together with the text and the prompt.
+        show: Show progress on standard error.
+    """
+    if isinstance(text, str) != isinstance(prompt, str) and prompt:
+        raise RemaskError("text and prompt are both text, or both ids")
+    requests = split(checkpoint, text, str(prompt)) if isinstance(text, str) else [of_ids(checkpoint, text, prompt)]
+    options: dict[str, Any] = {"draws": draws, "strata": strata, "guidance": guidance, "seed": seed}
+    if estimator == "rule":
+        made = sampler_of(checkpoint.family, sampler or "Confidence")
+        options["params"] = SamplingParams(sampler=made, steps=steps, block=block, temperature=temperature)
+    elif (sampler, steps, block, temperature) != (None, None, None, 1.0):
+        raise RemaskError('sampler, steps, block and temperature are for estimator "rule": they say whose likelihood')
+    found = score_requests(
+        checkpoint.model,
+        checkpoint.family,
+        requests,
+        estimator=estimator,
+        device=checkpoint.model.device,
+        show=show,
+        **options,
+    )
+    return Estimate.total(estimate for _, estimate in found)
+
+
+def of_ids(checkpoint: Checkpoint, ids: Prompt, prompt: Prompt) -> Request:
+    """The request of a text that is given by its ids. RemaskError for ids that are never predicted, or too many."""
+    architecture = checkpoint.model.architecture
+    given, target = encode_prompt(checkpoint, prompt or []), encode_prompt(checkpoint, ids)
+    beyond = [i for i in target if i >= architecture.predicted]
+    if beyond:
+        raise RemaskError(f"id {beyond[0]} is never predicted, so it has no likelihood")
+    if len(given) + len(target) > architecture.context:
+        raise RemaskError(f"{len(given)} + {len(target)} ids are beyond the context of {architecture.context}")
+    return Request(target, given)
+
+
+def split(checkpoint: Checkpoint, text: str, prompt: str = "") -> list[Request]:
+    """A text as requests: its tokens given the prompt's, in pieces where it is longer than the context."""
+    tokenizer, context = checkpoint.tokenizer, checkpoint.model.architecture.context
+    kept = prompt.rstrip(" ")
+    text, prompt = prompt[len(kept) :] + text, kept
+    bos = checkpoint.family.bos
+    given, whole = [*bos, *tokenizer.encode(prompt)], [*bos, *tokenizer.encode(prompt + text)]
+    target = whole[len(given) :] if whole[: len(given)] == given else tokenizer.encode(text)
+    size = len(text.encode())
+    if not target:
+        raise RemaskError("nothing to score: the text is empty")
+    if len(given) + len(target) <= context:
+        return [Request(target, given, size)]
+    if prompt:
+        raise RemaskError(
+            f"prompt and text are {len(given)} + {len(target)} tokens, and the context is {context}; "
+            "only a text without a prompt is scored in pieces"
+        )
+    ((ids, sizes),) = tokenizer.encode_with_bytes([text])
+    room = context - len(bos)
+    starts = range(0, len(ids), room)
+    return [Request(ids[i : i + room].tolist(), bos, int(sizes[i : i + room].sum())) for i in starts]

@@ -1,0 +1,70 @@
+"""The bound of validation rows: the same noise every time, unbiased, with an honest error."""
+
+import math
+
+import pytest
+import torch
+from tables import CausalTable, any_order, random_joint, rng
+
+from likelihood.cases import FAMILY, TABLE, TEXT, one
+from remask.batch import Batch
+from remask.families import Denoiser
+from remask.families.autoregressive import Autoregressive
+from remask.families.masked import Masked
+from remask.likelihood import Estimate, Request, validate
+from remask.sampling.guidance import guided
+
+
+def corpus(rows: int, seed: int) -> list[tuple[Batch, list[int]]]:
+    """Rows drawn from the texts of the table, in batches of 16."""
+    tokens = TABLE.texts[torch.randint(len(TABLE.texts), (rows,), generator=rng(seed))]
+    return [(Batch(b, torch.ones_like(b, dtype=torch.bool)), [3] * len(b)) for b in tokens.split(16)]
+
+
+def test_validation_repeats_exactly() -> None:
+    batches = corpus(40, 0)
+    first, again, other = (validate(TABLE, FAMILY, enumerate(batches), seed=s) for s in (0, 0, 1))
+    assert first == again
+    assert first.nats != other.nats
+    assert (first.kind, first.tokens, first.bytes) == ("bound", 160, 120)
+    trained = Masked(objective="low_variance").over(TABLE.vocabulary)
+    assert validate(TABLE, trained, enumerate(batches)) == first  # whatever the objective of training
+    halves = list(enumerate(batches))
+    parts = [validate(TABLE, FAMILY, half) for half in (halves[::2], halves[1::2], [])]
+    assert Estimate.total(parts).nats == pytest.approx(first.nats)  # processes that share the batches
+    assert math.hypot(*(part.stderr for part in parts)) == pytest.approx(first.stderr)
+
+
+@pytest.mark.parametrize("draws", [1, 2, 4])
+def test_validation_is_unbiased_and_its_error_is_honest(draws: int) -> None:
+    """Levels are stratified over the rows of a batch, so the true error is the smaller."""
+    batches = corpus(32, 2)
+    truth = math.fsum(any_order(TABLE, tuple(row)) for batch, _ in batches for row in batch.tokens.tolist())
+    found = [validate(TABLE, FAMILY, enumerate(batches), draws=draws, seed=seed) for seed in range(250)]
+    values = torch.tensor([e.nats for e in found], dtype=torch.float64)
+    reported = torch.tensor([e.stderr for e in found], dtype=torch.float64)
+    spread = float(values.std())
+    assert abs(float(values.mean()) - truth) < 4 * spread / math.sqrt(len(values))
+    ratio = spread / float(reported.square().mean().sqrt())
+    assert 0.5 < ratio < 1.15
+
+
+def test_validation_of_a_causal_model_is_exact() -> None:
+    joint = random_joint(3, 4, seed=5)
+    table = CausalTable(joint, end=3)
+    family = Autoregressive().over(table.vocabulary)
+    batches = corpus(20, 3)
+    found = validate(table, family, enumerate(batches))
+    truth = -math.fsum(math.log(float(joint[tuple(row)])) for batch, _ in batches for row in batch.tokens.tolist())
+    assert (found.kind, found.stderr) == ("exact", 0.0)
+    assert found.nats == pytest.approx(truth, rel=1e-6)
+
+
+def test_guided_denoisers_serve_the_bound_too() -> None:
+    """`Family.bound` takes any denoiser, so guidance composes with it."""
+    prompt = torch.tensor([[True, True, False, False]]).expand(64, -1)
+    denoiser: Denoiser = guided(TABLE, FAMILY, 1.1, prompt)
+    batch = Batch(torch.tensor([TEXT] * 64), ~prompt)
+    draws = torch.cat([FAMILY.bound(denoiser, batch, rng(seed)) for seed in range(20)])
+    truth = one(request=Request(TEXT[2:], TEXT[:2]), guidance=1.1).nats
+    assert abs(float(draws.mean()) - truth) < 5 * float(draws.std()) / math.sqrt(len(draws))
