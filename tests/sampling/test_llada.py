@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from writing import MASK, MASKED, Fixed, V, counts, fill, network
+from writing import ENDS, MASK, MASKED, Fixed, V, counts, fill, network
 
 from remask.errors import RemaskError
 from remask.families.masked import Masked
@@ -10,7 +10,6 @@ from remask.sampling.confidence import Confidence
 from remask.sampling.llada import LLaDA
 from remask.vocabulary import Vocabulary
 
-ENDS = Masked().over(Vocabulary(size=7, mask=6, end=4, end_of_turn=5))
 SURE = torch.tensor([[9.0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 12, 2], [0, 0, 3.0, 0, 0, 0], [0, 0, 0, 0, 1, 10]])
 """Position 0 says 0, 1 the end, 2 says 2, 3 the end of a turn; 1 is the surest."""
 

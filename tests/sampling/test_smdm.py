@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from test_llada import ENDS
-from writing import Fixed, Row, fill, network
+from writing import ENDS, Fixed, Row, fill, network
 
 from remask.errors import RemaskError
 from remask.sampling import Sampler

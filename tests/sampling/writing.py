@@ -25,6 +25,7 @@ from remask.vocabulary import Vocabulary
 Row = Sequence[int | None]
 
 V, END, MASK = 9, 8, 9
+ENDS = Masked().over(Vocabulary(size=7, mask=6, end=4, end_of_turn=5))
 MASKED = Masked().over(Vocabulary(size=V + 1, mask=MASK, end=END))
 CAUSAL = Autoregressive().over(Vocabulary(size=V, end=END))
 
