@@ -27,6 +27,8 @@ from remask.vocabulary import Vocabulary
 
 FORMAT = 1
 """Version of the folder's layout."""
+RENAMED = {"turn": "end_of_turn"}
+"""Special ids by the names that folders of earlier versions give them, and the names of today."""
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 TOKENIZER, TOKENIZER_CONFIG = "tokenizer.json", "tokenizer_config.json"
 
@@ -149,7 +151,7 @@ def open_own(folder: Path) -> LazyCheckpoint:
         kind, _ = NETWORKS[config.get("network", "Transformer")]
         known = {f.name for f in fields(kind)}
         architecture = kind(**{k: v for k, v in config["architecture"].items() if k in known})
-        vocabulary = Vocabulary(**config["vocabulary"])
+        vocabulary = Vocabulary(**{RENAMED.get(k, str(k)): v for k, v in config["vocabulary"].items()})
         if not isinstance(config.get("about", {}), dict):
             raise ValueError("about is no JSON object")
         family = build(config["family"]).over(vocabulary)

@@ -245,12 +245,13 @@ def test_our_writer_is_read_by_the_library(tmp_path: Path, dtype: torch.dtype) -
 
 
 def test_a_checkpoint_of_the_previous_version(tmp_path: Path) -> None:
-    """Its config.json names options of families as they were called then."""
+    """Its config.json names options of families and special ids as they were called then."""
     publish(tmp_path / "model", replace(SHAPE, time=True), Uniform(t_min=0.2, soft_top_k=5))
 
     def rename(config: dict) -> None:
         config["family"]["least"] = config["family"].pop("t_min")
         config["family"]["top_k"] = config["family"].pop("soft_top_k")
+        config["vocabulary"]["turn"] = config["vocabulary"].pop("end_of_turn")
 
     edited(rename)(tmp_path / "model")
     family = load(tmp_path / "model").family
