@@ -31,6 +31,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 import remask
+from remask.families import Family
 from remask.families.masked import Masked
 from remask.likelihood import Request, score
 from remask.machine import keep_memory
@@ -62,7 +63,7 @@ def published(model: Transformer, text: Request, mask: int, batches: int, rng: t
     return torch.stack(found).double()
 
 
-def subject(given: argparse.Namespace, name: str) -> tuple[Transformer, Masked, list[Request], str]:
+def subject(given: argparse.Namespace, name: str) -> tuple[Transformer, Family, list[Request], str]:
     """The model in bf16, its family, the texts, and a sentence about them."""
     count, length = 8 if given.quick else 32, PROMPT + TARGET
     if given.run is None:
@@ -76,7 +77,7 @@ def subject(given: argparse.Namespace, name: str) -> tuple[Transformer, Masked, 
     else:
         checkpoint = remask.load(given.run, dtype=torch.bfloat16)
         model, family, shape = checkpoint.model, checkpoint.family, checkpoint.model.architecture
-        if not isinstance(family, Masked):
+        if "count" not in family.estimators:
             raise SystemExit(f"--run {given.run}: the estimators are for masked models")
         about = f"trained, {shape.non_embedding / 1e6:.1f} M parameters without embeddings, V = {shape.predicted}; "
         if given.text is None:
