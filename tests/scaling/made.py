@@ -1,6 +1,7 @@
 """Runs that follow a law, tables of them, and small studies, made up for the tests."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,12 @@ SMALL = {"budgets": [3e13, 1e14], "length": 32, "batch": 4, "time": False}
 LOSS = predict(QUOKKA, Masked())
 
 
-def small_study(folder: Path, corpus: Path, budget: float = 3e8) -> Plan:
-    """A plan of four runs of a few steps."""
+def small_study(folder: Path, corpus: Path, budget: float = 3e8, sizes: Sequence[float] = (2.5e4, 6e4)) -> Plan:
+    """A plan of a few runs of a few steps: of two families, by default at two sizes."""
     prepared, runs = open_tokens(corpus), []
     for spec, family in (("Masked:objective=low_variance", Masked(objective="low_variance")), ("AR", Autoregressive())):
         settings = Settings(prepared, "6ND", 32, 4, lambda n: 1e-3)
-        runs += settings.curve(spec, family, budget, [2.5e4, 6e4], predict(QUOKKA, family))
+        runs += settings.curve(spec, family, budget, sizes, predict(QUOKKA, family))
     return save_plan(folder, corpus, runs)
 
 

@@ -167,7 +167,7 @@ def comparisons(found: dict[str, Any]) -> list[str]:
     for g in found["gaps"]:
         beyond = ", extrapolated beyond the budgets tried, by its law" if g["extrapolated"] else ""
         times = f"{g['times']:.3g} times{parentheses(g['interval'])} the compute of {g['fast']}"
-        at = f"for the loss that {g['fast']} has at {g['at']:.2e} FLOPs"
+        at = f"for the loss that the latter has at {g['at']:.2e} FLOPs"
         lines += ["", f"{g['slow']} needs {times} {at}{beyond}."]
     for x in found["crossings"]:
         where = f"{x['C']:.3g} FLOPs{parentheses(x['interval'])}"

@@ -28,7 +28,7 @@ def test_a_failed_run_is_named_and_tried_again(
     good, bad = made.runs[0], replace(made.runs[1], heads=7)
     replace(made, runs=(good, bad)).save(tmp_path / "study")
     with pytest.raises(RemaskError, match=re.escape(f"1 runs failed: {bad.name}")):
-        run(tmp_path / "study", attempts=2, accelerator="cpu")
+        run(tmp_path / "study", attempts=2, workers=2, accelerator="cpu")
     told = capsys.readouterr().err
     assert told.count(f"{bad.name} failed: remask: architecture.heads 7 does not divide") == 2 and "once more" in told
     assert finished(tmp_path / "study", made, good)
