@@ -24,7 +24,7 @@ def finalise(x: int) -> int:
 def reference(seed: int, draw: int, position: int) -> float:
     """One uniform, worked out one number at a time."""
     golden = 0x9E3779B97F4A7C15
-    row = finalise((finalise(seed & WORD) + draw * golden) & WORD)
+    row = finalise((seed + draw * golden) & WORD)
     return (finalise((row + (position + 1) * golden) & WORD) >> 11) / 2**53
 
 
