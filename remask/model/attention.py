@@ -1,13 +1,14 @@
-"""Who may look at whom: one predicate, and the ways to hand it to a kernel.
+"""Attention rules: which position may see which, as one predicate, and the forms in which kernels take it.
 
-`Attention.may_see(row, query, key)` is the whole definition. It is rendered to nothing (full), to
-`is_causal`, to a boolean mask for SDPA, or to a FlexAttention block mask on CUDA. Rules combine
-with `&`. Indices count positions of the sequence the network reads.
+`Attention.may_see(row, query, key)` is the whole definition of a rule. It is rendered to no mask (full attention), to
+`is_causal`, to a boolean mask for SDPA, or to a FlexAttention block mask on CUDA. Rules combine with `&`. Indices
+count positions of the sequence that the network reads.
 """
 
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ class Attention(ABC):
         return self
 
     def at(self, order: Tensor) -> "Attention":
-        """The rule for a network that reads the positions in another order, (B, S) int64; some perhaps twice."""
+        """The rule for a network that reads the positions in this order, (B, S) int64; a position may occur twice."""
         return Permuted(self, order)
 
     def to(self, device: Any) -> "Attention":
@@ -40,10 +41,10 @@ class Attention(ABC):
         return other if isinstance(self, Full) else Both(self, other)
 
     def mask(self, rows: int, queries: Tensor, keys: Tensor | None = None) -> Tensor | None:
-        """(rows or 1, 1, Q, K) bool, True where seen; None where everything is.
+        """(rows or 1, 1, Q, K) bool, True where a query sees a key; None where every query sees every key.
 
-        `queries` and `keys` (the same when None) are positions, (Q,) or (B, Q) and (K,) or (B, K). Position -1 is a
-        hole: no other query sees it, and what it sees itself does not matter.
+        `queries` and `keys` are positions, (Q,) or (B, Q) and (K,) or (B, K); keys of None are the queries. Position
+        -1 is a hole: no other query sees it, and what it sees itself does not matter.
         """
         keys = queries if keys is None else keys
         row = torch.arange(rows, device=queries.device)[:, None, None]
@@ -78,7 +79,10 @@ class Causal(Attention):
 
 @dataclass(frozen=True)
 class Ranked(Attention):
-    """A position sees those of its own rank and of lower ones: causal in any order, and in any groups."""
+    """A position sees those of its own rank and of lower ranks.
+
+    With different ranks this is causal attention in any order; with equal ranks in groups, block-causal attention.
+    """
 
     rank: Tensor
     """(B, S) int64."""
@@ -95,7 +99,7 @@ class Ranked(Attention):
 
 @dataclass(frozen=True)
 class Padded(Attention):
-    """Nobody sees padding (but a padding position itself, so that its softmax has a term)."""
+    """No position sees padding, except that a padding position sees itself, so that its softmax has a term."""
 
     valid: Tensor
     """(B, S) bool, False on padding."""
@@ -112,7 +116,7 @@ class Padded(Attention):
 
 @dataclass(frozen=True)
 class Segments(Attention):
-    """Positions see those of their own segment only."""
+    """A position sees those of its own segment only."""
 
     number: Tensor
     """(B, S) int64."""
@@ -129,7 +133,7 @@ class Segments(Attention):
 
 @dataclass(frozen=True)
 class Front(Attention):
-    """From left to right, but for so many positions in front, which all see each other."""
+    """Causal, except that the first `size` positions of a row all see each other (a prefix language model)."""
 
     size: Tensor
     """(B,) int64."""
@@ -149,15 +153,16 @@ class Front(Attention):
 class TwoStreams(Attention):
     """[z ; x], a noisy half and a clean one: a block of z sees itself and the blocks of x before it.
 
-    x sees the blocks of x up to its own, never z. With blocks of 1 all of x is read from left to right at once, as
-    one by one. Source: Arriola et al. 2025 (block diffusion), Sahoo et al. 2025 (Eso-LM).
+    A block of x sees itself and the blocks of x before it, never z. With blocks of one position, a single pass
+    predicts every token of x from those before it. Source: Arriola et al. 2025 (block diffusion), Sahoo et al. 2025
+    (Eso-LM).
     """
 
     length: int
-    """Positions of a half."""
+    """Number of positions in each half."""
     block: int = 1
     front: Tensor | None = None
-    """(B,) positions at the beginning of x that see each other."""
+    """(B,) number of positions at the beginning of x that all see each other."""
 
     def may_see(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
         q, k = query % self.length, key % self.length
@@ -182,7 +187,7 @@ class Permuted(Attention):
 
     rule: Attention
     order: Tensor
-    """(B, S) int64, the position that is read at each place."""
+    """(B, S) int64, the position of the text that the network reads at each of its own positions."""
 
     def may_see(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return self.rule.may_see(row, self.order[row, query], self.order[row, key])
@@ -196,7 +201,7 @@ class Permuted(Attention):
 
 @dataclass(frozen=True)
 class Both(Attention):
-    """What two rules both allow."""
+    """A position sees what both rules allow."""
 
     one: Attention
     two: Attention
@@ -217,11 +222,11 @@ CAUSAL = Causal()
 
 @dataclass(frozen=True)
 class Rendered:
-    """An attention rule made ready for a kernel; rendered once per forward, used in every layer."""
+    """An attention rule in the form that a kernel takes; made once per forward pass and used in every layer."""
 
     causal: bool = False
     mask: Tensor | None = None
-    """(B or 1, 1, Q, K) bool, True where seen."""
+    """(B or 1, 1, Q, K) bool, True where a query sees a key."""
     blocks: Any = None
     """A FlexAttention BlockMask (CUDA only)."""
 
@@ -230,8 +235,8 @@ class Rendered:
         if self.blocks is not None:
             from torch.nn.attention.flex_attention import flex_attention
 
-            return _compiled(flex_attention)(q, k, v, block_mask=self.blocks, enable_gqa=q.shape[1] != k.shape[1])
-        if dense(q, k):
+            return _compile(flex_attention)(q, k, v, block_mask=self.blocks, enable_gqa=q.shape[1] != k.shape[1])
+        if is_dense_faster(q, k):
             return attend_densely(q, k, v, self.mask, self.causal)
         return scaled_dot_product_attention(
             q, k, v, attn_mask=self.mask, is_causal=self.causal, enable_gqa=q.shape[1] != k.shape[1]
@@ -239,17 +244,20 @@ class Rendered:
 
 
 DENSE = 512
-"""Longest row for which training on a CPU spells attention out."""
+"""Longest row for which attention on a CPU is computed as separate matrix products during training."""
 
 
-def dense(q: Tensor, k: Tensor) -> bool:
-    """Whether to spell attention out: the CPU's flash backward costs several times its arithmetic, and
-    short rows fit the cache. Not without gradients, where the fused forward is the faster one."""
+def is_dense_faster(q: Tensor, k: Tensor) -> bool:
+    """Whether separate matrix products are faster than the fused kernel.
+
+    They are in training on a CPU: the fused backward pass takes several times as long as its arithmetic needs, and the
+    scores of short rows fit the processor's cache. Without gradients the fused forward pass is faster.
+    """
     return q.device.type == "cpu" and k.shape[2] <= DENSE and torch.is_grad_enabled() and q.requires_grad
 
 
 def attend_densely(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
-    """Softmax attention as three products: (B, H, Q, d), (B, G, K, d), (B, G, K, d) -> (B, H, Q, d)."""
+    """Softmax attention as separate matrix products: (B, H, Q, d), (B, G, K, d), (B, G, K, d) -> (B, H, Q, d)."""
     if q.shape[1] != k.shape[1]:
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
@@ -261,13 +269,13 @@ def attend_densely(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal:
 
 
 def render(rule: Attention, rows: int, queries: Tensor, keys: Tensor | None = None, in_order: bool = False) -> Rendered:
-    """Picks the cheapest rendering of a rule.
+    """Chooses the cheapest form of a rule.
 
     Arguments:
-        rule: who may see whom, by position.
+        rule: which position may see which.
         rows: B.
         queries: positions of the tokens that are read, (Q,) or (B, Q).
-        keys: positions of the keys, (K,); those that are read when None.
+        keys: positions of the keys, (K,); None: the keys are those of `queries`.
         in_order: whether `queries` are 0 to Q - 1 and there are no other keys.
     """
     if isinstance(rule, Full) and queries.ndim == 1:
@@ -280,7 +288,7 @@ def render(rule: Attention, rows: int, queries: Tensor, keys: Tensor | None = No
 
 
 def block_mask(rule: Attention, rows: int, length: int, device: torch.device) -> Any:
-    """The FlexAttention rendering, (rows, 1, length, length)."""
+    """The rule as a FlexAttention block mask, (rows, 1, length, length)."""
     from torch.nn.attention.flex_attention import create_block_mask
 
     def visible(b: Tensor, h: Tensor, q: Tensor, k: Tensor) -> Tensor:
@@ -289,11 +297,7 @@ def block_mask(rule: Attention, rows: int, length: int, device: torch.device) ->
     return create_block_mask(visible, rows, None, length, length, device=device)
 
 
-_cache: dict[Any, Any] = {}
-
-
-def _compiled(function: Any) -> Any:
-    """The function compiled once; FlexAttention is only fast, and only exact in memory, when compiled."""
-    if function not in _cache:
-        _cache[function] = torch.compile(function)
-    return _cache[function]
+@cache
+def _compile(function: Any) -> Any:
+    """Compiles a function once. FlexAttention is fast, and keeps no (Q, K) scores in memory, only when compiled."""
+    return torch.compile(function)

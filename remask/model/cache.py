@@ -1,8 +1,8 @@
 """Keys and values that a network keeps from one call to the next, by the canvas position they belong to.
 
-A row of the canvas may hold any subset of its positions: rows of different lengths and at different stages share a
-cache, and what is read again replaces what was kept. Index -1 is a hole: a place in the batch that a shorter row does
-not need; it is stored aside and never seen.
+The cache of a row may hold any subset of the canvas positions, so that rows of different lengths and at different
+stages share one cache; a position that is read again replaces what was kept for it. Index -1 is a hole, which pads a
+row that reads fewer positions than others in the same call; it is stored in a place of its own and never seen.
 """
 
 from collections.abc import Callable
@@ -16,27 +16,27 @@ class Cache(Protocol):
     """What a network needs of a cache."""
 
     exact: bool
-    """Whether a cached call gives what a call without cache gives, but for rounding."""
+    """Whether a call with the cache gives the same result, but for rounding, as a call without it."""
 
     def extent(self, index: Tensor) -> int:
-        """Number of canvas positions, from 0, whose keys a call that reads `index`, (B, Q), looks at."""
+        """The number of canvas positions, counted from 0, whose keys a call that reads `index`, (B, Q), attends to."""
         ...
 
     def update(self, layer: int, index: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Stores (B, G, Q, d) keys and values at `index`, (B, Q); returns those of all positions, (B, G, K, d)."""
         ...
 
-    def hidden(self, index: Tensor, hidden: Tensor) -> Tensor:
+    def update_hidden(self, index: Tensor, hidden: Tensor) -> Tensor:
         """Stores (B, Q, D) last hidden states at `index`; returns those of all positions, (B, K, D)."""
         ...
 
 
 class KeyValueCache:
-    """Keys and values of every position read so far, as they were when it was read last.
+    """Keys and values of every position read so far, as they were when the position was last read.
 
-    Exact where attention is causal in the order of reading: then what was kept never changes. Each layer holds a pair
-    of (R, G, length + 1, d) tensors, the hole in front. With guidance a row has two `branches`, conditional and
-    unconditional; rows 0..B-1 are the first, B..2B-1 the second.
+    It is exact where attention is causal in the order of reading, since keys and values then never change. Each layer
+    holds a pair of (R, G, length + 1, d) tensors, whose first place is that of the hole. With guidance each row has
+    two `branches`: memory rows 0 to B - 1 are the conditional one, B to 2 B - 1 the unconditional one.
     """
 
     exact = True
@@ -46,20 +46,20 @@ class KeyValueCache:
         self._layers: list[tuple[Tensor, Tensor] | None] = [None] * layers
         self._hidden: Tensor | None = None
         self._used = 0
-        """Canvas positions, from 0, that hold everything written so far."""
+        """One more than the largest canvas position stored so far."""
 
     def choose(self, rows: Tensor) -> "ChosenRows":
-        """The same memory, for a call that reads some of the branches x B rows only."""
+        """A view of the same memory, for a call that reads only some of the rows."""
         return ChosenRows(self, rows)
 
     def with_second_branch(self, rows: Tensor) -> "KeyValueCache | ChosenRows":
-        """For a call that reads all rows, and behind them the second branch of some, (G,)."""
+        """A view for a call that reads all rows and then the unconditional branch of `rows`, (G,)."""
         if self.branches == 2 and len(rows) == self.count:
             return self
         return ChosenRows(self, torch.arange(self.count, device=rows.device)).with_second_branch(rows)
 
     def extent(self, index: Tensor) -> int:
-        """On a CPU the positions used so far; on a GPU all of them, since finding out would make it wait."""
+        """On a CPU the positions used so far; on a GPU all of them, since counting would make the host wait for it."""
         if index.device.type != "cpu":
             return self.length
         self._used = max(self._used, int(index.max()) + 1)
@@ -70,7 +70,7 @@ class KeyValueCache:
     ) -> tuple[Tensor, Tensor]:
         """Stores (B, G, Q, d) keys and values at `index`, (B, Q); returns those of all positions, (B, G, K, d).
 
-        `rows` (B,) are the cache's rows that these are; the first B when None, which are all, or all of one branch.
+        `rows` (B,) are the memory rows to which they belong; None: the first B.
         """
         pair = self._layers[layer]
         if pair is None:
@@ -79,7 +79,7 @@ class KeyValueCache:
         keys = slice(1, 1 + (self._used if index.device.type == "cpu" else self.length))
         return _store(pair[0], rows, index, k)[:, :, keys], _store(pair[1], rows, index, v)[:, :, keys]
 
-    def hidden(self, index: Tensor, hidden: Tensor, rows: Tensor | None = None) -> Tensor:
+    def update_hidden(self, index: Tensor, hidden: Tensor, rows: Tensor | None = None) -> Tensor:
         """Stores (B, Q, D) last hidden states at `index`; returns those of all positions, (B, K, D)."""
         if self._hidden is None:
             shape = (self.count * self.branches, 1, self.length + 1, hidden.shape[2])
@@ -92,9 +92,9 @@ class KeyValueCache:
         return self._with(len(index), self.length, lambda memory: memory[both])
 
     def join(self, other: "KeyValueCache") -> "KeyValueCache":
-        """The rows of two caches of the same model, those of the other behind; the longer canvas counts."""
+        """The rows of this cache, then those of another of the same model, all as long as the longer canvas."""
         length, branches = max(self.length, other.length), max(self.branches, other.branches)
-        mine, theirs = self._widened(length, branches), other._widened(length, branches)
+        mine, theirs = self._widen(length, branches), other._widen(length, branches)
         joined = KeyValueCache(len(self._layers), self.count + other.count, length, branches)
         joined._used = max(self._used, other._used)
 
@@ -113,7 +113,7 @@ class KeyValueCache:
         joined._hidden = both(mine._hidden, theirs._hidden)
         return joined
 
-    def _widened(self, length: int, branches: int) -> "KeyValueCache":
+    def _widen(self, length: int, branches: int) -> "KeyValueCache":
         """The same rows with room for a longer canvas and for another branch."""
         if (length, branches) == (self.length, self.branches):
             return self
@@ -127,7 +127,7 @@ class KeyValueCache:
         return wide
 
     def _with(self, rows: int, length: int, change: Callable[[Tensor], Tensor]) -> "KeyValueCache":
-        """A cache whose every tensor went through `change`."""
+        """A cache whose tensors are `change` of those of this one."""
         changed = KeyValueCache(len(self._layers), rows, length, self.branches)
         changed._layers = [None if pair is None else (change(pair[0]), change(pair[1])) for pair in self._layers]
         changed._hidden = None if self._hidden is None else change(self._hidden)
@@ -136,30 +136,30 @@ class KeyValueCache:
 
 
 class ChosenRows:
-    """Some rows of a cache, for one call: what the network is given then."""
+    """A view of some rows of a cache, which the network is given for one call."""
 
     def __init__(self, cache: KeyValueCache, rows: Tensor) -> None:
         self.cache, self.chosen, self.exact = cache, rows, cache.exact
 
     def with_second_branch(self, rows: Tensor) -> "ChosenRows":
-        """For a call that reads these rows, and behind them the second branch of some of them, (G,)."""
+        """A view for a call that reads these rows and then the unconditional branch of some of them, (G,)."""
         return ChosenRows(self.cache, torch.cat([self.chosen, self.cache.count + self.chosen[rows]]))
 
     def extent(self, index: Tensor) -> int:
-        """As the cache's."""
         return self.cache.extent(index)
 
     def update(self, layer: int, index: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """As the cache's."""
         return self.cache.update(layer, index, k, v, self.chosen)
 
-    def hidden(self, index: Tensor, hidden: Tensor) -> Tensor:
-        """As the cache's."""
-        return self.cache.hidden(index, hidden, self.chosen)
+    def update_hidden(self, index: Tensor, hidden: Tensor) -> Tensor:
+        return self.cache.update_hidden(index, hidden, self.chosen)
 
 
 def _store(memory: Tensor, rows: Tensor | None, index: Tensor, values: Tensor) -> Tensor:
-    """Writes (B, G, Q, d) values at (B, Q) places of (R, G, length + 1, d) memory; returns the memory of these rows."""
+    """Writes (B, G, Q, d) values at canvas positions `index`, (B, Q), of (R, G, length + 1, d) memory.
+
+    Returns the memory of these rows, (B, G, length + 1, d).
+    """
     place = index + 1
     if rows is None:
         memory = memory[: len(values)]
@@ -170,5 +170,6 @@ def _store(memory: Tensor, rows: Tensor | None, index: Tensor, values: Tensor) -
 
 
 def _blank(like: Tensor | None, rows: int) -> Tensor:
+    """Memory of `rows` rows in which nothing is stored, of the shape and type of other memory."""
     assert like is not None
     return like.new_zeros(rows, *like.shape[1:])

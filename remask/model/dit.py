@@ -1,8 +1,8 @@
 """The network of MDLM, Duo and Eso-LM: a diffusion transformer whose layers are modulated by the noise level.
 
-LayerNorm without bias, fused attention with rotary positions, GELU, adaLN (Peebles & Xie 2023), an untied
-head with bias. It answers the same calls as `Transformer`, so every family, sampler and likelihood
-reads it. Parameters are named as in the published checkpoints (s-sahoo/scaling-dllms, models/dit.py).
+LayerNorm without bias, one matrix for queries, keys and values, rotary positions, GELU, adaLN (Peebles & Xie 2023), an
+untied head with bias. It is called in the same way as `Transformer`, so that every family, sampler and estimator works
+with it. Parameters are named as in the published checkpoints (s-sahoo/scaling-dllms, models/dit.py).
 
 Shapes: B batch, Q positions read, N asked positions, D width, H heads, d head width, V ids.
 """
@@ -19,27 +19,28 @@ from remask.errors import RemaskError
 from remask.model.attention import FULL, Attention, Rendered
 from remask.model.cache import Cache
 from remask.model.sizes import Architecture
-from remask.model.soft import Soft, embedded
-from remask.model.transformer import at, locate, rotate
+from remask.model.soft import Soft, embed
+from remask.model.transformer import locate, rotate, select
 
 FREQUENCIES = 256
-"""Sinusoids of the noise level."""
+"""Number of sinusoids in the embedding of the noise level."""
 IMPOSSIBLE = -1e6
 """Logit of an id that is never predicted; finite, so that guidance may subtract it from itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiTArchitecture(Architecture):
-    """Everything that fixes the shape and the function of a `DiT`. `time` False reads every level as none."""
+    """All settings of a `DiT`. Where `time` is False, the network reads noise level 0 whatever the time is."""
 
     adaln: bool = True
-    """Whether there are modulations at all; the causal baseline of MDLM, Duo and Eso-LM has none."""
+    """Whether layers have adaLN modulations; the causal baseline of MDLM, Duo and Eso-LM has none."""
     condition: int = 128
     """Width of the embedded noise level."""
     noise_eps: float = 1e-3
-    """Share of tokens still clean at time 1: the level is -log alpha, alpha = 1 - (1 - noise_eps) t."""
+    """Share of tokens that are still clean at time 1. The network reads the noise level -log alpha(t), with
+    alpha(t) = 1 - (1 - noise_eps) t."""
     silent: int | None = None
-    """An id whose logit is impossible: the mask, where the head has a row for it."""
+    """An id that is never predicted although the head has a row for it, such as the mask."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,8 +55,8 @@ class DiTArchitecture(Architecture):
             raise RemaskError("a DiT has as many key-value heads as heads, which together are as wide as the stream")
 
     @property
-    def _conditioned(self) -> int:
-        """Parameters of the embedded level and of the modulations."""
+    def _time_parameters(self) -> int:
+        """Parameters of the embedding of the noise level and of the adaLN modulations."""
         if not self.adaln:
             return 0
         c = self.condition
@@ -64,7 +65,7 @@ class DiTArchitecture(Architecture):
     @property
     def non_embedding(self) -> int:
         block = 4 * self.width**2 + 2 * self.width * self.ffn + self.ffn + self.width + 2 * self.width
-        return self.layers * block + self.width + self._conditioned
+        return self.layers * block + self.width + self._time_parameters
 
     @property
     def parameters(self) -> int:
@@ -72,7 +73,7 @@ class DiTArchitecture(Architecture):
 
     def flops(self, length: int, *, asked: float = 1.0, causal: bool = False) -> float:
         pairs = (length + 1) / 2 if causal else length
-        matrices = self.layers * (4 * self.width**2 + 2 * self.width * self.ffn) + self._conditioned / length
+        matrices = self.layers * (4 * self.width**2 + 2 * self.width * self.ffn) + self._time_parameters / length
         attention = 4 * pairs * self.width * self.layers
         return 3 * (2 * matrices + attention + 2 * self.width * self.predicted * asked)
 
@@ -103,7 +104,7 @@ class DiT(nn.Module):
         """As `Transformer.forward`: (N, V) float32 logits at the asked positions, or (N,) nats of a target there."""
         _, table, attend, index = locate(self.architecture, tokens, index, attention, positions, cache)
         level = self._level(time, tokens.device)
-        x = embedded(tokens, self.vocab_embed.weight)  # (B, Q, D)
+        x = embed(tokens, self.vocab_embed.weight)  # (B, Q, D)
         for block in self.blocks:
             x = block(x, table, attend, level, cache, index)
         logits = self.output_layer(x, level, ask).float()
@@ -112,14 +113,14 @@ class DiT(nn.Module):
         return logits if target is None else cross_entropy(logits, target, reduction="none")
 
     def _level(self, time: Tensor | None, device: torch.device) -> Tensor | None:
-        """(1 or B, 1, C) or (B, Q, C), the embedded noise level -log alpha(t); None without adaLN."""
+        """(1 or B, 1, C) or (B, Q, C) embeddings of the noise level -log alpha(t); None without adaLN."""
         if self.sigma_map is None:
             return None
         a = self.architecture
         if not a.time:
             return self.sigma_map(torch.zeros(1, 1, device=device))
         if time is None:
-            raise RemaskError("this network is conditioned on time, and the family gave none")
+            raise RemaskError("this network is conditioned on time, but the call gave none")
         sigma = -torch.log1p(-(1 - a.noise_eps) * time.float())
         return self.sigma_map(sigma[:, None] if sigma.ndim == 1 else sigma)
 
@@ -135,7 +136,7 @@ class DiT(nn.Module):
 
 
 class DiTBlock(nn.Module):
-    """Attention and an MLP; adaLN gives each a shift, a scale and a gate."""
+    """Attention and an MLP; for each, adaLN shifts and scales the input and gates the output."""
 
     def __init__(self, a: DiTArchitecture, index: int) -> None:
         super().__init__()
@@ -180,7 +181,7 @@ class DiTBlock(nn.Module):
 
 
 class Output(nn.Module):
-    """Final norm, modulated; its `linear` is the head."""
+    """The final norm with its adaLN modulation, and the head (`linear`)."""
 
     def __init__(self, a: DiTArchitecture) -> None:
         super().__init__()
@@ -193,11 +194,11 @@ class Output(nn.Module):
         x = self.norm_final(x)
         if self.adaLN_modulation is not None:
             x = modulate(x, *self.adaLN_modulation(level).chunk(2, -1))
-        return self.linear(x if ask is None else at(x, ask))
+        return self.linear(x if ask is None else select(x, ask))
 
 
 class Level(nn.Module):
-    """(B, 1) or (B, Q) noise levels -> (..., C): sinusoids of the level itself, then two layers."""
+    """(B, 1) or (B, Q) noise levels -> (..., C): sinusoids of the level, then two linear layers."""
 
     def __init__(self, condition: int) -> None:
         super().__init__()
@@ -205,7 +206,7 @@ class Level(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
+        """The dtype of the weights."""
         return next(self.parameters()).dtype
 
     def forward(self, sigma: Tensor) -> Tensor:

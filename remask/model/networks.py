@@ -1,4 +1,4 @@
-"""The networks by the name that a config.json gives them, and what an architecture makes of them."""
+"""The networks by the names that config.json gives them: how one is built, and the shapes of its parameters."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -18,13 +18,13 @@ NETWORKS: dict[str, tuple[type[Architecture], Callable[[Any], nn.Module]]] = {
 
 
 def network(a: Architecture) -> Any:
-    """The network of an architecture, its weights not filled."""
+    """Builds the network of an architecture without initialising its weights."""
     (build,) = (make for kind, make in NETWORKS.values() if kind is type(a))
     return build(a)
 
 
 @lru_cache(maxsize=8)
 def shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every parameter, a tied head not among them."""
+    """Name and shape of every parameter; a tied head is not listed a second time."""
     with torch.device("meta"):
         return {name: tuple(p.shape) for name, p in network(a).named_parameters()}

@@ -1,6 +1,6 @@
-"""Shapes of the network: what one is, the named ones, and what they cost.
+"""Architectures of the network: their settings, parameter counts and FLOPs, and the named sizes.
 
-All 30 sizes of *Scaling up Masked Diffusion Models on Text* (the number is non-embedding parameters),
+The named sizes are all 30 of *Scaling up Masked Diffusion Models on Text* (named by their non-embedding parameters),
 the 1B and 8B of LLaDA, and small ones for CPUs.
 """
 
@@ -11,41 +11,43 @@ from remask.errors import RemaskError, unknown
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Everything that fixes the shape and the function of a `Transformer`."""
+    """All settings of a `Transformer`: two networks with the same settings and weights compute the same."""
 
     layers: int
     width: int
-    """D, of the residual stream."""
+    """D, width of the residual stream."""
     heads: int
     kv_heads: int
     """Key and value heads; fewer than `heads` is grouped-query attention."""
     ffn: int
     """Inner width of the SwiGLU."""
     head_width: int
-    """Of one attention head; even, for the rotation."""
+    """Width of one attention head; even, since rotary embeddings rotate pairs of dimensions."""
     context: int = 2048
-    """Longest sequence the network was made for."""
+    """Longest sequence that the network is trained for."""
     rope_base: float = 10000.0
+    """Base of the rotary frequencies."""
     rope_bf16: bool = False
-    """Round the rotary tables to bfloat16, as SMDM's weights were trained."""
+    """Whether the rotary tables are rounded to bfloat16, as they were when SMDM's weights were trained."""
     rope_scaling: tuple[float, float, float, float] | None = None
-    """Llama 3's stretching of slow rotations: factor, low and high frequency factor, original context."""
+    """Llama 3's scaling of the rotary frequencies: factor, low and high frequency factor, original context."""
     norm_eps: float = 1e-5
+    """Added to the mean square under the root of each norm."""
     tied: bool = False
-    """The head is the embedding matrix."""
+    """Whether the head is the embedding matrix."""
     qkv_bias: bool = False
-    """Queries, keys and values have a bias (Qwen 2)."""
+    """Whether queries, keys and values have a bias (Qwen 2)."""
     qk_norm: bool = False
-    """Queries and keys are normalised in each head (Qwen 3)."""
+    """Whether queries and keys are normalised in each head (Qwen 3)."""
     shifted: bool = False
-    """Position i is predicted where i-1 is read, as by a network that began as an autoregressive one (DiffuLLaMA,
-    Dream); the first position of a text where it stands itself."""
+    """Whether the logits for position i come from the hidden state of position i - 1, as in networks that were
+    autoregressive before (DiffuLLaMA, Dream). The first position of a text uses its own."""
     time: bool = False
-    """Condition every layer on the noise level."""
+    """Whether every layer is conditioned on the noise level."""
     rows: int = 0
-    """Embedding rows: ids that can be read."""
+    """Rows of the embedding: the number of ids that can be read."""
     predicted: int = 0
-    """V, head rows: ids that can be predicted."""
+    """V, rows of the head: the number of ids that can be predicted."""
 
     def __post_init__(self) -> None:
         for name in ("layers", "width", "heads", "kv_heads", "ffn", "head_width", "context"):
@@ -59,7 +61,7 @@ class Architecture:
         if self.heads % self.kv_heads:
             raise RemaskError(f"architecture.kv_heads {self.kv_heads} does not divide heads {self.heads}")
         if self.head_width % 2:
-            raise RemaskError(f"architecture.head_width {self.head_width} is odd; the rotation needs pairs")
+            raise RemaskError(f"architecture.head_width {self.head_width} is odd; rotary embeddings need an even one")
         if self.rope_scaling is not None:
             object.__setattr__(self, "rope_scaling", tuple(map(float, self.rope_scaling)))
             if len(self.rope_scaling) != 4 or min(self.rope_scaling) <= 0:
@@ -69,49 +71,49 @@ class Architecture:
 
     @property
     def non_embedding(self) -> int:
-        """N: parameters without embedding and head, gains included."""
+        """N: the number of parameters outside embedding and head, those of the norms included."""
         attention = 2 * self.width * self.head_width * (self.heads + self.kv_heads)
-        block = attention + 3 * self.width * self.ffn + 2 * self.width + self._vectors
-        return self.layers * block + self.width + self._timed
+        block = attention + 3 * self.width * self.ffn + 2 * self.width + self._attention_vectors
+        return self.layers * block + self.width + self._time_parameters
 
     @property
-    def _timed(self) -> int:
-        """Parameters of the time embedding and of the layers' modulations."""
+    def _time_parameters(self) -> int:
+        """Parameters of the time embedding and of the layers' adaLN modulations."""
         if not self.time:
             return 0
         return self.layers * (TIME + 1) * 6 * self.width + TIME * (FREQUENCIES + TIME) + 2 * TIME
 
     @property
-    def _vectors(self) -> int:
-        """Parameters of a layer's attention that are no matrices."""
+    def _attention_vectors(self) -> int:
+        """Parameters of one layer's attention that are vectors: biases and norms of queries, keys and values."""
         bias = self.head_width * (self.heads + 2 * self.kv_heads) if self.qkv_bias else 0
         return bias + (2 * self.head_width if self.qk_norm else 0)
 
     @property
     def parameters(self) -> int:
-        """All parameters."""
+        """The number of all parameters."""
         return self.non_embedding + self.width * (self.rows + (0 if self.tied else self.predicted))
 
     def flops(self, length: int, *, asked: float = 1.0, causal: bool = False) -> float:
-        """Exact FLOPs of matrix products per token, forward and backward, for rows of `length`.
+        """Exact FLOPs of the matrix products per token, forward and backward, for rows of `length` tokens.
 
-        `asked` is the share of positions at which the head runs. Attention counts the pairs that are
-        seen, half of them when causal.
+        `asked` is the share of positions at which the head runs. Attention counts the pairs of query and key that see
+        each other, which are about half of all when it is causal.
         """
-        gains = (2 * self.layers + 1) * self.width + self.layers * self._vectors
-        timed = self._timed * (1 - 1 / length)  # one level a row, not a token
+        vectors = (2 * self.layers + 1) * self.width + self.layers * self._attention_vectors
+        unused = self._time_parameters * (1 - 1 / length)  # the noise level is embedded once a row, not once a token
         pairs = (length + 1) / 2 if causal else length
         attention = 4 * pairs * self.heads * self.head_width * self.layers
-        return 3 * (2 * (self.non_embedding - gains - timed) + attention + 2 * self.width * self.predicted * asked)
+        return 3 * (2 * (self.non_embedding - vectors - unused) + attention + 2 * self.width * self.predicted * asked)
 
     @property
     def flops_6n(self) -> int:
-        """6N: the convention of the scaling-law literature, per token."""
+        """6N: FLOPs per token by the convention of the scaling-law literature."""
         return 6 * self.non_embedding
 
 
 FREQUENCIES = 256
-"""Sinusoids of the time embedding."""
+"""Number of sinusoids in the time embedding."""
 TIME = 128
 """Width of the time embedding."""
 
@@ -166,7 +168,7 @@ SIZES: dict[str, Architecture] = {
 
 
 def size(name: str) -> Architecture:
-    """The architecture of a named size, without a vocabulary."""
+    """The architecture of a named size; `rows` and `predicted`, which depend on the vocabulary, are still 0."""
     if name not in SIZES:
         raise unknown("model size", name, SIZES)
     return SIZES[name]
@@ -174,7 +176,7 @@ def size(name: str) -> Architecture:
 
 @dataclass(frozen=True, kw_only=True)
 class SizeOverrides:
-    """Changes to a named size. What is not given stays as the name says."""
+    """Changes to a named size. A setting that is None stays as it is in the named size."""
 
     layers: int | None = None
     width: int | None = None
@@ -189,7 +191,7 @@ class SizeOverrides:
     time: bool | None = None
 
     def of(self, base: Architecture) -> Architecture:
-        """`base` with these changes. A new width or head count keeps heads x head width = width."""
+        """`base` with these changes. Where the width or the number of heads changes, the head width follows."""
         given = {k: v for k, v in vars(self).items() if v is not None}
         if "heads" in given and "kv_heads" not in given:
             given["kv_heads"] = given["heads"]

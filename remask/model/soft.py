@@ -1,4 +1,4 @@
-"""Soft tokens: at each position a mixture of tokens, read as the mixture of their embeddings."""
+"""Soft tokens: a mixture of tokens at each position, which the network reads as the mixture of their embeddings."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from torch.nn.functional import embedding_bag
 
 @dataclass(frozen=True)
 class Soft:
-    """What a denoiser may read in place of (B, S) ids."""
+    """Mixtures of k tokens at (B, S) positions. A denoiser may read them in place of (B, S) ids."""
 
     weights: Tensor
-    """(B, S, k) float, of the k ids at each position; they need not sum to 1."""
+    """(B, S, k) float, the weight of each token in its mixture; the weights need not sum to 1."""
     ids: Tensor | None = None
-    """(B, S, k) int64; None: ids 0 to k - 1."""
+    """(B, S, k) int64, the tokens of each mixture; None: they are ids 0 to k - 1 everywhere."""
 
     @property
     def shape(self) -> torch.Size:
@@ -23,21 +23,21 @@ class Soft:
 
     @property
     def device(self) -> torch.device:
-        """Where it is."""
+        """The device of the weights."""
         return self.weights.device
 
     def where(self, chosen: Tensor, tokens: Tensor) -> "Soft":
-        """These, where `chosen`, (B, S) bool; elsewhere the (B, S) `tokens` themselves."""
-        sure = torch.zeros_like(self.weights)
+        """Keeps the mixtures at the `chosen` positions, (B, S) bool, and puts single `tokens`, (B, S), elsewhere."""
+        one_hot = torch.zeros_like(self.weights)
         if self.ids is None:
-            sure.scatter_(-1, tokens[..., None], 1.0)
-            return Soft(torch.where(chosen[..., None], self.weights, sure))
-        sure[..., 0] = 1.0
+            one_hot.scatter_(-1, tokens[..., None], 1.0)
+            return Soft(torch.where(chosen[..., None], self.weights, one_hot))
+        one_hot[..., 0] = 1.0
         ids = torch.where(chosen[..., None], self.ids, tokens[..., None])
-        return Soft(torch.where(chosen[..., None], self.weights, sure), ids)
+        return Soft(torch.where(chosen[..., None], self.weights, one_hot), ids)
 
-    def embedded(self, table: Tensor) -> Tensor:
-        """(V, D) embeddings -> (B, S, D), in the table's dtype."""
+    def embed(self, table: Tensor) -> Tensor:
+        """(V, D) embeddings -> (B, S, D) mixtures of them, in the table's dtype."""
         weights = self.weights.to(table.dtype)
         if self.ids is None:
             return weights @ table[: weights.shape[-1]]
@@ -45,6 +45,6 @@ class Soft:
         return bags.unflatten(0, self.shape)
 
 
-def embedded(tokens: Tensor | Soft, table: Tensor) -> Tensor:
+def embed(tokens: Tensor | Soft, table: Tensor) -> Tensor:
     """(B, S) ids or soft tokens, (V, D) embeddings -> (B, S, D)."""
-    return tokens.embedded(table) if isinstance(tokens, Soft) else torch.nn.functional.embedding(tokens, table)
+    return tokens.embed(table) if isinstance(tokens, Soft) else torch.nn.functional.embedding(tokens, table)

@@ -1,11 +1,11 @@
 """The one Transformer of every family, and of the autoregressive baseline.
 
-Pre-RMSNorm, SwiGLU, rotary positions (half-split), grouped-query attention, no biases: the
-architecture of SMDM and LLaDA, which is Llama's. Whether it is causal is decided by the attention
-rule of the call, not by the weights. Parameters are named as in Hugging Face's Llama.
+Pre-RMSNorm, SwiGLU, rotary positions (half-split), grouped-query attention, no biases: the architecture of SMDM and
+LLaDA, which is Llama's. Whether attention is causal is decided by the attention rule of the call, not by the weights.
+Parameters are named as in Hugging Face's Llama.
 
-Shapes: B batch, Q positions read, N asked positions, D width, H heads, G key-value heads, d head
-width, V predictable ids.
+Shapes: B batch, Q positions read, N asked positions, D width, H heads, G key-value heads, d head width, V predictable
+ids. Asked positions are those at which the caller wants a prediction.
 """
 
 import math
@@ -21,11 +21,11 @@ from remask.errors import RemaskError
 from remask.model.attention import FULL, Attention, Rendered, render
 from remask.model.cache import Cache
 from remask.model.sizes import FREQUENCIES, TIME, Architecture
-from remask.model.soft import Soft, embedded
+from remask.model.soft import Soft, embed
 
 
 class Transformer(nn.Module):
-    """A `Denoiser`: tokens in, logits at the asked positions out, or the nats of given targets there."""
+    """A `Denoiser`: it reads tokens and returns logits at the asked positions, or -log p of given targets there."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -51,13 +51,13 @@ class Transformer(nn.Module):
 
         Arguments:
             tokens: (B, Q) ids or soft tokens.
-            index: (B, Q) canvas positions of these tokens, -1 for a hole; 0 to Q - 1 when None.
-            ask: (B, Q) bool, which of them to predict; all when None.
-            target: (N,) ids wanted at the asked positions, row by row.
+            index: (B, Q) canvas positions of these tokens, -1 for a hole; None: 0 to Q - 1.
+            ask: (B, Q) bool, the positions at which to predict; None: all.
+            target: (N,) ids whose probability is wanted at the asked positions, row by row.
             time: (B,) or (B, Q) noise level, for a network that is conditioned on it.
-            attention: who may see whom, by canvas position.
-            positions: (B, Q) rotary positions; the canvas positions when None.
-            cache: keys and values of canvas positions read before; those read now are added.
+            attention: which canvas position may see which.
+            positions: (B, Q) rotary positions; None: the canvas positions.
+            cache: keys and values of canvas positions that were read before; those of this call are added.
 
         Returns:
             Logits in float32, (N, V) at the asked positions or (B, Q, V) where `ask` is None; with a target
@@ -66,11 +66,11 @@ class Transformer(nn.Module):
         positions, table, attend, index = locate(self.architecture, tokens, index, attention, positions, cache)
         hidden = self.model(tokens, table, attend, time, cache, index)
         if self.architecture.shifted:
-            hidden = one_later(hidden, positions, index, cache)
-        return self.lm_head(hidden if ask is None else at(hidden, ask), target)
+            hidden = shift_hidden_states(hidden, positions, index, cache)
+        return self.lm_head(hidden if ask is None else select(hidden, ask), target)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compiles trunk and head in place, once. The number of asked positions stays free."""
+        """Compiles trunk and head in place, once. The number of asked positions may differ from call to call."""
         if self.lm_head.compiled is None:
             self.model.compile(*args, **kwargs)
             self.lm_head.compiled = torch.compile(nll_to_compile, dynamic=True)
@@ -100,8 +100,8 @@ class Trunk(nn.Module):
         cache: Cache | None = None,
         index: Tensor | None = None,
     ) -> Tensor:
-        """(B, Q) ids -> (B, Q, D), normalised, ready for the head."""
-        x = embedded(tokens, self.embed_tokens.weight)
+        """(B, Q) ids -> (B, Q, D) normalised hidden states, which the head reads."""
+        x = embed(tokens, self.embed_tokens.weight)
         level = self.time_embed(time) if self.time_embed is not None else None
         for layer in self.layers:
             x = layer(x, table, attend, level, cache, index)
@@ -109,7 +109,7 @@ class Trunk(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and SwiGLU, each on a normalised copy of the stream, added back to it."""
+    """Attention and SwiGLU, each of which reads a normalised copy of the residual stream and adds its output to it."""
 
     def __init__(self, a: Architecture, index: int) -> None:
         super().__init__()
@@ -131,7 +131,7 @@ class Block(nn.Module):
         if self.modulation is None:
             x = x + self.self_attn(self.input_layernorm(x), table, attend, cache, index)
             return x + self.mlp(self.post_attention_layernorm(x))
-        # adaLN: a shift, a scale and a gate for each branch; zero weights leave the block as it is
+        # adaLN: a shift, a scale and a gate for attention and for SwiGLU; with zero weights they change nothing
         a, b, c, d, e, f = self.modulation(level).chunk(6, -1)
         x = x + (1 + c) * self.self_attn(self.input_layernorm(x) * (1 + b) + a, table, attend, cache, index)
         return x + (1 + f) * self.mlp(self.post_attention_layernorm(x) * (1 + e) + d)
@@ -184,24 +184,24 @@ class SwiGLU(nn.Module):
 
 
 class Linear(nn.Linear):
-    """Left unfilled: `initialise` or a checkpoint fills it."""
+    """A linear layer that starts with uninitialised weights: `initialise` or a checkpoint sets them."""
 
     def __init__(self, wide: int, out: int, bias: bool = False) -> None:
         super().__init__(wide, out, bias=bias)
 
     def reset_parameters(self) -> None:
-        """Nothing: drawing weights that are then overwritten costs seconds."""
+        """Does nothing: drawing weights that are overwritten afterwards would take seconds."""
 
 
 class Embedding(nn.Embedding):
-    """Left unfilled, as `Linear`."""
+    """An embedding that starts with uninitialised weights, as `Linear`."""
 
     def reset_parameters(self) -> None:
-        """Nothing."""
+        """Does nothing, as in `Linear`."""
 
 
 class TimeEmbedding(nn.Module):
-    """(B,) or (B, Q) noise levels in [0, 1] -> (B, 1, 128) or (B, Q, 128): sinusoids, then two layers."""
+    """(B,) or (B, Q) noise levels in [0, 1] -> (B, 1, 128) or (B, Q, 128): sinusoids, then two linear layers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -210,7 +210,7 @@ class TimeEmbedding(nn.Module):
 
     def forward(self, time: Tensor | None) -> Tensor:
         if time is None:
-            raise RemaskError("this network is conditioned on time, and the family gave none")
+            raise RemaskError("this network is conditioned on time, but the call gave none")
         half = FREQUENCIES // 2
         frequency = 1000 * torch.exp(torch.arange(half, device=time.device) * (-math.log(1e4) / half))
         angle = (time[:, None] if time.ndim == 1 else time)[..., None].float() * frequency
@@ -219,17 +219,17 @@ class TimeEmbedding(nn.Module):
 
 
 class Head(Linear):
-    """Hidden states to logits over the V ids that can be predicted, or to the nats of given ids."""
+    """Turns hidden states into logits over the V ids that can be predicted, or into -log p of given ids."""
 
     def __init__(self, a: Architecture) -> None:
         super().__init__(a.width, a.predicted)
         self.predicted = a.predicted
         self.compiled: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
-        """The compiled form of `nll`, where the network was compiled."""
+        """The compiled form of `nll`; None in a network that was not compiled."""
 
     def forward(self, hidden: Tensor, target: Tensor | None = None) -> Tensor:
         """(..., D) -> (..., V) float32 logits; (N, D) and a target (N,) -> (N,) float32 nats."""
-        weight = self.weight[: self.predicted]  # a tied head has a row for the mask too
+        weight = self.weight[: self.predicted]  # a tied head also has a row for the mask, which is not predicted
         if target is None:
             return linear(hidden, weight).float()
         if len(target) * self.predicted > LARGE and CHUNKED:
@@ -245,9 +245,10 @@ def locate(
     positions: Tensor | None,
     cache: Cache | None,
 ) -> tuple[Tensor, tuple[Tensor, Tensor], Rendered, Tensor | None]:
-    """Where the (B, Q) tokens of a call stand: rotary positions and their table, rendered attention, canvas index.
+    """What depends on where the (B, Q) tokens of a call stand on the canvas.
 
-    The index is None where neither a cache nor a partial read needs one.
+    Returns their rotary positions, the rotary table, the attention rule in the form of a kernel, and their canvas
+    positions `index`, which are None where neither a cache nor a partial read needs them.
     """
     rows, size = tokens.shape[:2]
     along = torch.arange(size, device=tokens.device)
@@ -268,7 +269,7 @@ def rotary(a: Architecture, positions: Tensor) -> tuple[Tensor, Tensor]:
     exponent = torch.arange(0, a.head_width, 2, device=positions.device).float() / a.head_width
     frequency = a.rope_base**-exponent
     if a.rope_scaling is not None:
-        frequency = stretched(frequency, *a.rope_scaling)
+        frequency = scale_frequencies(frequency, *a.rope_scaling)
     angle = positions[..., None].float() * frequency
     if positions.ndim == 2:
         angle = angle[:, None]
@@ -276,31 +277,34 @@ def rotary(a: Architecture, positions: Tensor) -> tuple[Tensor, Tensor]:
     return (cos.bfloat16().float(), sin.bfloat16().float()) if a.rope_bf16 else (cos, sin)
 
 
-def stretched(frequency: Tensor, factor: float, low: float, high: float, context: float) -> Tensor:
-    """Rotary frequencies for a longer context: slow ones divided by `factor`, fast ones kept, with a ramp between
-    `low` and `high` turns in the original context (Llama 3.1)."""
+def scale_frequencies(frequency: Tensor, factor: float, low: float, high: float, context: float) -> Tensor:
+    """Rotary frequencies for a longer context (Llama 3.1).
+
+    Frequencies of fewer than `low` turns in the original context are divided by `factor`, those of more than `high`
+    turns are kept, and between them there is a linear ramp.
+    """
     turns = context * frequency / (2 * math.pi)
     kept = ((turns - low) / (high - low)).clamp(0, 1)
     return frequency * (kept + (1 - kept) / factor)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """(B, H, Q, d) rotated, the first half of d paired with the second (Su et al. 2021, as in NeoX)."""
+    """Rotates (B, H, Q, d) queries or keys, the first half of d paired with the second (Su et al. 2021, as NeoX)."""
     first, second = x.float().chunk(2, -1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
 
 
-def one_later(hidden: Tensor, positions: Tensor, index: Tensor | None, cache: Cache | None) -> Tensor:
-    """(B, Q, D) hidden states, each replaced by that of the canvas position before it: what a shifted model predicts
-    from. Where a text begins, at rotary position 0, it stays its own.
+def shift_hidden_states(hidden: Tensor, positions: Tensor, index: Tensor | None, cache: Cache | None) -> Tensor:
+    """(B, Q, D) hidden states, each replaced by that of the canvas position before it, for `Architecture.shifted`.
 
-    With a cache the position before may have been read in an earlier call; without one it must be read in this.
+    The first position of a text (rotary position 0) keeps its own. With a cache, the position before may have been
+    read in an earlier call; without one, it must be read in this call.
     """
     if index is None:
         before = torch.cat([hidden[:, :1], hidden[:, :-1]], 1)
     else:
         if cache is not None:
-            canvas = cache.hidden(index, hidden)
+            canvas = cache.update_hidden(index, hidden)
         else:
             canvas = hidden.new_zeros(len(hidden), int(index.max()) + 2, hidden.shape[2])
             canvas = canvas.scatter(1, (index + 1)[..., None].expand_as(hidden), hidden)[:, 1:]
@@ -308,30 +312,30 @@ def one_later(hidden: Tensor, positions: Tensor, index: Tensor | None, cache: Ca
     return torch.where((positions == 0)[..., None], hidden, before)
 
 
-def at(hidden: Tensor, ask: Tensor) -> Tensor:
-    """(B, Q, D) and (B, Q) bool -> (N, D), the asked positions row by row."""
+def select(hidden: Tensor, ask: Tensor) -> Tensor:
+    """(B, Q, D) hidden states and (B, Q) bool -> (N, D), those of the asked positions, row by row."""
     return hidden.flatten(0, 1).index_select(0, ask.flatten().nonzero()[:, 0])
 
 
 def nll(hidden: Tensor, head: Tensor, target: Tensor) -> Tensor:
-    """(N, D), (V, D), (N,) -> (N,) float32 nats."""
+    """(N, D) hidden states, (V, D) head weights, (N,) ids -> (N,) float32 nats, -log p of each id."""
     return cross_entropy(linear(hidden, head).float(), target, reduction="none")
 
 
 def nll_to_compile(hidden: Tensor, head: Tensor, target: Tensor) -> Tensor:
-    """`nll` in a form whose compiled (N, V) logits are written once, in the matmul's dtype."""
+    """`nll` in a form that, once compiled, writes the (N, V) logits to memory once, in the dtype of the product."""
     logits = linear(hidden, head).float()
     return logits.logsumexp(-1) - logits.gather(-1, target[:, None])[:, 0]
 
 
 LARGE = 2**28
-"""Logits of one call above which memory counts for more than time (half a gigabyte in bfloat16)."""
+"""Number of logits in one call above which they are computed in chunks (half a gigabyte in bfloat16)."""
 CHUNKED = hasattr(torch.nn, "LinearCrossEntropyOptions")
-"""Whether torch has the chunked head; from 2.13 on."""
+"""Whether torch has the chunked cross entropy, which came with version 2.13."""
 
 
 def nll_in_chunks(hidden: Tensor, head: Tensor, target: Tensor) -> Tensor:
-    """`nll` that never holds all (N, V) logits: less than half the memory, up to twice the time."""
+    """`nll` without holding all (N, V) logits at once: less than half of the memory, up to twice the time."""
     if torch.is_autocast_enabled(hidden.device.type):
         dtype = torch.get_autocast_dtype(hidden.device.type)
         hidden, head = hidden.to(dtype), head.to(dtype)
@@ -344,16 +348,19 @@ Initialisation = Literal["smdm", "normal"]
 
 @torch.no_grad()
 def initialise(model: Transformer, rule: Initialisation, rng: torch.Generator) -> None:
-    """Fills the weights. smdm: N(0, 2/(5D)), and N(0, 1/(D layers^2)) on what writes to the stream.
-    normal: N(0, 0.02^2), divided by sqrt(2 layers) there (GPT-2)."""
+    """Draws the initial weights.
+
+    smdm: N(0, 2/(5 D)), but N(0, 1/(D layers^2)) for the matrices whose output is added to the residual stream.
+    normal: a standard deviation of 0.02, divided by sqrt(2 layers) for those matrices (GPT-2).
+    """
     a = model.architecture
-    wide = {"smdm": math.sqrt(2 / (5 * a.width)), "normal": 0.02}[rule]
-    writes = {"smdm": 1 / (math.sqrt(a.width) * a.layers), "normal": 0.02 / math.sqrt(2 * a.layers)}[rule]
+    inner = {"smdm": math.sqrt(2 / (5 * a.width)), "normal": 0.02}[rule]
+    added = {"smdm": 1 / (math.sqrt(a.width) * a.layers), "normal": 0.02 / math.sqrt(2 * a.layers)}[rule]
     for name, weight in model.named_parameters():
         if "norm" in name:
             weight.fill_(1.0)
         elif "modulation" in name or name.endswith("bias"):
             weight.zero_()
         else:
-            std = writes if name.endswith(("o_proj.weight", "down_proj.weight")) else wide
+            std = added if name.endswith(("o_proj.weight", "down_proj.weight")) else inner
             weight.normal_(0.0, std, generator=rng)

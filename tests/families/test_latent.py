@@ -216,7 +216,7 @@ def test_blurred_rows_are_labelled_and_weighted(top_k: int) -> None:
     assert abs(float(clean - chance)) < 0.015
     assert torch.equal(noisy.tokens[:, 0], batch.tokens[:, 0])
     table = torch.eye(K)
-    read = noisy.soft.embedded(table)
+    read = noisy.soft.embed(table)
     torch.testing.assert_close(read[:, 0], table[batch.tokens[:, 0]])
     assert float((read.argmax(-1) == noisy.tokens).double().mean()) == 1.0, (
         "at a low temperature it is read as its label"
@@ -231,7 +231,7 @@ def test_the_curriculum_has_the_mean_of_the_plain_loss_on_its_range() -> None:
 
     class Reader:
         def __call__(self, tokens: Soft | Tensor, *, ask: Tensor, time: Tensor, **reading: object) -> Tensor:
-            read = tokens.embedded(torch.eye(K)).argmax(-1) if isinstance(tokens, Soft) else tokens
+            read = tokens.embed(torch.eye(K)).argmax(-1) if isinstance(tokens, Soft) else tokens
             logits = torch.randn(K, K, generator=rng(3))[read] + 2 * torch.eye(K)[read] * (1 - time)[:, None, None]
             return logits[ask]
 

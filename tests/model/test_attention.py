@@ -21,7 +21,7 @@ from remask.model.attention import (
     Segments,
     attend_densely,
     block_mask,
-    dense,
+    is_dense_faster,
     render,
 )
 
@@ -97,7 +97,7 @@ def test_mask(rule: Attention, truth: Truth, queries: int) -> None:
 @pytest.mark.parametrize("grad", [False, True], ids=["fused", "dense"])
 def test_every_cpu_rendering(rule: Attention, truth: Truth, groups: int, queries: int, grad: bool) -> None:
     q, k, v = heads(groups, queries, grad)
-    assert dense(q, k) == grad
+    assert is_dense_faster(q, k) == grad
     found = render(rule, B, torch.arange(L - queries, L), torch.arange(L), queries == L)(q, k, v).detach()
     wanted = by_hand(q.detach(), k.detach(), v.detach(), table(truth, queries))
     torch.testing.assert_close(found.double(), wanted, rtol=1e-5, atol=1e-5)
@@ -192,11 +192,11 @@ def test_dense_attention_has_the_values_and_gradients_of_sdpa(case: str, groups:
 
 def test_where_dense_attention_is_used() -> None:
     q, k, _ = heads(grad=True)
-    assert dense(q, k)
+    assert is_dense_faster(q, k)
     with torch.no_grad():
-        assert not dense(q, k)
-    assert not dense(q.detach(), k)
-    assert not dense(q, torch.empty(1, 1, DENSE + 1, 8))
+        assert not is_dense_faster(q, k)
+    assert not is_dense_faster(q.detach(), k)
+    assert not is_dense_faster(q, torch.empty(1, 1, DENSE + 1, 8))
 
 
 def test_dense_attention_in_bfloat16_normalises_in_float32() -> None:

@@ -47,7 +47,7 @@ def test_time_matters_only_where_it_is_asked_for() -> None:
     assert not torch.equal(timed(IDS, time=torch.ones(2)), plain(IDS))
     per_position = timed(IDS, time=torch.full(IDS.shape, 0.5))
     torch.testing.assert_close(per_position, timed(IDS, time=torch.full((2,), 0.5)))
-    with pytest.raises(RemaskError, match="conditioned on time, and the family gave none"):
+    with pytest.raises(RemaskError, match="conditioned on time, but the call gave none"):
         timed(IDS)
 
 

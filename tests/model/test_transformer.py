@@ -224,7 +224,7 @@ def test_a_time_for_each_position_is_a_time_for_the_row() -> None:
 
 
 def test_time_is_demanded() -> None:
-    with pytest.raises(RemaskError, match="conditioned on time, and the family gave none"):
+    with pytest.raises(RemaskError, match="conditioned on time, but the call gave none"):
         made(time=True)(ids(1, 4))
 
 
