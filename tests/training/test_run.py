@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import yaml
 from runs import Stopping, assert_same_run, column, losses, metrics, stopped_at, wait_for
 
 import remask
+from remask import machine
 from remask.batch import Batch
 from remask.checkpoints.convert import convert
 from remask.data.synthetic import HiddenMarkov
@@ -129,28 +129,27 @@ def test_one_process_at_a_time(fit: Fit, corpus: Path, tmp_path: Path) -> None:
 
 
 def test_compiled_runs_repeat_bit_for_bit(corpus: Path, tmp_path: Path) -> None:
-    """On two threads, in bfloat16: one unbroken, one stopped and resumed."""
-    if shutil.which("g++") is None:
+    """On two threads, in bfloat16 where the processor is fast at it: another process does the second half again."""
+    if machine.compiler() is None:
         pytest.skip("no C++ compiler")
     options = shlex.split(
-        "--model tiny --architecture.layers 2 --length 64 --batch 16 --precision bf16 --compile on --accelerator cpu "
-        "--ema 0.9 --validation_rows 4 --validate_every 20 --save_every 4 --log_every 1 --budget.steps 40"
+        "--model tiny --architecture.layers 1 --length 64 --batch 16 --precision auto --compile on --accelerator cpu "
+        "--ema 0.9 --validation_rows 4 --validate_every 10 --save_every 10 --log_every 1 --budget.steps 20"
     )
-    environment = {**os.environ, "OMP_NUM_THREADS": "2"}
-    command = [sys.executable, "-m", "remask", "train", "--data", str(corpus), *options, "--out"]
-    whole = subprocess.run([*command, str(tmp_path / "whole")], env=environment, capture_output=True, text=True)
-    assert whole.returncode == 0, whole.stderr
-    parts = subprocess.Popen([*command, str(tmp_path / "parts")], env=environment, stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 120
-    while not (tmp_path / "parts" / "checkpoints" / "step-00000004.ckpt").exists():
-        assert parts.poll() is None and time.monotonic() < until
-        time.sleep(0.005)
-    parts.kill()
-    parts.wait()
-    again = subprocess.run([*command, str(tmp_path / "parts")], env=environment, capture_output=True, text=True)
-    assert again.returncode == 0 and "resumed at step" in again.stderr, again.stderr
-    one, two = (tmp_path / name / "latest" / "model.safetensors" for name in ("whole", "parts"))
-    assert one.read_bytes() == two.read_bytes()
+
+    def run(out: Path) -> str:
+        command = [sys.executable, "-m", "remask", "train", "--data", str(corpus), *options, "--out", str(out)]
+        done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "2"}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    assert "compiled" in run(whole)
+    shutil.copytree(whole, again)
+    (again / "checkpoints" / "step-00000020.ckpt").unlink()
+    assert "resumed at step 10" in run(again)
+    assert killing.same(killing.weights(whole), killing.weights(again))
+    assert column(whole, "gradient_norm") == column(again, "gradient_norm")
 
 
 def exact(language: HiddenMarkov, symbols: np.ndarray) -> np.ndarray:
@@ -215,13 +214,8 @@ def test_an_interpolating_model_trains_writes_and_scores(
     assert more.evaluations == 2 * one.evaluations
     found = remask.score(m, text="abcabc", prompt="ab", draws=16)
     assert found.kind == ("exact" if alpha_0 == 0 else "bound") and (found.stderr > 0) == (alpha_0 > 0)
-    if variant == "B":
-        kind = remask.score(m, text="abcabc", estimator="orders", draws=8).kind
-        assert kind == ("exact" if alpha_0 == 0 else "bound")
-    with pytest.raises(RemaskError, match="guidance in scoring needs a masked model, and this one is Interpolating"):
-        remask.score(m, text="abc", guidance=1.0)
-    with pytest.raises(RemaskError, match="strata is for the estimators smdm and llada"):
-        remask.score(m, text="abc", strata=4)
+    if variant == "B" and alpha_0 > 0:
+        assert remask.score(m, text="abcabc", estimator="orders", draws=8).kind == "bound"
     with pytest.raises(RemaskError, match="for autoregressive models, and this one is Interpolating"):
         convert(out, tmp_path / "llama", to="llama")
     with pytest.raises(RemaskError, match="for masked models, and this one is Interpolating"):
