@@ -37,7 +37,7 @@ def loss_curves(runs: dict[str, Path], path: Path) -> None:
 def denoising_strip(
     steps: Sequence[Step], tokenizer: Tokenizer, path: Path, frames: int = 5, columns: int = 76
 ) -> None:
-    """A text at several moments of its denoising: masks grey, what is new green, what is old black."""
+    """A text at several moments of its denoising: masks grey, new tokens green, earlier ones black."""
     from matplotlib.figure import Figure
 
     shown = [steps[round(i * (len(steps) - 1) / (frames - 1))] for i in range(frames)]
@@ -69,7 +69,7 @@ def denoising_strip(
 
 
 def _lines(step: Step, before: Step | None, tokenizer: Tokenizer, columns: int) -> list[list[tuple[str, str]]]:
-    """The text of one step as lines of (characters, state), wrapped."""
+    """The text of one step, wrapped, as lines of (character, state); `before` is the step shown before it."""
     ids, masked = step.tokens[0].tolist(), step.masked[0].tolist()
     was = before.masked[0].tolist() if before is not None else step.changed[0].tolist()
     lines: list[list[tuple[str, str]]] = [[]]

@@ -1,7 +1,7 @@
-"""Uniform random numbers as a function of (seed, draw, position): no generator, no state but a counter.
+"""Uniform random numbers as a function of (seed, number of the draw, position), without a generator.
 
-So a row draws the same numbers whatever shares its batch and whenever it joins. The function is the finaliser of
-SplitMix64 (Steele, Lea and Flood 2014), applied once to seed and draw and once more with the position.
+So a row draws the same numbers whatever else is in its batch, and whenever it joins it. The function is the finaliser
+of SplitMix64 (Steele, Lea and Flood 2014), applied first to the seed and the draw and then again with the position.
 """
 
 import torch
@@ -14,23 +14,23 @@ SECOND = 0x94D049BB133111EB - 2**64
 
 
 def uniforms(seed: Tensor, draw: Tensor, positions: int) -> Tensor:
-    """(B,) int64 seeds and numbers of the draw -> (B, L) float64 in [0, 1), one for each position."""
+    """(B,) int64 seeds and (B,) numbers of the draw -> (B, L) float64 in [0, 1), one for each position."""
     return uniforms_at(seed[:, None], draw[:, None], torch.arange(positions, device=seed.device))
 
 
 def uniforms_at(seed: Tensor, draw: Tensor, position: Tensor) -> Tensor:
-    """int64 seeds, numbers of the draw and positions, of shapes that broadcast -> float64 in [0, 1)."""
+    """int64 seeds, numbers of the draw and positions, whose shapes broadcast -> float64 in [0, 1)."""
     bits = scramble(scramble(seed + draw * GOLDEN) + (position + 1) * GOLDEN)
     return shift_right(bits, 11).double() * 2.0**-53
 
 
 def scramble(x: Tensor) -> Tensor:
-    """Mixes the bits of int64 numbers; one to one."""
+    """Mixes the bits of int64 numbers; different numbers stay different."""
     x = (x ^ shift_right(x, 30)) * FIRST
     x = (x ^ shift_right(x, 27)) * SECOND
     return x ^ shift_right(x, 31)
 
 
 def shift_right(x: Tensor, bits: int) -> Tensor:
-    """A shift that brings in zeros, where torch's own repeats the sign."""
+    """A logical shift, which fills with zeros; torch's own shift repeats the sign bit."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)

@@ -1,4 +1,4 @@
-"""Text being denoised, live in a terminal: masks as shaded blocks, new tokens bright, doubtful ones red."""
+"""Shows text being denoised, live in a terminal: masks as shaded blocks, new tokens bold, uncertain ones red."""
 
 import time
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ def frame(step: Step, tokenizer: Tokenizer, row: int = 0) -> Text:
 
 
 def style(masked: bool, changed: bool, sure: float) -> str:
-    """Colour of a token by what happened to it and how sure the network was."""
+    """Colour of a token, by whether it is new and by the probability with which it was written."""
     if masked:
         return "bright_black"
     colour = "green" if sure >= 0.7 else "yellow" if sure >= 0.3 else "red"
@@ -33,7 +33,7 @@ def style(masked: bool, changed: bool, sure: float) -> str:
 
 
 def watch(steps: Iterator[Step], tokenizer: Tokenizer, seconds: float = 4.0, title: str = "denoising") -> Step:
-    """Shows every step for about `seconds` in all; returns the last. Off a terminal, prints a few lines."""
+    """Shows every step, for about `seconds` in all, and returns the last; where there is no terminal, prints a few."""
     console = Console(stderr=True)
     taken = list(steps) if not console.is_terminal else None
     if taken is not None:

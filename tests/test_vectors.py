@@ -41,9 +41,9 @@ from remask.model.transformer import Transformer
 from remask.sampling import Canvas, Query, SamplingParams, State, Step, drawing, start, step, stream
 from remask.sampling.confidence import Confidence
 from remask.sampling.esolm import EsoLM
-from remask.sampling.guidance import guided
+from remask.sampling.guidance import add_guidance
 from remask.sampling.llada import LLaDA
-from remask.sampling.psi import Psi, mixture, revealing
+from remask.sampling.psi import Psi, mixture, reveal_probability
 from remask.sampling.sampler import Sampler
 from remask.sampling.smdm import SMDM
 from remask.vocabulary import Vocabulary
@@ -242,7 +242,7 @@ def replayed(
         drawn = torch.cat([uniform[i], torch.ones(rows, behind)], 1)
         hidden, weight = independent.masks(scored, levels, drawn)
         noisy = independent.inputs_for(Batch(tokens, scored), hidden, weight)
-        denoiser = guided(model, family, guidance, prompt)
+        denoiser = add_guidance(model, family, guidance, prompt)
         values.append(per_row(independent.token_loss(denoiser, noisy), noisy.ask).mean())
     return torch.stack(values).mean().float()
 
@@ -441,7 +441,7 @@ def test_llada_likelihoods(case: dict[str, Any]) -> None:
         tokens = torch.cat([prompt, answer]).expand(len(hidden), -1)
         given = (torch.arange(tokens.shape[1]) < len(prompt)).expand_as(tokens)
         noisy = family.inputs_for(Batch(tokens, ~given), hidden, 1 / p)
-        denoiser = guided(model, family, case["cfg_scale"], given)
+        denoiser = add_guidance(model, family, case["cfg_scale"], given)
         values.append(-per_row(family.token_loss(denoiser, noisy), noisy.ask).mean())
         counts = hidden.sum(1)
         torch.testing.assert_close(counts / len(answer), p)  # the weight L/k of the exact-count form
@@ -841,7 +841,7 @@ def test_psi_laws(case: dict[str, Any]) -> None:
     alpha_s, alpha_t = family.alpha(s), family.alpha(t)
     for truth, share in ((io[name + "q_ancestral"], 1.0), (io[name + "q_psi"], kappa)):
         if masked:
-            shown, again = revealing(alpha_s, alpha_t, share), (1 - share) * (1 - alpha_s)
+            shown, again = reveal_probability(alpha_s, alpha_t, share), (1 - share) * (1 - alpha_s)
             other = torch.nn.functional.one_hot(torch.tensor(case["mask_id"]), k).double()
             same = torch.nn.functional.one_hot(z, k).double()
             found = torch.where(hidden[..., None], shown * p + (1 - shown) * other, (1 - again) * same + again * other)

@@ -13,7 +13,7 @@ from remask.families.denoiser import cross_entropy, per_row
 from remask.likelihood.estimate import Estimate
 from remask.likelihood.estimator import Copy, Estimator, batch_of, runs_of
 from remask.likelihood.request import Request
-from remask.sampling.guidance import guided
+from remask.sampling.guidance import add_guidance
 from remask.uniforms import uniforms
 
 GROUPS = 8
@@ -70,7 +70,7 @@ class MaskEstimator(Estimator):
         needed = noisy.weight > 0  # a copy of the chain rule reads all its masks, and needs one of them
         asked = noisy.ask.masked_scatter(noisy.ask, needed)
         noisy = replace(noisy, ask=asked, target=noisy.target[needed], weight=noisy.weight[needed])
-        nats = cross_entropy(guided(denoiser, family, self.guidance, prompt), noisy)
+        nats = cross_entropy(add_guidance(denoiser, family, self.guidance, prompt), noisy)
         return per_row(nats.double() * noisy.weight, asked)
 
     def finish(self, request: Request, values: Tensor) -> Estimate:

@@ -1,4 +1,7 @@
-"""Ways of filling a canvas: one file per sampler. Names are imported when first used."""
+"""Sampling: the state of the rows being written, the loop around the samplers, and one file for each sampler.
+
+Names are imported when they are first used.
+"""
 
 from typing import TYPE_CHECKING, Any
 

@@ -1,4 +1,4 @@
-"""The reverse process on a time grid: the plain sampler of masked and of uniform-state diffusion."""
+"""The reverse process on a time grid: the standard sampler of masked and of uniform-state diffusion."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,26 +12,23 @@ from remask.sampling.sampler import Query, Sampler
 from remask.sampling.state import State
 
 Mixture = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-"""(N,) rows and (N,) predicted probabilities of the tokens at hand -> probabilities of keeping them, of drawing from
-the prior, and of drawing from the prediction."""
+"""(N,) rows and (N,) predicted probabilities of z_t -> (N,) weights of keeping z_t, of the prior and of the prediction
+in the mixture q(z_s | z_t)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ancestral(Sampler):
     """Masked families: from t to s a masked position is revealed with probability (alpha_s - alpha_t)/(1 - alpha_t).
 
-    Which positions is decided before the network runs, by draws of their own, so only those are asked, and a step that
-    reveals nothing costs nothing. Source: Sahoo et al. 2024, eq. 7.
+    Which positions are revealed does not depend on the prediction. It is drawn before the network runs, so that only
+    these positions are asked, and a step that reveals nothing makes no network call. Source: Sahoo et al. 2024, eq. 7.
 
-    Uniform-state families: from t to s all open positions are drawn anew from q(z_s | z_t, x), the prediction in place
-    of x; nothing is final before t = 0.
+    Uniform-state families: from t to s all open positions are drawn anew from q(z_s | z_t, x), with the prediction in
+    place of x; no token is final before t = 0.
     """
 
     orders: ClassVar[frozenset[str]] = frozenset({"any", "all"})
     default_steps: ClassVar[int | None] = 64
-
-    def fits(self, family: Family) -> bool:
-        return family.order in self.orders
 
     def begin(self, state: State, family: Family) -> None:
         begin_at_noise(state, family)
@@ -53,7 +50,7 @@ class Ancestral(Sampler):
 
 
 def times(state: State) -> tuple[Tensor, Tensor]:
-    """(B,) float64, where the step at hand begins and ends on an even grid from 1 to 0."""
+    """(B,) float64 each: the times t and s of the current step, on an even grid from 1 to 0."""
     steps = state.steps
     grid = torch.linspace(1, 0, steps + 1, dtype=torch.float64, device=state.step.device)
     at = state.step.clamp(max=steps - 1)
@@ -61,16 +58,17 @@ def times(state: State) -> tuple[Tensor, Tensor]:
 
 
 def begin_at_noise(state: State, family: Family) -> None:
-    """Open positions as noise leaves them at time 1, in families that revise every token."""
+    """Fills open positions with tokens from the prior, in families that revise every token."""
     if family.order == "all":
         state.tokens = torch.where(state.open, family.prior(state.uniforms(state.open)), state.tokens)
 
 
 def revise(state: State, family: Family, asked: Tensor, logits: Tensor, weights: Mixture, last: Tensor) -> Tensor:
-    """Draws the asked positions, (B, L) bool, from q(z_s | z_t, x), with the prediction as it is sharpened for x.
+    """Draws the asked positions, (B, L) bool, from q(z_s | z_t, x), with the prediction in place of x.
 
-    q is a mixture: the token stays, or is drawn from the prior, or from the prediction. So the prediction is drawn
-    from only where it is chosen, and no law over the whole vocabulary is made. Rows where `last` (B,) are then done.
+    The prediction is taken after temperature, top-k and top-p. q is a mixture: the token stays, or is drawn from the
+    prior, or from the prediction. So a token is drawn from the prediction only where that component was chosen, and q
+    is never computed over the whole vocabulary. `last` (B,) bool marks rows that are complete after this step.
     """
     row, column = asked.nonzero(as_tuple=True)
     before = state.tokens[row, column]

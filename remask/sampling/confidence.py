@@ -1,4 +1,4 @@
-"""Reveal what the network is surest of: the sampler of MaskGIT, SMDM and LLaDA."""
+"""Writes where the network is most certain: the kind of sampler that MaskGIT, SMDM and LLaDA use."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -17,18 +17,19 @@ Schedule = Literal["even", "linear"]
 
 @dataclass(frozen=True, kw_only=True)
 class Confidence(Sampler):
-    """Each step writes the k most certain masked positions of each row; nothing is ever revised.
+    """Each step writes the k masked positions of each row whose predictions are most certain, and revises nothing.
 
-    Certainty is read from the prediction before a token is drawn, so the rule is a function of the state and has an
-    exact likelihood. k counts per row. Without a number of steps one token a step is written.
+    Certainty is that of the prediction before a token is drawn. So the choice is a function of the state, and the rule
+    has an exact likelihood. Without a number of steps, each step writes one token.
     """
 
     rule: Rule = "probability"
-    """probability: the highest top probability. margin: of first over second. entropy: the lowest.
-    random: any. left: the leftmost."""
+    """Which positions are written. probability: those whose most probable token has the highest probability. margin:
+    with the largest difference between the two highest probabilities. entropy: of lowest entropy. random: random ones.
+    left: the leftmost ones."""
     schedule: Schedule = "even"
-    """even: equal shares, the remainder in the first steps (LLaDA). linear: floor(masked (1 - s/t)) on
-    t from 1 to 1e-5, all that is left at the last (SMDM)."""
+    """How many are written in a step. even: equally many, with the remainder in the first steps (LLaDA). linear:
+    floor(masked (1 - s/t)) from t to s on an even grid from 1 to 1e-5, and all that are left at the end (SMDM)."""
 
     def __post_init__(self) -> None:
         if self.rule not in get_args(Rule):
@@ -42,9 +43,9 @@ class Confidence(Sampler):
 
     def query(self, state: State, family: Family) -> Query:
         active = state.active
-        count = self.count(state.step, state.steps, state.whole_block, active.sum(1))
+        count = self.count(state.step, state.steps, state.block_size, active.sum(1))
         asked = active & (count > 0)[:, None]
-        if self.rule in ("random", "left"):  # needs no prediction: ask only what is written
+        if self.rule in ("random", "left"):  # these need no prediction to choose, so only chosen positions are asked
             scores = state.uniforms(asked) if self.rule == "random" else -active.cumsum(1).double()
             asked = largest(scores, asked, count)
         return Query(asked, keep={"count": count})
@@ -58,7 +59,7 @@ class Confidence(Sampler):
         return chosen
 
     def count(self, step: Tensor, steps: int, whole: Tensor, left: Tensor) -> Tensor:
-        """(B,) how many to write in a step, (B,), of `whole` (B,) in the block and `left` (B,) still masked."""
+        """(B,) how many positions step `step`, (B,), writes of a block of `whole`, (B,), of which `left` are masked."""
         if not steps:
             return left.clamp(max=1)
         if self.schedule == "even":
@@ -71,12 +72,12 @@ class Confidence(Sampler):
 
 
 def even_share(step: Tensor, steps: int, whole: Tensor) -> Tensor:
-    """(B,) the share of a step of `whole` (B,) positions, the remainder in the first steps (LLaDA)."""
+    """(B,) how many of `whole` (B,) positions a step writes: equally many, the remainder in the first steps (LLaDA)."""
     return whole // steps + (step < whole % steps)
 
 
 def certainty(logits: Tensor, rule: Rule) -> Tensor:
-    """(N, V) logits -> (N,) float32, higher where the prediction is surer."""
+    """(N, V) logits -> (N,) float32, higher where the prediction is more certain."""
     if rule == "probability":
         return (logits.amax(-1) - logits.logsumexp(-1)).exp()
     p = logits.softmax(-1)

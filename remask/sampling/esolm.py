@@ -1,8 +1,8 @@
-"""In an order drawn beforehand, with an exact key-value cache: the sampler of interpolating models (Eso-LM).
+"""The sampler of interpolating models (Eso-LM): an order drawn beforehand, and an exact key-value cache.
 
-Each pass reads the tokens written by the pass before, whose keys and values it keeps, and the masks it is to fill. So
-the network reads every position twice in all, however many passes there are, and a pass that fills nothing is not made.
-Source: Sahoo et al. 2025, *Esoteric Language Models*.
+Each pass reads the tokens that the pass before wrote, whose keys and values it caches, and the masks that it fills. So
+the network reads every position twice in all, however many passes there are. Passes that would fill nothing are left
+out. Source: Sahoo et al. 2025, *Esoteric Language Models*.
 """
 
 from dataclasses import dataclass
@@ -21,18 +21,18 @@ from remask.sampling.state import State
 class EsoLM(Sampler):
     """The reverse process on a time grid, then left to right.
 
-    The uniform u of a token says when it is written: in the step in which alpha(t) passes u, and from left to right
-    behind all of them if none does. So a step writes a binomial number of tokens, each row its own.
+    Each position draws a uniform u, which decides when it is written: in the diffusion step in which alpha(t) rises
+    above u or, where no step does, after diffusion from left to right. So each step writes a binomial number of tokens.
 
-    `State.extras` holds `pass_of` (B, L), the pass that writes each position (-1 where it is given, -2 where nothing
-    is), `rank` (B, L), its place in the order of writing, and `diffusion` (B,), the number of passes of diffusion.
+    `State.extras` holds three tensors. `pass_of` (B, L) is the pass that writes each position (-1 for given text, -2
+    for padding), `rank` (B, L) its place in the order of writing, and `diffusion` (B,) the number of diffusion passes.
     """
 
     parallel_blocks: int = 0
-    """Cut the text in so many parts, and let each step write one token of every part, from its left to its right,
-    instead of tokens at random places (block order)."""
+    """Cut the text into this many parts, and write one token of every part in each pass, from left to right, instead of
+    tokens at random positions (block order); 0: random positions."""
     cache: bool = True
-    """Keep keys and values. Without, every pass reads all that is known, to the same end."""
+    """Whether keys and values are cached. Without a cache every pass reads all known tokens, with the same result."""
 
     orders: ClassVar[frozenset[str]] = frozenset({"drawn"})
     default_steps: ClassVar[int | None] = 64
@@ -51,7 +51,7 @@ class EsoLM(Sampler):
         return not self.parallel_blocks
 
     def begin(self, state: State, family: Family) -> None:
-        """Draws the order and divides it into passes."""
+        """Draws the order of writing and divides it into passes."""
         hidden, known = state.masked, ~state.masked & state.valid
         uniform, steps = state.uniforms(hidden), state.steps
         if self.parallel_blocks:
@@ -66,7 +66,7 @@ class EsoLM(Sampler):
             family.writing_order(hidden, uniform).masked_fill(~known & ~hidden, torch.inf).argsort(dim=1, stable=True)
         )
         step, hidden, known, diffused = (x.gather(1, order) for x in (step, hidden, known, diffused))
-        first = hidden.clone()  # of each pass, in the order of writing
+        first = hidden.clone()  # where a pass begins, in the order of writing
         first[:, 1:] &= (step[:, 1:] != step[:, :-1]) | ~hidden[:, :-1]
         number = torch.where(hidden, first.cumsum(1) - 1, torch.where(known, -1, -2))
         along = torch.arange(order.shape[1], device=order.device).expand_as(order)
@@ -79,7 +79,7 @@ class EsoLM(Sampler):
         number = state.step
         now = state.masked & (pass_of == number[:, None])
         known = ~state.masked & state.valid
-        if family.known_see_each_other:  # variant A: what is known sees all of it, and so is read anew while it grows
+        if family.known_see_each_other:  # variant A: known tokens see each other, so all are read again in each pass
             front = (pass_of >= -1) & (pass_of < torch.minimum(number, diffusion)[:, None])
             rank = torch.where(front, 0, rank + 1)
             state.cached = state.cached & (number > diffusion)[:, None]
@@ -91,7 +91,7 @@ class EsoLM(Sampler):
 
 
 def in_parallel(hidden: Tensor, parts: int) -> Tensor:
-    """(B, L) float64 in [0, 1): the hidden positions in so many parts, the i-th of each with the same value."""
+    """(B, L) float64 in [0, 1): divides the hidden positions into `parts`; the i-th positions of all have one value."""
     place, count = hidden.cumsum(1) - 1, hidden.sum(1, keepdim=True)
     size = (count + parts - 1).div(parts, rounding_mode="floor").clamp(min=1)
     return torch.where(hidden, (place % size).double() / size, 0.0)

@@ -15,13 +15,13 @@ from remask.sampling.state import State
 class FirstHitting(Sampler):
     """Reveals masked positions in uniformly random order (Zheng et al. 2024, section 4).
 
-    The times at which positions are hit are order statistics of uniforms, and a network without time does not see them:
-    what remains of the exact reverse process is the order. One at a time it is exact; several at once, with fewer
-    steps than tokens, trade exactness for fewer network calls.
+    The times at which positions are revealed are order statistics of uniforms. A network that is not given the time
+    does not see them, so that only the order of the exact reverse process matters. Revealing one position at a time is
+    exact; with fewer steps than tokens, several are revealed from one prediction, which is no longer exact.
     """
 
     at_once: int = 1
-    """Positions revealed from one prediction, where no number of steps is asked for."""
+    """Positions revealed from one prediction, where no number of steps is given."""
 
     def __post_init__(self) -> None:
         if self.at_once < 1:
@@ -30,7 +30,7 @@ class FirstHitting(Sampler):
     def query(self, state: State, family: Family) -> Query:
         active = state.active
         if state.steps:
-            count = -(-state.whole_block // state.steps)
+            count = -(-state.block_size // state.steps)
         else:
             count = torch.full_like(state.step, self.at_once)
         return Query(largest(state.uniforms(active), active, count))

@@ -1,8 +1,8 @@
-"""Unsupervised classifier-free guidance: more of what the prompt adds.
+"""Unsupervised classifier-free guidance: more of what the prompt adds to the prediction.
 
-p(x | c, z)^(1+w) / p(x | m..m, z)^w, the unconditional branch reading the prompt as masks; interpolating models leave
-it out instead, since there masks are seen by nothing that is known. Needs no special training
-(Nie et al. 2025, *Scaling up Masked Diffusion Models on Text*, section 4).
+The guided prediction is proportional to p(x | c, z)^(1+w) / p(x | m..m, z)^w. The unconditional branch reads masks in
+place of the prompt c; that of interpolating models leaves the prompt out, since in them known tokens see no masks. The
+model needs no special training (Nie et al. 2025, *Scaling up Masked Diffusion Models on Text*, section 4).
 """
 
 import math
@@ -16,10 +16,11 @@ from remask.families.base import Denoiser, Family
 from remask.model.attention import FULL, Attention, Padded
 
 
-def guided(denoiser: Denoiser, family: Family, weight: float | Tensor, prompt: Tensor) -> Denoiser:
+def add_guidance(denoiser: Denoiser, family: Family, weight: float | Tensor, prompt: Tensor) -> Denoiser:
     """A denoiser with guidance; the same denoiser, at the same cost, where the weight is 0.
 
-    `weight` is one number or (B,) one for each row; `prompt` (B, L) bool, the positions that make up the condition.
+    `weight` is one number, or (B,) a number for each row. `prompt` (B, L) bool marks the positions of the prompt, which
+    is the condition.
     """
     if isinstance(weight, int | float):
         if weight == 0:
@@ -32,14 +33,17 @@ def guided(denoiser: Denoiser, family: Family, weight: float | Tensor, prompt: T
 
 
 class Guided:
-    """logits = (1 + w) conditional - w unconditional, both from one call; rows of weight 0 have no second branch."""
+    """A denoiser whose logits are (1 + w) conditional - w unconditional.
+
+    Both branches are computed in one call, and rows of weight 0 have no unconditional branch.
+    """
 
     def __init__(self, denoiser: Denoiser, weight: float | Tensor, prompt: Tensor, mask: int | None) -> None:
         self.denoiser, self.prompt, self.mask = denoiser, prompt, mask
         every = torch.arange(len(prompt), device=prompt.device)
         self.weight = torch.as_tensor(weight, dtype=torch.float32, device=prompt.device).expand(len(prompt))
-        self.twins = every if isinstance(weight, int | float) else self.weight.nonzero()[:, 0]
-        """(G,) rows with a second branch."""
+        self.guided_rows = every if isinstance(weight, int | float) else self.weight.nonzero()[:, 0]
+        """(G,) rows with an unconditional branch."""
 
     def __call__(
         self,
@@ -53,13 +57,13 @@ class Guided:
         positions: Tensor | None = None,
         cache: Any = None,
     ) -> Tensor:
-        """As the denoiser it wraps; a cache is one of two branches."""
-        rows, twins = len(tokens), self.twins
-        both = torch.cat([torch.arange(rows, device=tokens.device), twins])
+        """As the denoiser that it wraps. A cache must have two branches."""
+        rows, guided_rows = len(tokens), self.guided_rows
+        both = torch.cat([torch.arange(rows, device=tokens.device), guided_rows])
         tokens, attention = tokens[both], attention.rows(both)
         index = None if index is None else index[both]
         prompt = self.prompt[both]
-        prompt[:rows] = False  # it is only the second branch that does without
+        prompt[:rows] = False  # only the unconditional branch goes without the prompt
         hidden = prompt[:, : tokens.shape[1]] if index is None else prompt.gather(1, index.clamp(min=0)) & (index >= 0)
         if self.mask is not None:
             tokens = tokens.masked_fill(hidden, self.mask)
@@ -76,7 +80,7 @@ class Guided:
             time=None if time is None else time[both],
             attention=attention,
             positions=positions if positions is None or positions.ndim == 1 else positions[both],
-            cache=None if cache is None else cache.with_second_branch(twins),
+            cache=None if cache is None else cache.with_second_branch(guided_rows),
         )
         mixed = self.mix(logits, ask)
         if target is not None:
@@ -84,13 +88,16 @@ class Guided:
         return mixed.view(*ask.shape, -1) if everywhere else mixed
 
     def mix(self, logits: Tensor, ask: Tensor) -> Tensor:
-        """(N + N', V) logits of the conditional and then the unconditional branch -> (N, V); `ask` is (B, Q) bool."""
-        if len(self.twins) == len(ask):
+        """(N + N', V) logits, of the conditional branch and then of the unconditional one -> (N, V) guided logits.
+
+        `ask` (B, Q) bool marks the asked positions of the conditional branch.
+        """
+        if len(self.guided_rows) == len(ask):
             conditional, unconditional = logits.chunk(2)
             weight = self.weight[ask.nonzero()[:, 0], None]
             return conditional + weight * (conditional - unconditional)
         row = ask.nonzero()[:, 0]
-        chosen = torch.isin(row, self.twins).nonzero()[:, 0]
+        chosen = torch.isin(row, self.guided_rows).nonzero()[:, 0]
         mixed, unconditional = logits[: len(row)].clone(), logits[len(row) :]
         conditional = mixed[chosen]
         mixed[chosen] = conditional + self.weight[row[chosen], None] * (conditional - unconditional)

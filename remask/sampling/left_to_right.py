@@ -13,9 +13,10 @@ from remask.sampling.state import State
 
 @dataclass(frozen=True, kw_only=True)
 class LeftToRight(Sampler):
-    """One token after another. Given tokens behind an open position are kept, but not looked at before.
+    """Each step writes the leftmost open position. Given text after it stays, but the prediction does not see it.
 
-    Each row writes at its own place: prompts of different lengths share a batch, and no row waits for another.
+    Each row writes at its own position, so that prompts of different lengths share a batch and no row waits for
+    another.
     """
 
     orders: ClassVar[frozenset[str]] = frozenset({"left"})

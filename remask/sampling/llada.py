@@ -1,8 +1,9 @@
-"""LLaDA's `generate.py`, by its own rules: draw everywhere in a block, keep what was drawn with the most confidence.
+"""LLaDA's `generate.py` as published: draw a token everywhere in a block, keep those with the highest confidence.
 
-Here the choice follows the token drawn; in `Confidence` it comes first. At temperature 0 the two agree. Two faults of
-the published code are not kept: guidance without an attention mask works, and the second end-of-text flag holds for
-both tokens at every temperature. Source: Nie et al. 2025 and generate.py of ML-GSAI/LLaDA (October 2025).
+Here positions are chosen by the confidence of the tokens that were drawn; `Confidence` chooses before it draws. At
+temperature 0 the two agree. Two faults of the published code are not reproduced: guidance works without an attention
+mask, and `confidence_eos_eot_inf` holds for both tokens at every temperature. Source: Nie et al. 2025 and generate.py
+of ML-GSAI/LLaDA (October 2025).
 """
 
 from dataclasses import dataclass
@@ -22,11 +23,14 @@ Remasking = Literal["low_confidence", "random"]
 
 @dataclass(frozen=True, kw_only=True)
 class LLaDA(Sampler):
-    """Blocks from left to right, each with an equal share of the steps, and each step with an equal share of the
-    block's masks (the remainder in the first steps). Without a number of steps one token a step is written."""
+    """Fills blocks from left to right.
+
+    Each block has an equal share of the steps, and each step an equal share of the masks of the block, with the
+    remainder in the first steps. Without a number of steps, each step writes one token.
+    """
 
     remasking: Remasking = "low_confidence"
-    """What is kept of a step's draws: the most probable, or any."""
+    """Which draws of a step are kept. low_confidence: the most probable. random: random ones."""
     never_end: bool = False
     """Never write the end-of-text token (`logits_eos_inf`)."""
     late_end: bool = False
@@ -50,9 +54,9 @@ class LLaDA(Sampler):
 
     def query(self, state: State, family: Family) -> Query:
         active = state.active
-        count = torch.minimum(even_share(state.step, state.steps, state.whole_block), active.sum(1))
+        count = torch.minimum(even_share(state.step, state.steps, state.block_size), active.sum(1))
         asked = active & (count > 0)[:, None]
-        if self.remasking == "random":  # needs no prediction: ask only what is written
+        if self.remasking == "random":  # this needs no prediction to choose, so only chosen positions are asked
             asked = largest(state.uniforms(asked), asked, count)
         return Query(asked, keep={"count": count})
 
@@ -74,5 +78,5 @@ class LLaDA(Sampler):
 
 
 def forbid(logits: Tensor, ids: list[int]) -> Tensor:
-    """(N, V) logits without some ids."""
+    """(N, V) logits in which some ids have probability 0."""
     return logits.index_fill(-1, torch.tensor(ids, dtype=torch.int64, device=logits.device), -torch.inf)

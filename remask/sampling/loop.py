@@ -1,4 +1,4 @@
-"""The loop that `remask.sample`, the terminal and every other user of samplers share: one network call a step."""
+"""The sampling loop, which everything that writes text shares: each step makes one network call for all rows."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +10,8 @@ from torch import Tensor
 from remask.errors import RemaskError
 from remask.families.base import Denoiser, Family
 from remask.model.cache import KeyValueCache
+from remask.sampling.network_call import predict
 from remask.sampling.params import SamplingParams
-from remask.sampling.reading import predict
 from remask.sampling.sampler import Query, Sampler, require_fit
 from remask.sampling.state import Canvas, State, blank_state
 from remask.seeds import mix_seeds
@@ -24,15 +24,15 @@ class Step:
     tokens: Tensor
     """(B, L) int64."""
     changed: Tensor
-    """(B, L) bool, what this step wrote or hid."""
+    """(B, L) bool, positions that this step wrote or masked again."""
     masked: Tensor
-    """(B, L) bool, what is still to be written."""
+    """(B, L) bool, positions that are still to be written."""
     confidence: Tensor
     """(B, L) float32, the probability with which each token was written; 1 on given text, 0 where masked."""
     log_prob: Tensor
     """(B,) float64 nats, log-probability of what has been written so far."""
     calls: Tensor
-    """(B,) int64, network passes so far over each row."""
+    """(B,) int64, network passes over each row so far."""
 
 
 def start(
@@ -42,17 +42,18 @@ def start(
     seeds: Sequence[int] | None = None,
     forced: Tensor | None = None,
 ) -> State:
-    """Rows that are ready to be written.
+    """A state with the rows of a canvas, ready for the first step.
 
     Args:
-        family: what the model is.
+        family: the family of the model, with its vocabulary.
         canvas: the rows.
-        params: how to write them, for all or one for each row. The sampler is a `Sampler` here, and no name.
-        seeds: one for each row; the `seed` of its params by default.
-        forced: (B, L) int64, a text that is written whatever is drawn: then `State.log_prob` becomes the
-            log-probability that the rule writes it.
+        params: how to write the rows: one for all, or one for each. The sampler must be a `Sampler`, not a name.
+        seeds: one for each row; by default the `seed` of its params.
+        forced: (B, L) int64, a text that is written in place of the tokens drawn, so that `State.log_prob` becomes the
+            log-probability with which the sampler writes this text.
 
-    RemaskError where a sampler does not fit the family, or takes no steps or blocks.
+    Raises:
+        RemaskError: a sampler does not fit the family, or does not take steps or blocks that are given.
     """
     every = [params] * len(canvas.tokens) if isinstance(params, SamplingParams) else list(params)
     lengths = canvas.open.sum(1).tolist()
@@ -71,7 +72,7 @@ def start(
 
 
 def resolve(params: SamplingParams, family: Family, length: int) -> SamplingParams:
-    """The params of a row with `length` open positions: the steps of one block, and no block larger than the text."""
+    """The params of a row with `length` open positions, with the steps of one block and a block no larger than that."""
     sampler, name = params.sampler, type(params.sampler).__name__
     assert isinstance(sampler, Sampler)
     if params.block is not None and not sampler.takes_blocks:
@@ -90,27 +91,30 @@ def resolve(params: SamplingParams, family: Family, length: int) -> SamplingPara
 
 
 def groups(state: State) -> list[tuple[Sampler, Tensor | None]]:
-    """The samplers of a state, each with its rows; None for all. Rows of a group take as many steps as each other."""
-    found: dict[tuple[Sampler, int | None], list[int]] = {}
+    """Divides the rows of a state into groups of the same sampler and number of steps.
+
+    Returns each group's sampler and row numbers, or None for the rows of a single group.
+    """
+    rows_of: dict[tuple[Sampler, int | None], list[int]] = {}
     for row, params in enumerate(state.params):
-        found.setdefault((params.sampler, params.steps), []).append(row)
-    if len(found) == 1:
-        ((sampler, _),) = found
+        rows_of.setdefault((params.sampler, params.steps), []).append(row)
+    if len(rows_of) == 1:
+        ((sampler, _),) = rows_of
         return [(sampler, None)]
-    return [(sampler, torch.tensor(rows, device=state.tokens.device)) for (sampler, _), rows in found.items()]
+    return [(sampler, torch.tensor(rows, device=state.tokens.device)) for (sampler, _), rows in rows_of.items()]
 
 
 @torch.inference_mode()
 def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) -> Step | None:
-    """One step of every row, with one network call for all, whatever their samplers; None where nothing changed.
+    """Makes one step of every row, with one network call for all of them, whatever their samplers.
 
-    Changes `state` and `cache` in place.
+    Changes `state` and `cache` in place. Returns None where the step neither called the network nor changed a token.
     """
     parts = []
     for sampler, rows in groups(state):
         part = state if rows is None else state.rows(rows)
         parts.append((sampler, rows, part, sampler.query(part, family)))
-    query = parts[0][3] if len(parts) == 1 else together(state, [(rows, query) for _, rows, _, query in parts])
+    query = parts[0][3] if len(parts) == 1 else join_queries(state, [(rows, query) for _, rows, _, query in parts])
     answer = predict(denoiser, family, state, query, cache)
     logits = torch.empty(0, family.vocabulary.predicted, device=state.tokens.device) if answer is None else answer
     changed = torch.zeros_like(state.masked)
@@ -129,8 +133,8 @@ def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) ->
     return snapshot(state, changed)
 
 
-def together(state: State, queries: Sequence[tuple[Tensor | None, Query]]) -> Query:
-    """The queries of several groups of rows as one."""
+def join_queries(state: State, queries: Sequence[tuple[Tensor | None, Query]]) -> Query:
+    """Joins the queries of several groups of rows into one of all rows."""
     whole = Query(torch.zeros_like(state.masked), causal=any(query.causal for _, query in queries))
     blanks = {
         "time": lambda: state.masked.sum(1) / state.open.sum(1),
@@ -150,7 +154,7 @@ def together(state: State, queries: Sequence[tuple[Tensor | None, Query]]) -> Qu
 
 
 def advance(state: State, sampler: Sampler) -> None:
-    """Goes on to the next step, to the next block where this one is written; notes which rows are complete."""
+    """Moves each row on to its next step, or to its next block where this one is written, and marks complete rows."""
     state.close()
     state.step = state.step + 1
     done = sampler.block_done(state)
@@ -160,17 +164,17 @@ def advance(state: State, sampler: Sampler) -> None:
 
 
 def snapshot(state: State, changed: Tensor) -> Step:
-    """The state as it is now."""
+    """A copy of the state as it is now, which later steps do not change."""
     now = (state.tokens, changed, state.masked, state.confidence, state.log_prob, state.calls)
     return Step(*(x.clone() for x in now))
 
 
-@torch.inference_mode()  # on a generator it holds while a step is made, and not between steps
+@torch.inference_mode()  # on a generator this is in effect while a step is made, and not between steps
 def stream(denoiser: Denoiser, family: Family, state: State, cache: Any = None) -> Iterator[Step]:
-    """The steps by which all rows are written; no network call once nothing is left to write.
+    """Writes all rows, and yields each step.
 
-    Rows that are complete leave the batch; each `Step` shows all rows. Without a cache given, one is made where the
-    samplers use an exact one and the network can.
+    Complete rows leave the batch, but each `Step` shows all rows. Where no cache is given, one is made if all samplers
+    use an exact cache and the network has layers to cache.
     """
     cache = exact_cache(denoiser, state) if cache is None else cache
     whole, own = state, torch.arange(len(state.params), device=state.tokens.device)
@@ -194,7 +198,7 @@ def stream(denoiser: Denoiser, family: Family, state: State, cache: Any = None) 
 
 
 def fill(denoiser: Denoiser, family: Family, canvas: Canvas, params: SamplingParams) -> State:
-    """Writes all rows of a canvas alike, each with noise of its own; the state at the end."""
+    """Writes all rows of a canvas with the same params, each with a seed of its own; returns the state at the end."""
     state = start(family, canvas, params, [mix_seeds(params.seed, row) for row in range(len(canvas.tokens))])
     for _ in stream(denoiser, family, state):
         pass
@@ -202,7 +206,7 @@ def fill(denoiser: Denoiser, family: Family, canvas: Canvas, params: SamplingPar
 
 
 def exact_cache(denoiser: Denoiser, state: State) -> KeyValueCache | None:
-    """An empty cache for the rows of a state, where all samplers use one and the network has keys to keep."""
+    """An empty cache for the rows of a state; None where a sampler uses no exact cache or the network has no layers."""
     architecture = getattr(denoiser, "architecture", None)
     if architecture is None or not all(p.sampler.cached for p in state.params):
         return None

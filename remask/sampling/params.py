@@ -1,5 +1,5 @@
-"""The list of what a generation may ask: keyword arguments of `remask.sample` and `remask.stream`, options of
-`remask sample`, and the fields of a request to the server.
+"""The options of a generation, written once: they are the keyword arguments of `remask.sample` and `remask.stream` and
+the options of `remask sample`.
 """
 
 import math
@@ -9,7 +9,7 @@ from typing import Any
 from remask.errors import RemaskError
 
 LARGEST = 2**16
-"""The largest number of steps, and the largest block."""
+"""The largest number of steps and the largest block that are accepted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class SamplingParams:
     """How one text is to be written. Texts of one batch may each have their own."""
 
     length: int = 128
-    """Tokens to write behind the prompt."""
+    """Tokens to write after the prompt."""
     sampler: Any = None
     """Ancestral, FirstHitting, Confidence, Psi, EsoLM, LeftToRight, or as published LLaDA, SMDM; by default the
     family's. Options of its own follow as LLaDA:late_end=true,remasking=random. In Python also a `Sampler`."""
@@ -26,11 +26,11 @@ class SamplingParams:
     block: int | None = None
     """Fill blocks of this many tokens from left to right, each with its share of the steps."""
     temperature: float = 1.0
-    """Sharpness of the draws; 0 writes the most probable token."""
+    """Divides the logits before each draw; 0 writes the most probable token."""
     top_p: float = 1.0
-    """Draw from the most probable tokens that reach this probability together."""
+    """Draw from the smallest set of most probable tokens whose probabilities sum to at least this."""
     top_k: int = 0
-    """Draw from this many of the most probable tokens; 0: from all."""
+    """Draw from this many of the most probable tokens; 0: from all of them."""
     guidance: float = 0.0
     """Weight w of unsupervised classifier-free guidance: logits (1 + w) conditional - w unconditional."""
     seed: int = 0

@@ -2,12 +2,13 @@
 
     q = kappa q(z_s | z_t, x) + (1 - kappa) [q(z_0 | z_t, x), noised again to s]
 
-Given the clean text each token has the marginals of the ancestral process (kappa = 1) for any kappa. Below 1, tokens
-that seemed settled are drawn again, which mends early mistakes. Those drawn again in one step are drawn apart from
-each other, so the joint law is exact only as kappa goes to 1 with the number of steps.
+Given the clean text, each token has the marginals of the ancestral process (kappa = 1) for every kappa. With kappa
+below 1, tokens that were already written are drawn again, which corrects early mistakes. Tokens that are drawn again in
+the same step are drawn independently of each other, so the joint distribution is exact only in the limit where kappa
+goes to 1 as the number of steps grows.
 
-On masked families this is remasking: a written token is hidden again with probability sigma = (1 - kappa)(1 - alpha_s)
-(ReMDM, Wang et al. 2025, whose rules for sigma are the schedules here).
+For masked families this is remasking: a written token is masked again with probability
+sigma = (1 - kappa)(1 - alpha_s) (ReMDM, Wang et al. 2025, whose rules for sigma are the schedules here).
 """
 
 import itertools
@@ -30,27 +31,28 @@ Schedule = Literal["constant", "sigma", "capped", "rescaled"]
 
 @dataclass(frozen=True, kw_only=True)
 class Psi(Sampler):
-    """The reverse process with correction between the times `low` and `high`, and none outside.
+    """The reverse process, with correction between the times `high` and `low`.
 
-    Its log-probability adds up all draws, those that were taken back too: it is that of a path, not of the text.
+    `State.log_prob` sums over all draws, including those of tokens that were masked or drawn again later. So it is the
+    log-probability of the path of the process, not of the text.
     """
 
     schedule: Schedule = "constant"
-    """Of kappa while correcting. constant: `kappa`. The others give sigma, the chance that a written token is noised
-    again: `eta` (sigma), at most (1 - alpha_s)/alpha_t (capped), or this share of that most (rescaled). In no case is
-    it more than 1 - alpha_s, where kappa is 0."""
+    """How kappa is set in steps that correct. constant: to `kappa`. The others set the probability sigma that a
+    written token is noised again. sigma: to `eta`. capped: to `eta`, but at most (1 - alpha_s)/alpha_t. rescaled: to
+    `eta` times that. sigma is never more than 1 - alpha_s, where kappa is 0."""
     kappa: float = 0.95
-    """Share of the predictor, of the schedule "constant"."""
+    """Weight of the predictor in the schedule "constant"."""
     eta: float = 0.01
-    """Of the other schedules."""
+    """Parameter of the other schedules."""
     high: float = 1.0
-    """Time from which on it corrects."""
+    """Time at which correction begins; time runs from 1 to 0."""
     low: float = 0.0
-    """Time below which it corrects no more."""
+    """Time at which correction ends."""
     hold: float = 0.0
-    """Share of the steps during which time stands still at `high`, which is then `low` too (ReMDM's loop)."""
+    """Share of the steps that stay at time `high`, and correct only there (ReMDM's loop); `low` must be equal to it."""
     tail: Tail = "ancestral"
-    """The last step: draw from the prediction, or write its most probable token (the greedy tail)."""
+    """How the last step writes. ancestral: draws from the prediction. greedy: the most probable tokens."""
 
     orders: ClassVar[frozenset[str]] = frozenset({"any", "all"})
     default_steps: ClassVar[int | None] = 64
@@ -75,17 +77,17 @@ class Psi(Sampler):
 
     def begin(self, state: State, family: Family) -> None:
         if self.hold and min(p.steps or 0 for p in state.params) < 3:
-            raise RemaskError("holding time still needs at least 3 steps: a way down, a stop, and a way down")
+            raise RemaskError("holding time still needs at least 3 steps: before, at and after the time that is held")
         begin_at_noise(state, family)
 
     def query(self, state: State, family: Family) -> Query:
         t, s, kappa = self.at(state, family)
         if family.order == "all":
             return Query(state.active, time=t)
-        here = (state.blocks == state.block[:, None]) & ~ended(state)[:, None]
+        here = (state.blocks == state.block[:, None]) & ~has_ended(state)[:, None]
         alpha_s, alpha_t = family.alpha(s), family.alpha(t)
         uniform = state.uniforms(here)
-        reveal = here & state.masked & (uniform < revealing(alpha_s, alpha_t, kappa)[:, None])
+        reveal = here & state.masked & (uniform < reveal_probability(alpha_s, alpha_t, kappa)[:, None])
         again = here & ~state.masked & (uniform < ((1 - kappa) * (1 - alpha_s))[:, None])
         return Query(reveal, keep={"again": again})
 
@@ -111,12 +113,12 @@ class Psi(Sampler):
         return state.step >= state.steps
 
     def row_done(self, state: State) -> Tensor:
-        return (self.block_done(state) & (state.block >= state.blocks.amax(1))) | ended(state)
+        return (self.block_done(state) & (state.block >= state.blocks.amax(1))) | has_ended(state)
 
     # the time grid
 
     def at(self, state: State, family: Family) -> tuple[Tensor, Tensor, Tensor]:
-        """(B,) float64: where the step at hand begins and ends, and its kappa."""
+        """(B,) float64 each: the times t and s at which the current step begins and ends, and its kappa."""
         steps = state.steps
         table = torch.tensor(self.plan(family, steps), dtype=torch.float64, device=state.step.device)
         t, s, kappa = table[state.step.clamp(max=steps - 1)].unbind(1)
@@ -125,14 +127,14 @@ class Psi(Sampler):
     @lru_cache(maxsize=32)  # noqa: B019  # frozen, and small
     def plan(self, family: Family, steps: int) -> list[tuple[float, float, float]]:
         """(t, s, kappa) of each step."""
-        found = []
+        table = []
         for t, s in self.grid(steps):
             corrects = s == t or (not self.hold and self.low < t <= self.high)
-            found.append((t, s, self.share(family.alpha(s), family.alpha(t)) if corrects else 1.0))
-        return found
+            table.append((t, s, self.corrected_kappa(family.alpha(s), family.alpha(t)) if corrects else 1.0))
+        return table
 
     def grid(self, steps: int) -> list[tuple[float, float]]:
-        """The times of each step: where it begins, and where it ends."""
+        """The times (t, s) at which each step begins and ends."""
         held = min(round(self.hold * steps), steps - 2)
         if held < 1:
             return list(itertools.pairwise(torch.linspace(1, 0, steps + 1, dtype=torch.float64).tolist()))
@@ -141,8 +143,8 @@ class Psi(Sampler):
         rest = torch.linspace(self.high, 0, steps - held - before + 1, dtype=torch.float64).tolist()
         return list(itertools.pairwise([*down[:-1], *[self.high] * held, *rest]))
 
-    def share(self, alpha_s: float, alpha_t: float) -> float:
-        """kappa of a step that corrects."""
+    def corrected_kappa(self, alpha_s: float, alpha_t: float) -> float:
+        """kappa of a step that corrects, by the schedule."""
         if self.schedule == "constant":
             return self.kappa
         if alpha_s >= 1:
@@ -152,19 +154,22 @@ class Psi(Sampler):
         return min(1.0, max(0.0, 1 - sigma / (1 - alpha_s)))
 
 
-def ended(state: State) -> Tensor:
-    """(B,) bool, rows with an end-of-text token and nothing masked: they are left alone."""
+def has_ended(state: State) -> Tensor:
+    """(B,) bool, rows with an end-of-text token and nothing masked, which are not revised any more."""
     is_end = (state.tokens == state.end[:, None]) & state.open
     return is_end.any(1) & ~state.masked.any(1)
 
 
-def revealing(alpha_s: Tensor, alpha_t: Tensor, kappa: Tensor) -> Tensor:
-    """The chance that a mask is replaced by a prediction: kappa of the ancestral one, the rest of alpha_s."""
+def reveal_probability(alpha_s: Tensor, alpha_t: Tensor, kappa: Tensor) -> Tensor:
+    """The probability that a mask is replaced by a predicted token.
+
+    It is the ancestral one with weight kappa, and alpha_s with weight 1 - kappa.
+    """
     return kappa * (alpha_s - alpha_t) / (1 - alpha_t) + (1 - kappa) * alpha_s
 
 
 def mixture(family: Family, p_own: Tensor, s: Tensor, t: Tensor, kappa: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """`Family.posterior_weights` with correction: probabilities (N,) of keeping, of the prior, of the prediction."""
+    """`Family.posterior_weights` with correction: (N,) weights of keeping z_t, of the prior and of the prediction."""
     alpha_s = family.alpha(s)
     predictor, clean = family.posterior_weights(p_own, s, t), family.posterior_weights(p_own, 0 * s, t)
     corrector = (alpha_s * clean[0], alpha_s * clean[1] + 1 - alpha_s, alpha_s * clean[2])

@@ -1,9 +1,9 @@
-"""What a sampler is: a rule that says, at each step, what to ask of the network and what to write of the answer.
+"""What a sampler is: a rule that says, at each step, what to ask the network and what to write.
 
-A sampler has no state of its own: `State` holds all, so rows of one batch may have different samplers and be at
-different steps. Which positions to write (selection, from the predictions alone) is kept apart from what to write
-there (`State.draw`) wherever the published rule allows it; such a rule has an exact likelihood (DUEL,
-Turok et al. 2026).
+A sampler has no state of its own. Everything is in `State`, so that rows of one batch may have different samplers and
+be at different steps. Where the published rule allows it, a sampler first chooses which positions to write, from the
+predictions alone, and then draws what to write there (`State.draw`); such a rule has an exact likelihood (DUEL, Turok
+et al. 2026).
 
 A new sampler is one new file in this folder with a subclass of `Sampler`: `--sampler Name` finds it.
 """
@@ -25,24 +25,24 @@ from remask.sampling.state import State
 
 @dataclass
 class Query:
-    """What a step asks of the network. Every field has the row first."""
+    """What a step asks the network. The first dimension of every field is the row."""
 
     ask: Tensor
-    """(B, L) bool, positions whose prediction is wanted; rows without one are not read."""
+    """(B, L) bool, positions whose prediction is wanted; rows without such a position are not read."""
     time: Tensor | None = None
-    """(B,) noise level, for networks that are told it; by default the share of open positions still masked."""
+    """(B,) noise level, for networks that are conditioned on it; None: the share of open positions still masked."""
     read: Tensor | None = None
-    """(B, L) bool, positions that are read; every valid one when None."""
+    """(B, L) bool, positions that the network reads; None: all valid ones."""
     tokens: Tensor | None = None
-    """(B, L) int64, what is read there, where it is not the canvas itself."""
+    """(B, L) int64, the tokens that the network reads; None: those of the canvas."""
     rank: Tensor | None = None
-    """(B, L) int64: a position sees those of no higher rank; all of them when None."""
+    """(B, L) int64: a position sees those of the same or a lower rank; None: all of them."""
     causal: bool = False
-    """Whether a position sees those before it, all of which have been read."""
+    """Whether a position sees only itself and those before it, all of which have been read."""
     final: Tensor | None = None
-    """(B, L) bool, positions whose keys and values never change once they are read now; none when None."""
+    """(B, L) bool, positions whose keys and values stay valid after this call and can be cached; None: none."""
     keep: dict[str, Tensor] = field(default_factory=dict)
-    """What the sampler wants to find again when the answer is there."""
+    """What `query` passes on to `commit`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Sampler(ABC):
     orders: ClassVar[frozenset[str]] = frozenset({"any"})
     """Orders of writing (`Family.order`) that it can follow."""
     default_steps: ClassVar[int | None] = None
-    """Steps over the whole text where none are asked for; None: as many as the sampler needs."""
+    """Steps over the whole text where the user gives no number; None: as many as the sampler needs."""
     takes_steps: ClassVar[bool] = True
     """Whether the number of steps can be chosen."""
     takes_blocks: ClassVar[bool] = True
@@ -65,24 +65,24 @@ class Sampler(ABC):
         return family.order in self.orders
 
     def begin(self, state: State, family: Family) -> None:  # noqa: B027  # most samplers have nothing to prepare
-        """Prepares new rows: draws what is drawn beforehand, and puts it into `state.extras`."""
+        """Prepares new rows, for example by drawing an order of writing into `state.extras`."""
 
     @abstractmethod
     def query(self, state: State, family: Family) -> Query:
-        """What this step asks of the network. All rows have this sampler, and as many steps as each other."""
+        """What this step asks the network. All rows of `state` have this sampler and the same number of steps."""
 
     @abstractmethod
     def commit(self, state: State, family: Family, query: Query, logits: Tensor) -> Tensor:
-        """Writes what this step writes, from (N, V) logits of the asked positions; (B, L) bool, what was changed."""
+        """Writes tokens, given the (N, V) logits of the asked positions; returns (B, L) bool, the changed positions."""
 
     def steps_of_block(self, steps: int | None, block: int, length: int) -> int | None:
-        """Steps of one block of at most `block` positions, of `steps` over `length` positions in all."""
+        """Steps of one block of `block` positions, where the whole text of `length` positions takes `steps`."""
         if steps is None or block >= length:
             return steps
         return max(1, math.ceil(steps * block / length))
 
     def block_done(self, state: State) -> Tensor:
-        """(B,) bool, rows whose block at hand is written."""
+        """(B,) bool, rows whose current block is written."""
         return ~state.active.any(1)
 
     def row_done(self, state: State) -> Tensor:
@@ -106,23 +106,23 @@ class Sampler(ABC):
 
 
 def samplers() -> dict[str, type[Sampler]]:
-    """Every sampler of this package by class name. Imports the files of this folder."""
+    """Every sampler of this package by its class name. Imports the files of this folder."""
     import remask.sampling as folder
 
     for module in pkgutil.iter_modules(folder.__path__):
         importlib.import_module(f"{folder.__name__}.{module.name}")
-    found: dict[str, type[Sampler]] = {}
+    known: dict[str, type[Sampler]] = {}
     todo = list(Sampler.__subclasses__())
     while todo:
         kind = todo.pop()
         todo += kind.__subclasses__()
         if kind.__module__.startswith("remask.sampling."):
-            found[kind.__name__] = kind
-    return found
+            known[kind.__name__] = kind
+    return known
 
 
 def require_fit(sampler: Sampler, family: Family) -> None:
-    """RemaskError, naming samplers that fit, where this one does not fit the family."""
+    """RemaskError where a sampler does not fit a family; the message names those that do."""
     if not sampler.fits(family):
         fitting = sorted(name for name, kind in samplers().items() if kind().fits(family))
         raise RemaskError(
@@ -131,9 +131,9 @@ def require_fit(sampler: Sampler, family: Family) -> None:
 
 
 def largest(scores: Tensor, among: Tensor, count: Tensor) -> Tensor:
-    """(B, L) bool: in each row the `count` (B,) highest `scores` (B, L) of those `among` (B, L).
+    """(B, L) bool: in each row, the positions of the `count` (B,) highest `scores` (B, L) of those `among` (B, L) bool.
 
-    Of equal scores the left one counts as the higher.
+    Of equal scores the one further left comes first.
     """
     order = scores.double().masked_fill(~among, -torch.inf).argsort(dim=1, descending=True, stable=True)
     rank = order.argsort(1)
@@ -141,5 +141,5 @@ def largest(scores: Tensor, among: Tensor, count: Tensor) -> Tensor:
 
 
 def spread(values: Tensor, asked: Tensor) -> Tensor:
-    """(N,) values of the asked positions -> (B, L), 0 elsewhere."""
+    """(N,) values of the asked positions, (B, L) bool -> (B, L), 0 elsewhere."""
     return torch.zeros(asked.shape, dtype=values.dtype, device=values.device).masked_scatter(asked, values)

@@ -1,9 +1,10 @@
-"""SMDM's `diff_sample`, by its own rules: its time grid, its counts, and the choice that follows the draw.
+"""SMDM's `diff_sample` as published: its time grid, its counts, and a choice of positions after the draw.
 
-`greedy` keeps floor(masked (1 - s/t)) of a step's draws, the most probable under the prediction without temperature;
-`origin` keeps each with probability 1 - s/t. t runs from 1 to 1e-5, and the last step keeps all. The published code
-counts over the whole batch, so that a text depends on its neighbours; here that is `pooled`, for comparison only.
-Source: Nie et al. 2025, eval/gen_model_answer.py of ML-GSAI/SMDM.
+A step from time t to s draws a token for every masked position. `greedy` keeps floor(masked (1 - s/t)) of them, the
+most probable under the prediction without temperature; `origin` keeps each with probability 1 - s/t. t runs from 1 to
+1e-5, and the last step keeps all. The published code counts over the whole batch, so that a text depends on the others;
+here that is the option `pooled`, for comparison only. Source: Nie et al. 2025, eval/gen_model_answer.py of
+ML-GSAI/SMDM.
 """
 
 from dataclasses import dataclass
@@ -22,11 +23,12 @@ Algorithm = Literal["greedy", "origin"]
 
 @dataclass(frozen=True, kw_only=True)
 class SMDM(Sampler):
-    """The sampler of *Scaling up Masked Diffusion Models on Text*. Steps in which nothing is kept cost nothing."""
+    """The sampler of *Scaling up Masked Diffusion Models on Text*. A step that keeps nothing makes no network call."""
 
     algorithm: Algorithm = "greedy"
+    """greedy: keep the most probable draws of a step. origin: keep random ones."""
     pooled: bool = False
-    """greedy: count and choose over the whole batch, as published; its results depend on the batch."""
+    """Whether `greedy` counts and chooses over the whole batch, as published; a text then depends on its batch."""
 
     default_steps: ClassVar[int | None] = 256
 
@@ -49,9 +51,9 @@ class SMDM(Sampler):
         return Query(active & (count > 0)[:, None], keep={"count": count})
 
     def share(self, state: State) -> Tensor:
-        """(B,) float32, 1 - s/t of the step at hand; 1 at the last."""
+        """(B,) float32, 1 - s/t of the current step; 1 at the last."""
         steps = state.steps
-        times = torch.linspace(1, 1e-5, steps + 1)  # float32, as published: counts may differ by one otherwise
+        times = torch.linspace(1, 1e-5, steps + 1)  # in float32 as published; otherwise counts may differ by one
         shares = (1 - times[1:] / times[:-1]).to(state.step.device)
         shares[-1] = 1.0
         return shares[state.step.clamp(max=steps - 1)]
@@ -73,9 +75,10 @@ class SMDM(Sampler):
 
 
 def probability(logits: Tensor, tokens: Tensor) -> Tensor:
-    """(N, V) float32, (N,) -> (N,) float64 probabilities, which tell apart what is nearly sure, as published.
+    """(N, V) float32 logits, (N,) tokens -> (N,) float64 probabilities of the tokens.
 
-    The sum alone is in float64: beside the largest term, 1, the others keep their own precision.
+    In float64, as published, probabilities near 1 remain different. Only the sum needs float64: its terms are at most
+    1, and float32 keeps the small ones precise.
     """
     terms = (logits - logits.amax(-1, keepdim=True)).exp()
     return terms.gather(-1, tokens[:, None])[:, 0].double() / terms.sum(-1, dtype=torch.float64)

@@ -1,7 +1,7 @@
-"""Rows of text that are being written, and all that is known of them between two steps.
+"""Rows of text that are being written, and all that a sampler knows about them between two steps.
 
-Every field has the row first. So rows can leave, join and be reordered between any two steps, and a row's text depends
-on its own seed only.
+The first dimension of every field is the row. So rows can leave, join and be reordered between any two steps, and the
+text of a row depends on its own prompt, options and seed only.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,18 +20,18 @@ from remask.uniforms import uniforms, uniforms_at
 
 @dataclass(frozen=True)
 class Canvas:
-    """Rows of tokens with open positions. Infilling is a canvas with fixed text around them."""
+    """Rows of tokens with open positions, which a sampler fills. In infilling, given text stands around them."""
 
     tokens: Tensor
-    """(B, L) int64; what stands at open positions is not read."""
+    """(B, L) int64; the ids at open positions are not read."""
     open: Tensor
     """(B, L) bool, True where a sampler is to write."""
     valid: Tensor
-    """(B, L) bool, False on the padding behind a row."""
+    """(B, L) bool, False on the padding after the end of a row."""
 
     @staticmethod
     def of(rows: Sequence[Sequence[int | None]], device: Any = None) -> "Canvas":
-        """A canvas from rows of ids with None at the open positions; short rows are padded behind."""
+        """A canvas from rows of ids with None at the open positions; shorter rows are padded at their end."""
         length = max(map(len, rows))
         filled = [[0 if i is None else i for i in row] + [0] * (length - len(row)) for row in rows]
         open_ = [[i is None for i in row] + [False] * (length - len(row)) for row in rows]
@@ -44,53 +44,54 @@ class State:
     """Rows being written, B of them on a canvas of L positions. `remask.sampling.start` makes one."""
 
     tokens: Tensor
-    """(B, L) int64, the mask where nothing is written yet."""
+    """(B, L) int64, the mask id where nothing is written yet."""
     open: Tensor
-    """(B, L) bool, positions that are to be written, or have been."""
+    """(B, L) bool, positions that are to be written or have been written; False on given text."""
     masked: Tensor
     """(B, L) bool, positions that are still to be written."""
     valid: Tensor
-    """(B, L) bool, False on the padding behind a row."""
+    """(B, L) bool, False on the padding after the end of a row."""
     confidence: Tensor
     """(B, L) float32, the probability with which each token was written; 1 on given text, 0 where masked."""
     cached: Tensor
-    """(B, L) bool, positions whose keys and values a cache holds for good."""
+    """(B, L) bool, positions whose keys and values are in the cache and need not be computed again."""
     blocks: Tensor
     """(B, L) int64, number of the block that an open position belongs to; -1 elsewhere."""
     step: Tensor
-    """(B,) int64, steps done in the block at hand."""
+    """(B,) int64, steps done in the current block."""
     block: Tensor
-    """(B,) int64, the block at hand."""
+    """(B,) int64, number of the current block."""
     calls: Tensor
-    """(B,) int64, network passes over the row; guidance takes two a call."""
+    """(B,) int64, network passes over the row; with guidance each call makes two."""
     log_prob: Tensor
     """(B,) float64 nats, log-probability of what has been written."""
     seed: Tensor
-    """(B,) int64."""
+    """(B,) int64, the seed of each row's random draws."""
     draws: Tensor
-    """(B,) int64, how often the row has drawn uniforms."""
+    """(B,) int64, how many times the row has drawn uniforms."""
     end: Tensor
-    """(B,) int64, the end-of-text id at which a row is complete; -1: none."""
+    """(B,) int64, the end-of-text id that ends a row; -1: none does."""
     finished: Tensor
-    """(B,) bool."""
+    """(B,) bool, rows that are complete."""
     params: tuple[SamplingParams, ...]
-    """Of each row, resolved for its canvas: the sampler itself, and the steps of one block."""
+    """The options of each row as `loop.resolve` returns them: the sampler is a `Sampler`, and the number of steps is
+    that of one block."""
     forced: Tensor | None = None
-    """(B, L) int64, a text that is written whatever is drawn, so that a rule can be scored on it."""
+    """(B, L) int64, a text that is written in place of the tokens drawn. `log_prob` is then its log-probability."""
     extras: dict[str, Tensor] = field(default_factory=dict)
-    """What a sampler keeps for itself, row first."""
+    """What a sampler needs to remember between steps; the first dimension is the row."""
 
     # rows
 
     def rows(self, index: Tensor) -> "State":
-        """A copy of some rows, in that order."""
+        """A copy of the rows `index`, in that order."""
         changed = self._with(lambda x: x[index])
         return replace(changed, params=tuple(self.params[i] for i in index.tolist()))
 
     def join(self, other: "State") -> "State":
-        """The rows of both, those of the other behind; the longer canvas counts."""
+        """The rows of this state, then those of the other; shorter canvases are padded."""
         length = max(self.tokens.shape[1], other.tokens.shape[1])
-        mine, theirs = self._wider(length), other._wider(length)
+        mine, theirs = self._widen(length), other._widen(length)
         names = {*mine.extras, *theirs.extras}
         extras = {}
         for name in names:
@@ -109,7 +110,7 @@ class State:
 
     @torch.inference_mode()
     def put(self, index: Tensor, rows: "State") -> None:
-        """Writes back rows that `rows(index)` took out."""
+        """Writes back the rows that `rows(index)` copied."""
         for name in self._tensors():
             mine, theirs = getattr(self, name), getattr(rows, name)
             if mine.ndim == 2:
@@ -126,7 +127,7 @@ class State:
         changed = {name: change(getattr(self, name)) for name in self._tensors()}
         return replace(self, **changed, extras={name: change(x) for name, x in self.extras.items()})
 
-    def _wider(self, length: int) -> "State":
+    def _widen(self, length: int) -> "State":
         more = length - self.tokens.shape[1]
         wide = self._with(lambda x: pad(x, (0, more)) if x.ndim == 2 else x)
         return replace(wide, blocks=pad(self.blocks, (0, more), value=-1))
@@ -135,21 +136,21 @@ class State:
 
     @property
     def active(self) -> Tensor:
-        """(B, L) bool: masked positions of the block at hand."""
+        """(B, L) bool: the masked positions of the current block."""
         return self.masked & (self.blocks == self.block[:, None])
 
     @property
     def steps(self) -> int:
-        """Steps of a block, the same for all rows that a sampler is given at once; 0 where it needs no number."""
+        """Steps of one block, the same for all rows that a sampler sees at once; 0 where it needs no number."""
         return self.params[0].steps or 0
 
     @property
-    def whole_block(self) -> Tensor:
-        """(B,) open positions of the block at hand, written or not."""
+    def block_size(self) -> Tensor:
+        """(B,) number of open positions in the current block, written or not."""
         return (self.blocks == self.block[:, None]).sum(1)
 
-    def number(self, name: str) -> float | Tensor:
-        """An option of the rows, (B,); the number itself where all have the same."""
+    def option(self, name: str) -> float | Tensor:
+        """The values of a numeric option, (B,), or a single number where all rows have the same."""
         values = [getattr(params, name) for params in self.params]
         if len(set(values)) == 1:
             return values[0]
@@ -157,20 +158,20 @@ class State:
         return torch.tensor(values, dtype=kind, device=self.tokens.device)
 
     def uniforms(self, where: Tensor) -> Tensor:
-        """(B, L) float64 in [0, 1), new ones for the rows with a position in `where`, (B, L) bool."""
+        """(B, L) float64 in [0, 1). Rows with a position in `where`, (B, L) bool, advance to their next draw."""
         return uniforms(self.seed, self.next_draw(where), where.shape[1])
 
     def next_draw(self, where: Tensor) -> Tensor:
-        """(B,) int64, the number of the draw that rows with a position in `where`, (B, L) bool, make now."""
+        """(B,) int64, the number of each row's draw; counts one for rows with a position in `where`, (B, L) bool."""
         number = self.draws
         self.draws = number + where.any(1)
         return number
 
     def draw(self, asked: Tensor, logits: Tensor, greedy: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """What would be written at the asked positions, (B, L) bool, from their (N, V) logits.
+        """Draws a token for each asked position, (B, L) bool, from (N, V) logits, without writing it.
 
-        (N,) tokens and their (N,) float64 log-probabilities, by the temperature and cuts of each row; rows that are
-        `greedy`, (B,) bool, take the most probable token.
+        Returns (N,) tokens and their (N,) float64 log-probabilities under the temperature, top-k and top-p of each row.
+        Rows that are `greedy`, (B,) bool, take the most probable token.
         """
         row, column = asked.nonzero(as_tuple=True)
         return self.draw_at(row, column, logits, self.next_draw(asked), greedy)
@@ -178,14 +179,14 @@ class State:
     def draw_at(
         self, row: Tensor, column: Tensor, logits: Tensor, number: Tensor, greedy: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """`draw` at (N,) rows and columns; `number` (B,) is that of the rows' draw."""
+        """`draw` at (N,) rows and columns; `number` (B,) is the number of each row's draw (`next_draw`)."""
         options = self._drawing(row)
         if greedy is not None:
             options["temperature"] = torch.where(greedy[row], 0.0, options["temperature"])
         certain = not isinstance(options["temperature"], Tensor) and options["temperature"] == 0
-        if certain and self.forced is None:  # so nothing need be computed in float64
+        if certain and self.forced is None:  # then nothing has to be computed in float64
             best = logits.max(-1)
-            return best.indices, (best.values * 0).double()  # nan where the prediction is
+            return best.indices, (best.values * 0).double()  # 0, or nan where the logits are nan
         log_probs = drawing.log_probs(logits, **options)
         if self.forced is None:
             tokens = drawing.invert(log_probs, uniforms_at(self.seed[row], number[row], column))
@@ -194,11 +195,11 @@ class State:
         return tokens, log_probs.gather(-1, tokens[:, None])[:, 0]
 
     def log_prob_of(self, row: Tensor, logits: Tensor, tokens: Tensor) -> Tensor:
-        """(N,) float64 log-probabilities with which rows, (N,), write tokens, (N,), given their (N, V) logits."""
+        """(N,) float64 log-probabilities of (N,) tokens under their (N, V) logits and the options of their rows, (N,)."""
         return drawing.log_prob(logits, tokens, **self._drawing(row))
 
     def _drawing(self, row: Tensor) -> dict[str, Any]:
-        options = {name: self.number(name) for name in ("temperature", "top_p", "top_k")}
+        options = {name: self.option(name) for name in ("temperature", "top_p", "top_k")}
         return {name: x[row] if isinstance(x, Tensor) else x for name, x in options.items()}
 
     # writing
@@ -212,13 +213,17 @@ class State:
         self.masked = self.masked & ~chosen
 
     def hide(self, positions: Tensor, mask: int) -> None:
-        """Takes back what was written at the positions, (B, L) bool."""
+        """Masks the positions, (B, L) bool, again."""
         self.tokens = self.tokens.masked_fill(positions, mask)
         self.masked = self.masked | positions
         self.confidence = self.confidence.masked_fill(positions, 0.0)
 
     def close(self) -> None:
-        """Rows whose text has ended are complete: nothing masked before the end, only open canvas behind it."""
+        """Completes the rows whose text has ended.
+
+        A text has ended where an end-of-text token is written, nothing is masked before it, and no given text stands
+        after it. All masked positions after it then become end-of-text too.
+        """
         if not any(params.stop for params in self.params):
             return
         ends = (self.tokens == self.end[:, None]) & self.open
@@ -240,7 +245,7 @@ def blank_state(
     seeds: Sequence[int],
     forced: Tensor | None = None,
 ) -> State:
-    """Rows of which nothing is written yet."""
+    """A state in which nothing is written yet, from resolved params (`loop.resolve`)."""
     device, (rows, length) = canvas.tokens.device, canvas.tokens.shape
     vocabulary = family.vocabulary
     blank = vocabulary.mask if vocabulary.mask is not None else 0

@@ -12,7 +12,7 @@ from remask.families import Denoiser
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.likelihood import Estimate, Request, validate
-from remask.sampling.guidance import guided
+from remask.sampling.guidance import add_guidance
 
 
 def corpus(rows: int, seed: int) -> list[tuple[Batch, list[int]]]:
@@ -63,7 +63,7 @@ def test_validation_of_a_causal_model_is_exact() -> None:
 def test_guided_denoisers_serve_the_bound_too() -> None:
     """`Family.bound` takes any denoiser, so guidance composes with it."""
     prompt = torch.tensor([[True, True, False, False]]).expand(64, -1)
-    denoiser: Denoiser = guided(TABLE, FAMILY, 1.1, prompt)
+    denoiser: Denoiser = add_guidance(TABLE, FAMILY, 1.1, prompt)
     batch = Batch(torch.tensor([TEXT] * 64), ~prompt)
     draws = torch.cat([FAMILY.bound(denoiser, batch, rng(seed)) for seed in range(20)])
     truth = one(request=Request(TEXT[2:], TEXT[:2]), guidance=1.1).nats

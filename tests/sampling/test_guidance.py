@@ -16,7 +16,7 @@ from remask.sampling import Canvas, Sampler, start, stream
 from remask.sampling.confidence import Confidence
 from remask.sampling.esolm import EsoLM
 from remask.sampling.first_hitting import FirstHitting
-from remask.sampling.guidance import guided
+from remask.sampling.guidance import add_guidance
 from remask.sampling.left_to_right import LeftToRight
 from remask.vocabulary import Vocabulary
 
@@ -25,12 +25,12 @@ SEVEN = torch.arange(7)
 
 def test_guidance_without_weight_is_no_guidance() -> None:
     model, prompt = network(), torch.ones(1, 4, dtype=torch.bool)
-    assert guided(model, MASKED, 0, prompt) is model
-    assert guided(model, CAUSAL, 0.0, prompt) is model
+    assert add_guidance(model, MASKED, 0, prompt) is model
+    assert add_guidance(model, CAUSAL, 0.0, prompt) is model
     with pytest.raises(RemaskError, match="guidance needs a model that reads masks, and this one is Autoregressive"):
-        guided(model, CAUSAL, 0.5, prompt)
+        add_guidance(model, CAUSAL, 0.5, prompt)
     with pytest.raises(RemaskError, match="guidance is nan"):
-        guided(model, MASKED, float("nan"), prompt)
+        add_guidance(model, MASKED, float("nan"), prompt)
     with pytest.raises(RemaskError, match="Autoregressive"):
         fill(LeftToRight(), model, [[1, None]], guidance=0.5)
 
@@ -45,7 +45,7 @@ def test_guided_logits_are_those_of_smdm() -> None:
         return found.expand(*tokens.shape, 3)[ask]
 
     family = Masked().over(Vocabulary(size=4, mask=3))
-    denoiser = guided(network_of_three, family, 0.6, torch.tensor([[True, False]]))
+    denoiser = add_guidance(network_of_three, family, 0.6, torch.tensor([[True, False]]))
     logits = denoiser(torch.tensor([[0, 3]]), ask=torch.tensor([[False, True]]))
     torch.testing.assert_close(logits, torch.tensor([[2.6, -0.3, -1.0]]))
     torch.testing.assert_close(logits.softmax(-1), torch.tensor([[0.923918, 0.050837, 0.025245]]), rtol=0, atol=1e-6)
@@ -64,7 +64,9 @@ def test_guidance_masks_the_prompt_of_each_row(attention: Attention) -> None:
         unconditional = model(tokens.masked_fill(prompt, MASK), ask=ask, attention=attention)
     for weights in (1.5, [1.5, 0.0, -0.5], [0.0, 0.0, 2.0], [0.0, 0.0, 0.0]):
         counted = Counting(model)
-        denoiser = guided(counted, MASKED, torch.tensor(weights) if isinstance(weights, list) else weights, prompt)
+        denoiser = add_guidance(
+            counted, MASKED, torch.tensor(weights) if isinstance(weights, list) else weights, prompt
+        )
         with torch.no_grad():
             found = denoiser(tokens, ask=ask, attention=attention)
             nats = denoiser(tokens, ask=ask, attention=attention, target=target)
@@ -74,8 +76,8 @@ def test_guidance_masks_the_prompt_of_each_row(attention: Attention) -> None:
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(everywhere[ask], expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(nats, torch.nn.functional.cross_entropy(expected, target, reduction="none"))
-        twins = 3 if isinstance(weights, float) else sum(w != 0 for w in weights)
-        assert counted.sizes == [3 + twins] * 3, "one call; rows of weight 0 have no second branch"
+        guided_rows = 3 if isinstance(weights, float) else sum(w != 0 for w in weights)
+        assert counted.sizes == [3 + guided_rows] * 3, "one call; rows of weight 0 have no second branch"
 
 
 @pytest.mark.parametrize("sampler", [FirstHitting(), Confidence()], ids=["first hitting", "confidence"])
@@ -95,7 +97,7 @@ def test_a_weight_changes_what_is_written() -> None:
     states = [begin(Confidence(), [row], seeds=[3], guidance=w) for w in (0.0, 4.0)]
     texts = [fill(Confidence(), model, [row], seeds=[3], guidance=w)[-1].tokens for w in (0.0, 4.0)]
     assert not torch.equal(*texts)
-    assert [state.number("guidance") for state in states] == [0.0, 4.0]
+    assert [state.option("guidance") for state in states] == [0.0, 4.0]
 
 
 @pytest.mark.parametrize("variant", ["A", "B"])

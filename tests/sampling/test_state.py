@@ -31,7 +31,7 @@ def test_a_blank_state() -> None:
     assert torch.equal(state.masked, canvas.open) and bool((state.tokens[canvas.open] == MASK).all())
     assert torch.equal(state.confidence == 1, canvas.valid & ~canvas.open)
     assert state.blocks[4].tolist() == [-1, 0, 0, -1, 0, -1, -1, 1, -1, -1, -1, -1, -1]
-    assert state.whole_block.tolist() == [3, 3, 3, 3, 3]
+    assert state.block_size.tolist() == [3, 3, 3, 3, 3]
     assert not bool(state.finished.any() or state.log_prob.any() or state.calls.any() or state.cached.any())
     assert begin(Confidence(), [[1, 2], [1, None]]).finished.tolist() == [True, False]
 
@@ -127,9 +127,9 @@ def test_forced_rows_join_forced_rows_only() -> None:
 
 def test_an_option_is_a_number_where_all_rows_have_it_and_a_tensor_where_not() -> None:
     state = begin(Confidence(), [[None]] * 2, temperature=0.7)
-    assert state.number("temperature") == 0.7
+    assert state.option("temperature") == 0.7
     other = state.join(begin(Confidence(), [[None]], temperature=1, top_k=3))
-    heat, cut = other.number("temperature"), other.number("top_k")
+    heat, cut = other.option("temperature"), other.option("top_k")
     assert isinstance(heat, Tensor) and isinstance(cut, Tensor)
     assert heat.tolist() == [0.7, 0.7, 1.0] and cut.tolist() == [0, 0, 3]  # 0.7 to the bit
 

@@ -1,4 +1,4 @@
-"""One network call for all rows of a state, whatever their samplers ask."""
+"""The network call of a step: one call for all rows of a state, whatever their samplers ask."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,45 +8,47 @@ from torch import Tensor
 
 from remask.families.base import Denoiser, Family
 from remask.model.attention import CAUSAL, FULL, Attention, Padded, Ranked
-from remask.sampling.guidance import guided
+from remask.sampling.guidance import add_guidance
 from remask.sampling.sampler import Query
 from remask.sampling.state import State
 
 
 @dataclass
-class Reading:
-    """Some rows as the network reads them."""
+class NetworkInput:
+    """The R rows that the network reads in a step, Q positions of each."""
 
     rows: Tensor | None
-    """(R,) which rows of the state; all when None."""
+    """(R,) numbers of these rows in the state; None: all of them."""
     tokens: Tensor
     """(R, Q) int64."""
     index: Tensor | None
-    """(R, Q) canvas positions, -1 for a hole; 0 to Q - 1 when None."""
+    """(R, Q) canvas positions, -1 for a hole; None: 0 to Q - 1."""
     ask: Tensor
-    """(R, Q) bool."""
+    """(R, Q) bool, the positions at which a prediction is wanted."""
     attention: Attention
+    """Which canvas position may see which."""
 
 
 def predict(denoiser: Denoiser, family: Family, state: State, query: Query, cache: Any = None) -> Tensor | None:
     """(N, V) float32 logits at the asked positions, row by row and from left to right; None where nothing is asked.
 
-    The mask itself is impossible. Only rows with a question go through the network, and without a cache no more of
-    them than the longest has. Positions that the query calls final count as cached afterwards, where there is a cache.
+    The mask is never predicted. The network reads only rows with an asked position and, without a cache, only as many
+    positions as the longest of these rows has. With a cache, `State.cached` afterwards includes the positions that the
+    query calls final.
     """
-    reading = compose(state, query, cache)
-    if reading is None:
+    inputs = compose(state, query, cache)
+    if inputs is None:
         return None
-    rows = reading.rows
+    rows = inputs.rows
     denoiser, passes = with_guidance(denoiser, family, state, rows)
     if cache is not None and rows is not None:
         cache = cache.choose(rows)
     logits = denoiser(
-        reading.tokens,
-        index=reading.index,
-        ask=reading.ask,
+        inputs.tokens,
+        index=inputs.index,
+        ask=inputs.ask,
         time=noise_level(family, state, query, rows),
-        attention=reading.attention,
+        attention=inputs.attention,
         cache=cache,
     )
     asked = query.ask.any(1)
@@ -56,17 +58,17 @@ def predict(denoiser: Denoiser, family: Family, state: State, query: Query, cach
     return without_mask(logits, family)
 
 
-def compose(state: State, query: Query, cache: Any) -> Reading | None:
-    """What the network reads; None where nothing is asked."""
+def compose(state: State, query: Query, cache: Any) -> NetworkInput | None:
+    """The rows and positions that the network reads for a query; None where nothing is asked."""
     ask, read = query.ask, query.read
     counts = [ask.sum(1), state.valid.sum(1)] + ([] if read is None else [read.sum(1)])
-    counts = torch.stack(counts).tolist()  # the one point of a step where the host waits for the device
+    counts = torch.stack(counts).tolist()  # the only place in a step where the host waits for the device
     asking = [i for i, n in enumerate(counts[0]) if n]
     if not asking:
         return None
     rows = None if len(asking) == len(ask) else torch.tensor(asking, device=ask.device)
     length = ask.shape[1]
-    if cache is None:  # a cache may hold keys of every position, those of rows that have left too
+    if cache is None:  # with a cache the length stays that of the canvas, since other rows may have filled all of it
         length = max(counts[1][i] for i in asking)
 
     def some(x: Tensor) -> Tensor:
@@ -77,22 +79,22 @@ def compose(state: State, query: Query, cache: Any) -> Reading | None:
     if read is None:
         if any(counts[1][i] < length for i in asking):
             attention = attention & Padded(some(state.valid))
-        return Reading(rows, tokens, None, some(ask), attention)
+        return NetworkInput(rows, tokens, None, some(ask), attention)
     if cache is not None and not query.causal:
         attention = attention & Padded(some(state.cached | read))
     index = positions_of(some(read), max(counts[2][i] for i in asking))
     place = index.clamp(min=0)
-    return Reading(rows, tokens.gather(1, place), index, some(ask).gather(1, place) & (index >= 0), attention)
+    return NetworkInput(rows, tokens.gather(1, place), index, some(ask).gather(1, place) & (index >= 0), attention)
 
 
 def positions_of(chosen: Tensor, size: int) -> Tensor:
-    """(R, L) bool -> (R, size) int64, the chosen positions of each row from left to right, then -1."""
+    """(R, L) bool -> (R, size) int64, the chosen positions of each row from left to right, padded with -1."""
     order = chosen.long().argsort(dim=1, descending=True, stable=True)[:, :size]
     return order.masked_fill(~chosen.gather(1, order), -1)
 
 
 def noise_level(family: Family, state: State, query: Query, rows: Tensor | None) -> Tensor | None:
-    """(R,) the time that the network is told; None in families without one."""
+    """(R,) the noise time that the network is given; None in families whose networks are not given it."""
     if family.time == "none":
         return None
     if query.time is not None:
@@ -105,8 +107,8 @@ def noise_level(family: Family, state: State, query: Query, rows: Tensor | None)
 def with_guidance(
     denoiser: Denoiser, family: Family, state: State, rows: Tensor | None
 ) -> tuple[Denoiser, int | Tensor]:
-    """The denoiser with the guidance of each row, and how many passes a call takes, a number or (B,)."""
-    weight = state.number("guidance")
+    """The denoiser with the guidance of each row, and how many passes a call makes: a number, or (B,) for each row."""
+    weight = state.option("guidance")
     if not isinstance(weight, Tensor):
         if weight == 0:
             return denoiser, 1
@@ -115,11 +117,11 @@ def with_guidance(
         passes = 1 + (weight != 0).long()
         weight = weight if rows is None else weight[rows]
     prompt = ~state.open & state.valid
-    return guided(denoiser, family, weight, prompt if rows is None else prompt[rows]), passes
+    return add_guidance(denoiser, family, weight, prompt if rows is None else prompt[rows]), passes
 
 
 def without_mask(logits: Tensor, family: Family) -> Tensor:
-    """(N, V) logits in which the mask itself is impossible, where the head has a row for it."""
+    """(N, V) logits in which the mask has probability 0, where the head has a row for it."""
     mask = family.vocabulary.mask
     if mask is not None and mask < logits.shape[-1]:
         logits[:, mask] = -torch.inf

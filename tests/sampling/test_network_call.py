@@ -19,7 +19,7 @@ from remask.sampling.confidence import Confidence
 from remask.sampling.first_hitting import FirstHitting
 from remask.sampling.left_to_right import LeftToRight
 from remask.sampling.loop import exact_cache
-from remask.sampling.reading import compose, noise_level, positions_of, predict, without_mask
+from remask.sampling.network_call import compose, noise_level, positions_of, predict, without_mask
 from remask.vocabulary import Vocabulary
 
 
