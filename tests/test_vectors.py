@@ -874,7 +874,7 @@ def test_psi_schedules() -> None:
                 sampler = Psi(schedule=kinds[kind], eta=float(value), kappa=float(value))
             for i in range(first, min(last - 1, steps)):
                 a_t, a_s = (float(x) for x in alpha[i : i + 2])
-                found = sampler.share(a_s, a_t)
+                found = sampler.corrected_kappa(a_s, a_t)
                 if kind == "max-rescale":
                     found = 1 - (1 - found) * float(value)
                 assert found == pytest.approx(float(kappas[i]), abs=2e-4), (number, i)

@@ -1,10 +1,11 @@
-"""Speed against quality across families: texts of every checkpoint at many step counts, judged by one model.
+"""Speed against quality: every model writes texts at several step counts, and an autoregressive model judges them.
 
     remask frontier runs --judge ar --data data/novels
 
-Neither number of a text's quality means anything alone: a judge likes repetition, and noise has entropy. So the
-temperature is swept, and models are compared by the judge's NLL where their texts have the token entropy of real text
-(generative frontiers, arXiv 2604.02718). Token entropy is that of the ids within one text, a stand-in for the model's.
+The judge's NLL alone says little, since a judge likes repetition; nor does entropy alone, since noise has entropy. So
+temperatures are swept, and models are compared by the judge's NLL where their texts have the token entropy of real text
+(generative frontiers, arXiv 2604.02718). Token entropy is that of the frequencies of the ids within one text; it stands
+in for the entropy of the model.
 """
 
 import hashlib
@@ -23,8 +24,8 @@ from remask.checkpoints.checkpoint import Checkpoint, load
 from remask.data.batches import Rows
 from remask.data.tokens import open_tokens
 from remask.errors import RemaskError
-from remask.evaluation.frontier_points import Found, Point, Quality
-from remask.evaluation.frontier_report import told
+from remask.evaluation.frontier_points import Measurements, Point, Quality
+from remask.evaluation.frontier_report import write_report
 from remask.likelihood import Estimate, Request, score
 from remask.locking import locked
 from remask.sampling import Canvas, SamplingParams, fill
@@ -47,25 +48,26 @@ def frontier(
     device: str = "cpu",
     json: bool = False,
 ) -> dict[str, Any]:
-    """Draws speed against quality for checkpoints of several families; goes on where it was cut off.
+    """Measures speed and quality of the samples of several models; rerunning the command goes on where it stopped.
 
     Args:
         source: Folder of run directories or published folders.
         judge: The autoregressive model that judges: the name of one of them, or a path.
-        data: Folder made by `remask prepare`; its validation split is the real text. Of the models' tokenizer.
-        out: Folder of frontier.json, .md and .png; SOURCE/frontier by default.
-        only: Models whose name contains this.
-        samplers: As for `remask sample`; each writes with every model it fits. By default each family's own.
-        steps: Step counts; models that write one token a pass have just one.
-        temperatures: Swept, so that models can be compared at equal entropy.
-        texts: Texts of each measurement, without a prompt; they are one batch.
-        length: Tokens of a text.
-        rule_texts: Validation texts scored by the exact likelihood of each sampler's rule, where it has one.
-        seed: Of the texts.
+        data: Folder made by `remask prepare` with the tokenizer of the models; its validation split is the real text.
+        out: Folder for frontier.json, .md and .png; by default SOURCE/frontier.
+        only: Measure only models whose name contains this.
+        samplers: Samplers, as for `remask sample`; each is used with every model that it fits. By default, that of the
+            family.
+        steps: Numbers of steps; not for models that write one token in each pass.
+        temperatures: Temperatures; models are compared where their texts have the entropy of real text.
+        texts: Texts of each measurement, without a prompt, written as one batch.
+        length: Tokens of each text.
+        rule_texts: Validation texts that are scored by the exact likelihood of each sampler's rule, where it has one.
+        seed: Seed of the texts.
         device: cpu or cuda.
         json: Print one JSON document on standard output, and nothing else.
     """
-    check(steps, temperatures, texts, length, rule_texts)
+    check_numbers(steps, temperatures, texts, length, rule_texts)
     source, folder = Path(source), out or Path(source) / "frontier"
     known = checkpoints(source)
     prepared = open_tokens(data)
@@ -92,23 +94,23 @@ def frontier(
     if not any(ways_of(load(path), spec, steps) for path in models.values() for spec in samplers or [""]):
         raise RemaskError(f"none of the samplers {samplers} fits any of {', '.join(models)}")
     with locked(folder, "judging"):
-        found = Found.open(folder, settings)
+        measured = Measurements.open(folder, settings)
         real = torch.stack([rows.stack([i * len(rows) // texts])[0] for i in range(texts)])
-        if found.real is None:
-            found.real = judged(critic, real)
-            found.save()
+        if measured.real is None:
+            measured.real = judge_texts(critic, real)
+            measured.save()
         for name, path in models.items():
             model = load(path, device=device)
-            ways = [(spec, n, made) for spec in samplers or [""] for n, made in ways_of(model, spec, steps)]
+            ways = [(spec, n, params) for spec in samplers or [""] for n, params in ways_of(model, spec, steps)]
             with progress(name, len(ways) * (len(temperatures) + 1), "measurements") as tick:
-                for spec, n, made in ways:
+                for spec, n, params in ways:
                     way = name, spec or model.family.sampler, n
-                    measure(found, way, model, made, critic, temperatures, real[:rule_texts], tick)
-        return told(found, folder, json)
+                    measure(measured, way, model, params, critic, temperatures, real[:rule_texts], tick)
+        return write_report(measured, folder, json)
 
 
 def measure(
-    found: Found,
+    measured: Measurements,
     way: tuple[str, str, int],
     model: Checkpoint,
     params: SamplingParams,
@@ -117,31 +119,31 @@ def measure(
     real: torch.Tensor,
     tick: Callable[..., None],
 ) -> None:
-    """What is missing of one model and step count; each number is kept as soon as it is there."""
-    texts, length, seed = (found.settings[name] for name in ("texts", "length", "seed"))
-    if way not in found.rules:
-        found.rules[way] = likelihood(model, params, real, seed)
-        found.save()
+    """Makes the missing measurements of one way of writing: (model, sampler, steps). Each is saved at once."""
+    texts, length, seed = (measured.settings[name] for name in ("texts", "length", "seed"))
+    if way not in measured.rules:
+        measured.rules[way] = likelihood(model, params, real, seed)
+        measured.save()
     tick(1)
-    known = {p.key: p for p in found.points}
+    known = {p.key: p for p in measured.points}
     for t in temperatures:
         if (*way, t) not in known:
             about: dict[str, Any] = dict(zip(("model", "sampler", "steps", "temperature"), (*way, t), strict=True))
             known[*way, t] = point(model, replace(params, temperature=t), critic, texts, length, seed, about)
-            found.points.append(known[*way, t])
-            found.save()
+            measured.points.append(known[*way, t])
+            measured.save()
         last = known[*way, t]
         tick(1, steps=way[2], temperature=t, nll=last.nll, entropy=last.entropy)
 
 
-def check(steps: list[int], temperatures: list[float], texts: int, length: int, rule_texts: int) -> None:
-    """Raises for numbers that are out of range."""
+def check_numbers(steps: list[int], temperatures: list[float], texts: int, length: int, rule_texts: int) -> None:
+    """RemaskError for numbers that are out of range."""
     for name, value, least in (("texts", texts, 2), ("length", length, 2), ("rule_texts", rule_texts, 0)):
         if value < least:
             raise RemaskError(f"{name} is {value}; it must be at least {least}")
     for name, values in (("steps", steps), ("temperatures", temperatures)):
         if not values or len(set(values)) < len(values) or not all(0 < x < math.inf for x in values):
-            raise RemaskError(f"{name} are {values}; they must be above 0, finite, and each another")
+            raise RemaskError(f"{name} are {values}; they must be above 0, finite, and all different")
 
 
 def checkpoints(source: Path) -> dict[str, Path]:
@@ -149,22 +151,25 @@ def checkpoints(source: Path) -> dict[str, Path]:
     if not source.is_dir():
         raise RemaskError(f"{source} is no folder of runs")
     inside = source / "runs" if (source / "plan.json").exists() else source
-    found = {p.parents[1].name: p.parents[1] for p in inside.glob("*/latest/config.json")}
-    found |= {p.parent.name: p.parent for p in inside.glob("*/config.json")}
-    if not found:
+    models = {p.parents[1].name: p.parents[1] for p in inside.glob("*/latest/config.json")}
+    models |= {p.parent.name: p.parent for p in inside.glob("*/config.json")}
+    if not models:
         raise RemaskError(f"{source} holds no model: a folder NAME/latest/ or NAME/ with a config.json")
-    return dict(sorted(found.items()))
+    return dict(sorted(models.items()))
 
 
 def fingerprint(path: Path) -> str:
-    """Of a model's weights, so that a measurement is known to be theirs."""
+    """A hash of a model's weights, so that measurements of other weights are not taken for theirs."""
     folder = next(p for p in (path / "latest", path) if (p / "model.safetensors").exists())
     with open(folder / "model.safetensors", "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def ways_of(model: Checkpoint, spec: str, steps: Sequence[int]) -> list[tuple[int, SamplingParams]]:
-    """(steps, params) for each count; (0, params) for a sampler that takes none. None where it does not fit."""
+    """(steps, params) for each number of steps; (0, params) for a sampler that takes none.
+
+    Empty for a sampler that does not fit the model.
+    """
     sampler = sampler_of(model.family, spec or None)
     if not sampler.fits(model.family):
         return []
@@ -173,11 +178,11 @@ def ways_of(model: Checkpoint, spec: str, steps: Sequence[int]) -> list[tuple[in
     return [(n, SamplingParams(sampler=sampler, steps=n, stop=False)) for n in steps]
 
 
-def judged(critic: Checkpoint, rows: torch.Tensor) -> Quality:
-    """The quality of (B, L) texts of the judge's own ids."""
+def judge_texts(critic: Checkpoint, rows: torch.Tensor) -> Quality:
+    """The quality of texts, (B, L) ids of the judge's vocabulary."""
     texts = [Request(row) for row in rows.tolist()]
-    found = score(critic.model, critic.family, texts, device=critic.model.device)
-    nats = torch.tensor([estimate.nats_per_token for _, estimate in found], dtype=torch.float64)
+    scores = score(critic.model, critic.family, texts, device=critic.model.device)
+    nats = torch.tensor([estimate.nats_per_token for _, estimate in scores], dtype=torch.float64)
     entropy = torch.tensor([entropy_of(row) for row in rows], dtype=torch.float64)
     of = {"nll": nats, "entropy": entropy}
     errors = {f"{name}_error": float(x.std() / math.sqrt(len(x))) for name, x in of.items()}
@@ -185,7 +190,7 @@ def judged(critic: Checkpoint, rows: torch.Tensor) -> Quality:
 
 
 def entropy_of(row: torch.Tensor) -> float:
-    """Nats, of how often each id stands in one text."""
+    """The entropy of the frequencies of the ids in one text, (L,), in nats."""
     share = row.unique(return_counts=True)[1].double() / len(row)
     return -float((share * share.log()).sum())
 
@@ -199,7 +204,7 @@ def point(
     seed: int,
     about: dict[str, Any],
 ) -> Point:
-    """Texts without a prompt: their quality, and how fast they were written."""
+    """Writes texts without a prompt, and measures their quality and the speed of writing."""
     device = model.model.device
     canvas = Canvas.of([[None] * length] * texts, device)
     begun = time.perf_counter()
@@ -208,17 +213,18 @@ def point(
     tokens = state.tokens.cpu()
     seconds = time.perf_counter() - begun
     passes = float(state.calls.double().mean())
-    quality = asdict(judged(critic, tokens))
+    quality = asdict(judge_texts(critic, tokens))
     return Point(**quality, **about, passes=passes, tokens_per_second=texts * length / seconds)
 
 
 def likelihood(model: Checkpoint, params: SamplingParams, rows: torch.Tensor, seed: int) -> Estimate | None:
-    """-log p of real texts under the rule by which a sampler writes at temperature 1; None where it has none."""
+    """-log p of real texts under the rule by which a sampler writes at temperature 1; None where that has no exact
+    likelihood."""
     sampler = params.sampler
     scored = model.family.exact or (sampler.chooses_first and sampler.deterministic)
     if not len(rows) or sampler.rewrites or not scored:
         return None
     texts = [Request(row) for row in rows.tolist()]
     options: dict[str, Any] = {} if model.family.exact else {"estimator": "rule", "params": params, "seed": seed}
-    found = score(model.model, model.family, texts, device=model.model.device, **options)
-    return Estimate.total(estimate for _, estimate in found)
+    scores = score(model.model, model.family, texts, device=model.model.device, **options)
+    return Estimate.total(estimate for _, estimate in scores)

@@ -1,4 +1,4 @@
-"""What `remask frontier` measures, kept in frontier.json, and how it is compared."""
+"""The measurements of `remask frontier`, kept in frontier.json, and the curves and the Pareto front made from them."""
 
 import json
 import math
@@ -19,37 +19,37 @@ FILE = "frontier.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """What a judge makes of some texts: means over them, with their standard errors."""
+    """The quality of some texts: means over them, with their standard errors."""
 
     nll: float
-    """Nats a token under the judge."""
+    """-log p per token under the judge, in nats."""
     nll_error: float
     entropy: float
-    """Nats; of how often each id stands in one text."""
+    """Token entropy: that of the frequencies of the ids within one text, in nats."""
     entropy_error: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Point(Quality):
-    """The texts of one model, written in one way."""
+    """The quality and speed of the texts of one model, with one sampler, number of steps and temperature."""
 
     model: str
     sampler: str
     steps: int
     temperature: float
     passes: float
-    """Network passes over a text."""
+    """Mean number of network passes over a text."""
     tokens_per_second: float
 
     @property
     def key(self) -> tuple[str, str, int, float]:
-        """What it is a measurement of."""
+        """Model, sampler, steps and temperature, by which a measurement is found again."""
         return self.model, self.sampler, self.steps, self.temperature
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """One model and step count, over all temperatures."""
+    """One model, sampler and number of steps, over all temperatures."""
 
     model: str
     sampler: str
@@ -57,28 +57,32 @@ class Curve:
     tokens_per_second: float
     """Median over the temperatures."""
     matched: float | None
-    """The judge's NLL at the entropy of real text; None where no temperature comes to it."""
+    """The judge's NLL where the token entropy is that of real text; None where the sweep does not reach it."""
     matched_error: float | None
     fastest: bool = False
     """Whether it is on the Pareto front."""
 
 
 @dataclass
-class Found:
-    """What was measured so far, kept in frontier.json."""
+class Measurements:
+    """What was measured so far, as kept in frontier.json."""
 
     path: Path
     settings: dict[str, Any]
+    """Options that decide the results; measurements with other options are not mixed with these."""
     real: Quality | None
+    """Real text under the judge; None before it is measured."""
     points: list[Point]
     rules: dict[tuple[str, str, int], Estimate | None]
+    """For each model, sampler and number of steps, -log p of real text under the sampler's rule; None where the rule
+    has no likelihood."""
 
     @staticmethod
-    def open(folder: Path, settings: dict[str, Any]) -> "Found":
-        """Reads what is there. RemaskError where it was measured otherwise, or is damaged."""
+    def open(folder: Path, settings: dict[str, Any]) -> "Measurements":
+        """Reads frontier.json, if it exists. RemaskError where its settings differ from these, or it is damaged."""
         path = folder / FILE
         if not path.exists():
-            return Found(path, settings, None, [], {})
+            return Measurements(path, settings, None, [], {})
         try:
             kept = json.loads(path.read_text())
             real = Quality(**kept["real"]) if kept["real"] else None
@@ -90,11 +94,11 @@ class Found:
             before = dict(kept["settings"])
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RemaskError(f"{path} is damaged: {error!r}; remove it, or choose another --out") from None
-        known = {name: value for name, value in settings.items() if name in before}  # the others are added to the file
+        known = {name: value for name, value in settings.items() if name in before}  # new ones are added to the file
         other = differences(before, {**before, **known})
         if other:
             raise RemaskError(f"{path} was measured otherwise: {'; '.join(other)}. Choose another --out")
-        return Found(path, {**before, **settings}, real, points, rules)
+        return Measurements(path, {**before, **settings}, real, points, rules)
 
     def save(self) -> None:
         """Writes frontier.json, whole or not at all."""
@@ -107,25 +111,26 @@ class Found:
         write_atomically(self.path, json.dumps(kept, indent=1) + "\n")
 
     def curves(self) -> list[Curve]:
-        """Each model and step count at the entropy of real text, and which are on the Pareto front."""
+        """The curve of each model, sampler and number of steps, and which of them are on the Pareto front."""
         assert self.real is not None
         groups: dict[tuple[str, str, int], list[Point]] = {}
         for one in self.points:
             groups.setdefault(one.key[:3], []).append(one)
-        found = []
+        curves = []
         for (model, sampler, steps), points in groups.items():
             speed = float(np.median([p.tokens_per_second for p in points]))
             matched, error = at_entropy(points, self.real.entropy)
             about = {"model": model, "sampler": sampler, "steps": steps, "tokens_per_second": speed}
-            found.append(Curve(**about, matched=matched, matched_error=error))
-        return [replace(one, fastest=on_front(one, found)) for one in found]
+            curves.append(Curve(**about, matched=matched, matched_error=error))
+        return [replace(one, fastest=is_on_front(one, curves)) for one in curves]
 
 
 def at_entropy(points: Sequence[Point], entropy: float) -> tuple[float | None, float | None]:
-    """The NLL of a sweep where its entropy is as given, between the two temperatures around it; with its error.
+    """The NLL at which a sweep of temperatures reaches `entropy`, with its standard error; None where it does not.
 
-    The error holds those of the NLL at both, and of the entropies by the slope between them. Where entropy rises and
-    falls with temperature the hottest crossing counts, which is the one that real text's temperature is nearest to.
+    It is interpolated linearly between the two temperatures on either side. The error combines those of both NLLs with
+    those of both entropies, times the slope between them. Where a sweep crosses the entropy more than once, the
+    crossing at the highest temperature counts.
     """
     ordered = sorted(points, key=lambda p: p.temperature)
     for cold, hot in reversed(list(pairwise(ordered))):
@@ -138,8 +143,8 @@ def at_entropy(points: Sequence[Point], entropy: float) -> tuple[float | None, f
     return None, None
 
 
-def on_front(one: Curve, every: Sequence[Curve]) -> bool:
-    """Whether nothing is at least as fast and as good, and better in one of the two."""
+def is_on_front(one: Curve, every: Sequence[Curve]) -> bool:
+    """Whether a curve is on the Pareto front: no other is at least as fast and as good, and better in one."""
     if one.matched is None:
         return False
     own = (one.tokens_per_second, -one.matched)

@@ -1,11 +1,11 @@
-"""What `remask frontier` found, as plain data, a page, and two pictures."""
+"""The report of `remask frontier`: JSON, a Markdown page, and two pictures."""
 
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from remask.evaluation.frontier_points import Curve, Found, Point
+from remask.evaluation.frontier_points import Curve, Measurements, Point
 from remask.likelihood import Estimate
 from remask.terminal import document
 
@@ -13,22 +13,22 @@ COLOURS = ("#0969da", "#1a7f37", "#bf3989", "#9a6700", "#57606a", "#cf222e", "#8
 MARKS = "os^vDPX*"
 
 
-def told(found: Found, folder: Path, json: bool) -> dict[str, Any]:
-    """Writes frontier.md and frontier.png, prints the first, or everything as one JSON document."""
-    curves = found.curves()
-    page = text(found, curves)
+def write_report(measured: Measurements, folder: Path, json: bool) -> dict[str, Any]:
+    """Writes frontier.md and frontier.png. Prints the page or, with `json`, all results as one JSON document."""
+    curves = measured.curves()
+    page = page_text(measured, curves)
     (folder / "frontier.md").write_text(page)
-    pictures(found, curves, folder / "frontier.png")
-    assert found.real is not None
+    pictures(measured, curves, folder / "frontier.png")
+    assert measured.real is not None
     rules = [
         {"model": m, "sampler": s, "steps": n, "nats_per_token": e.nats_per_token, **asdict(e)}
-        for (m, s, n), e in found.rules.items()
+        for (m, s, n), e in measured.rules.items()
         if e is not None
     ]
     result = {
-        "settings": found.settings,
-        "real": asdict(found.real),
-        "points": [asdict(p) for p in found.points],
+        "settings": measured.settings,
+        "real": asdict(measured.real),
+        "points": [asdict(p) for p in measured.points],
         "curves": [asdict(c) for c in curves],
         "rules": rules,
     }
@@ -36,10 +36,10 @@ def told(found: Found, folder: Path, json: bool) -> dict[str, Any]:
     return result
 
 
-def text(found: Found, curves: list[Curve]) -> str:
-    """The page."""
-    assert found.real is not None
-    s, real = found.settings, found.real
+def page_text(measured: Measurements, curves: list[Curve]) -> str:
+    """The page in Markdown."""
+    assert measured.real is not None
+    s, real = measured.settings, measured.real
     lines = [
         "# Speed against quality",
         "",
@@ -54,15 +54,15 @@ def text(found: Found, curves: list[Curve]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for c in sorted(curves, key=lambda c: -c.tokens_per_second):
-        rule = found.rules.get((c.model, c.sampler, c.steps))
+        rule = measured.rules.get((c.model, c.sampler, c.steps))
         lines.append(
-            f"| {c.model} | {c.sampler} | {c.steps or 'one a token'} | {c.tokens_per_second:.0f} | {matched(found, c)} "
-            f"| {rule_text(rule)} | {'yes' if c.fastest else ''} |"
+            f"| {c.model} | {c.sampler} | {c.steps or 'one a token'} | {c.tokens_per_second:.0f} "
+            f"| {matched_cell(measured, c)} | {rule_cell(rule)} | {'yes' if c.fastest else ''} |"
         )
     lines += ["", "![Speed and quality](frontier.png)", "", "Every measurement:", ""]
     lines += ["| model | sampler | steps | temperature | passes | NLL | token entropy | tokens/s |"]
     lines += ["|---|---|---|---|---|---|---|---|"]
-    for p in found.points:
+    for p in measured.points:
         lines.append(
             f"| {p.model} | {p.sampler} | {p.steps or ''} | {p.temperature:g} | {p.passes:.0f} | {p.nll:.3f} +- "
             f"{p.nll_error:.3f} | {p.entropy:.3f} +- {p.entropy_error:.3f} | {p.tokens_per_second:.0f} |"
@@ -70,35 +70,36 @@ def text(found: Found, curves: list[Curve]) -> str:
     return "\n".join([*lines, ""])
 
 
-def matched(found: Found, c: Curve) -> str:
-    """The NLL of a curve at the entropy of real text, or how near it comes."""
+def matched_cell(measured: Measurements, c: Curve) -> str:
+    """The cell with the NLL of a curve at the entropy of real text, or with the entropies that its sweep reaches."""
     if c.matched is not None:
         return f"{c.matched:.3f} +- {c.matched_error:.3f}"
-    own = [p.entropy for p in found.points if p.key[:3] == (c.model, c.sampler, c.steps)]
+    own = [p.entropy for p in measured.points if p.key[:3] == (c.model, c.sampler, c.steps)]
     return f"not reached: entropy {min(own):.2f} to {max(own):.2f}"
 
 
-def rule_text(rule: Estimate | None) -> str:
-    """A likelihood in a table."""
+def rule_cell(rule: Estimate | None) -> str:
+    """The cell with the likelihood of a rule, which is empty where there is none."""
     return "" if rule is None else f"{rule.nats_per_token:.3f}"
 
 
-def pictures(found: Found, curves: list[Curve], path: Path) -> None:
+def pictures(measured: Measurements, curves: list[Curve], path: Path) -> None:
     """Left: NLL against entropy over the temperatures. Right: NLL at real entropy against speed, with the front."""
     from matplotlib.figure import Figure
 
-    assert found.real is not None
+    assert measured.real is not None
     figure = Figure(figsize=(13, 5), layout="constrained")
     left, right = figure.subplots(1, 2)
-    names = list(dict.fromkeys((p.model, p.sampler) for p in found.points))
+    names = list(dict.fromkeys((p.model, p.sampler) for p in measured.points))
     looks = {name: (COLOURS[i % len(COLOURS)], MARKS[i % len(MARKS)]) for i, name in enumerate(names)}
-    for (model, sampler, steps), group in groupby(found.points, key=lambda p: p.key[:3]):
+    for (model, sampler, steps), group in groupby(measured.points, key=lambda p: p.key[:3]):
         sweep(left, sorted(group, key=lambda p: p.temperature), *looks[model, sampler], steps)
+    real = measured.real
     left.errorbar(
-        [found.real.entropy], [found.real.nll], xerr=[found.real.entropy_error], yerr=[found.real.nll_error],
+        [real.entropy], [real.nll], xerr=[real.entropy_error], yerr=[real.nll_error],
         fmt="*", markersize=14, color="black", label="real text",
     )  # fmt: skip
-    left.axvline(found.real.entropy, color="black", linewidth=0.6, linestyle=":")
+    left.axvline(measured.real.entropy, color="black", linewidth=0.6, linestyle=":")
     left.set(xlabel="token entropy, nats", ylabel="NLL under the judge, nats a token")
     for name in names:
         own = [c for c in curves if (c.model, c.sampler) == name and c.matched is not None]
@@ -113,7 +114,7 @@ def pictures(found: Found, curves: list[Curve], path: Path) -> None:
     front = sorted((c for c in curves if c.fastest), key=lambda c: c.tokens_per_second)
     right.plot([c.tokens_per_second for c in front], [c.matched for c in front], color="black", linewidth=0.8,
                drawstyle="steps-pre", label="Pareto front")  # fmt: skip
-    right.axhline(found.real.nll, color="black", linewidth=0.6, linestyle=":")
+    right.axhline(measured.real.nll, color="black", linewidth=0.6, linestyle=":")
     if front:
         right.set_xscale("log")
     else:
@@ -126,7 +127,7 @@ def pictures(found: Found, curves: list[Curve], path: Path) -> None:
 
 
 def sweep(axes: Any, points: list[Point], colour: str, mark: str, steps: int) -> None:
-    """One curve of NLL against entropy; its hottest point says the steps."""
+    """Draws the NLL of one curve against its entropy; model and steps are written at the highest temperature."""
     entropy, nll = [p.entropy for p in points], [p.nll for p in points]
     axes.plot(entropy, nll, marker=mark, markersize=4, color=colour, linewidth=0.9, alpha=0.9)
     axes.annotate(f"{points[-1].model} {steps or ''}".strip(), (entropy[-1], nll[-1]), fontsize=6,

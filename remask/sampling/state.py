@@ -195,7 +195,7 @@ class State:
         return tokens, log_probs.gather(-1, tokens[:, None])[:, 0]
 
     def log_prob_of(self, row: Tensor, logits: Tensor, tokens: Tensor) -> Tensor:
-        """(N,) float64 log-probabilities of (N,) tokens under their (N, V) logits and the options of their rows, (N,)."""
+        """(N,) float64 log-probabilities of (N,) tokens under (N, V) logits and the options of their (N,) rows."""
         return drawing.log_prob(logits, tokens, **self._drawing(row))
 
     def _drawing(self, row: Tensor) -> dict[str, Any]:

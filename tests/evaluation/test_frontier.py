@@ -12,7 +12,7 @@ import torch
 from remask.cli import main
 from remask.errors import RemaskError
 from remask.evaluation.frontier import checkpoints, entropy_of, frontier
-from remask.evaluation.frontier_points import Curve, Point, at_entropy, on_front
+from remask.evaluation.frontier_points import Curve, Point, at_entropy, is_on_front
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform
@@ -119,9 +119,9 @@ def test_the_pareto_front() -> None:
         return Curve(model="m", sampler="s", steps=1, tokens_per_second=speed, matched=nll, matched_error=0.0)
 
     every = [curve(10, 5.0), curve(20, 6.0), curve(15, 6.5), curve(5, 5.5), curve(99, None)]
-    assert [on_front(one, every) for one in every] == [True, True, False, False, False]
+    assert [is_on_front(one, every) for one in every] == [True, True, False, False, False]
     ties = [curve(10, 5.0), curve(10, 5.0), curve(10, 5.5), curve(8, 5.0)]
-    assert [on_front(one, ties) for one in ties] == [True, True, False, False]
+    assert [is_on_front(one, ties) for one in ties] == [True, True, False, False]
 
 
 def test_entropy_within_a_text() -> None:

@@ -168,11 +168,11 @@ def test_every_grid_goes_from_one_to_zero() -> None:
 
 def test_shares() -> None:
     """kappa, from what sigma is said to be."""
-    assert Psi(schedule="rescaled", eta=0.5).share(0.9, 0.8) == pytest.approx(1 - 0.5 * (0.1 / 0.8) / 0.1)
-    assert Psi(schedule="capped", eta=0.5).share(0.9, 0.8) == 0.0
-    assert Psi(schedule="capped", eta=0.05).share(0.6, 0.5) == pytest.approx(1 - 0.05 / 0.4)
-    assert Psi(schedule="sigma", eta=0.1).share(0.6, 0.0) == pytest.approx(1 - 0.1 / 0.4)
-    assert Psi(schedule="sigma", eta=0.1).share(1.0, 0.9) == 1.0
+    assert Psi(schedule="rescaled", eta=0.5).corrected_kappa(0.9, 0.8) == pytest.approx(1 - 0.5 * (0.1 / 0.8) / 0.1)
+    assert Psi(schedule="capped", eta=0.5).corrected_kappa(0.9, 0.8) == 0.0
+    assert Psi(schedule="capped", eta=0.05).corrected_kappa(0.6, 0.5) == pytest.approx(1 - 0.05 / 0.4)
+    assert Psi(schedule="sigma", eta=0.1).corrected_kappa(0.6, 0.0) == pytest.approx(1 - 0.1 / 0.4)
+    assert Psi(schedule="sigma", eta=0.1).corrected_kappa(1.0, 0.9) == 1.0
 
 
 def test_grids() -> None:
