@@ -32,7 +32,7 @@ class Rule(Estimator):
     """The sampler, made and no name, with its steps, block and temperature; by default `Confidence`, one token at a
     time."""
     guidance: float = 0.0
-    """Weight of classifier-free guidance."""
+    """Weight of classifier-free guidance, where `params` has none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,6 +44,10 @@ class Rule(Estimator):
                 f"{name} chooses positions by what it has drawn, so its rule has no likelihood; Confidence with the "
                 "same steps is the rule that chooses first"
             )
+        if self.guidance and self.params.guidance not in (0, self.guidance):
+            raise RemaskError(f"guidance is {self.guidance}, and that of params {self.params.guidance}; give one of them")
+        if self.guidance:
+            object.__setattr__(self, "params", replace(self.params, guidance=self.guidance))
 
     @property
     def deterministic(self) -> bool:
@@ -63,7 +67,7 @@ class Rule(Estimator):
     ) -> Tensor:
         batch, prompt = batch_of(family, copies, device)
         canvas = Canvas(batch.tokens, batch.scored, batch.scored | prompt)
-        params = replace(self.params, guidance=self.guidance, stop=False)
+        params = replace(self.params, stop=False)
         state = start(family, canvas, params, [copy.seed for copy in copies], forced=batch.tokens)
         for _ in stream(denoiser, family, state):
             pass
@@ -73,7 +77,7 @@ class Rule(Estimator):
         error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
         changed = [
             f"{name}={getattr(self.params, name)}"
-            for name in ("steps", "block", "temperature")
+            for name in ("steps", "block", "temperature", "top_p", "top_k", "guidance")
             if getattr(self.params, name) != getattr(SamplingParams(), name)
         ]
         of = ", ".join([repr(self.params.sampler), *changed])

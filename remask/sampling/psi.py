@@ -100,7 +100,7 @@ class Psi(Sampler):
             certain, drawn = logits[sure[query.ask]], logits[rest[query.ask]]
             weights = lambda row, p: mixture(family, p, s[row], t[row], kappa[row])  # noqa: E731
             changed = revise(state, family, rest, drawn, weights, last=s == 0)
-            state.write(sure, certain.argmax(-1), (certain.amax(-1) - certain.logsumexp(-1)).double())
+            state.write(sure, *state.draw(sure, certain, greedy))
             return changed | sure
         again, mask = query.keep["again"], family.vocabulary.mask
         tokens, log_prob = state.draw(query.ask, logits, greedy if self.tail == "greedy" else None)

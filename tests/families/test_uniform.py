@@ -194,6 +194,8 @@ def test_without_correction_psi_is_ancestral_and_its_greedy_tail_takes_the_most_
     greedy = steps_of(Oracle(), FAMILY, canvas, Psi(kappa=1.0, tail="greedy"), steps=6)
     best = Oracle()(greedy[-2].tokens, time=torch.full((50,), 1 / 6)).argmax(-1)
     assert torch.equal(greedy[-1].tokens, best) and not bool(greedy[-1].masked.any())
+    assert torch.equal(greedy[-1].log_prob, greedy[-2].log_prob), "what is not drawn has probability 1"
+    assert bool((greedy[-1].confidence == 1).all())
 
 
 @pytest.mark.parametrize(

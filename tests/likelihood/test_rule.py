@@ -52,6 +52,17 @@ def test_the_rule_with_guidance_sums_to_one() -> None:
     assert total == pytest.approx(1, abs=1e-6)
 
 
+def test_whose_likelihood_it_is_follows_all_options_and_is_named() -> None:
+    request = Request(TEXT[1:], TEXT[:1])
+    guided = one("rule", request, guidance=1.5)
+    assert guided == one("rule", request, params=by(Confidence(), guidance=1.5))
+    assert guided.nats != one("rule", request).nats and "guidance=1.5" in guided.of
+    cut = one("rule", request, params=by(Confidence(), top_k=3, top_p=0.9))
+    assert "top_k=3" in cut.of and "top_p=0.9" in cut.of
+    with pytest.raises(RemaskError, match=r"guidance is 1.0, and that of params 0.5"):
+        one("rule", request, guidance=1.0, params=by(Confidence(), guidance=0.5))
+
+
 @pytest.mark.parametrize("sampler", [LLaDA(), SMDM()], ids=str)
 def test_a_sampler_that_draws_first_has_no_rule(sampler: Sampler) -> None:
     with pytest.raises(RemaskError, match="chooses positions by what it has drawn"):
