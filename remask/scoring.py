@@ -4,6 +4,7 @@ m = remask.load("runs/x")
 remask.score(m, text="import os", draws=128, seed=0).bits_per_byte
 """
 
+from collections import Counter
 from typing import Any
 
 from remask.api import Prompt, encode_prompt, sampler_of
@@ -102,5 +103,11 @@ def split(checkpoint: Checkpoint, text: str, prompt: str = "") -> list[Request]:
         )
     ((ids, sizes),) = tokenizer.encode_with_bytes([text])
     room = context - len(bos)
-    starts = range(0, len(ids), room)
-    return [Request(ids[i : i + room].tolist(), bos, int(sizes[i : i + room].sum())) for i in starts]
+    pieces, seen = [], Counter[tuple[int, ...]]()
+    for i in range(0, len(ids), room):
+        piece = tuple(ids[i : i + room].tolist())
+        # of equal pieces each draws anew: a total adds up their errors as independent
+        key = f"{piece} again, {seen[piece]}" if seen[piece] else None
+        pieces.append(Request(piece, bos, int(sizes[i : i + room].sum()), noise_key=key))
+        seen[piece] += 1
+    return pieces

@@ -45,7 +45,7 @@ class Rule(Estimator):
                 "same steps is the rule that chooses first"
             )
         if self.guidance and self.params.guidance not in (0, self.guidance):
-            raise RemaskError(f"guidance is {self.guidance}, and that of params {self.params.guidance}; give one of them")
+            raise RemaskError(f"guidance is {self.guidance}, and that of params {self.params.guidance}; give one")
         if self.guidance:
             object.__setattr__(self, "params", replace(self.params, guidance=self.guidance))
 

@@ -1,18 +1,21 @@
 """The bound of validation rows: the same noise every time, unbiased, with an honest error."""
 
 import math
+from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
 from tables import CausalTable, any_order, random_joint, rng
 
 from likelihood.cases import FAMILY, TABLE, TEXT, one
-from remask.batch import Batch
+from remask.batch import Batch, Noise
 from remask.families import Denoiser
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.likelihood import Estimate, Request, validate
 from remask.sampling.guidance import add_guidance
+from remask.seeds import mix_seeds
 
 
 def corpus(rows: int, seed: int) -> list[tuple[Batch, list[int]]]:
@@ -47,6 +50,25 @@ def test_validation_is_unbiased_and_its_error_is_honest(draws: int) -> None:
     assert abs(float(values.mean()) - truth) < 4 * spread / math.sqrt(len(values))
     ratio = spread / float(reported.square().mean().sqrt())
     assert 0.5 < ratio < 1.15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched(Masked):
+    """Masked, remembering the seeds of its noise."""
+
+    seeds: ClassVar[list[int]] = []
+
+    def bound(self, denoiser: Denoiser, batch: Batch, rng: Noise, levels: torch.Tensor | None = None) -> torch.Tensor:
+        assert isinstance(rng, torch.Generator)
+        self.seeds.append(rng.initial_seed())
+        return super().bound(denoiser, batch, rng, levels)
+
+
+def test_each_batch_has_noise_of_its_own_apart_from_that_of_training() -> None:
+    Watched.seeds.clear()
+    validate(TABLE, Watched().over(TABLE.vocabulary), enumerate(corpus(160, 4)))
+    assert len(set(Watched.seeds)) == 10
+    assert not set(Watched.seeds) & {mix_seeds(0, 1, step) for step in range(1000)}  # see Module.training_step
 
 
 def test_validation_of_a_causal_model_is_exact() -> None:
