@@ -2,6 +2,8 @@
 
 import itertools
 import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -348,6 +350,31 @@ def test_processes_share_the_noise_and_the_terms(alpha_0: float, ranks: int) -> 
             ours.loss(model, Batch(x[own], whole.scored[own], offset=rank * rows, global_rows=8), rng(9)).per_token()
         )
     torch.testing.assert_close(torch.stack(values).mean(), ours.loss(model, whole, rng(9)).per_token())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched(Interpolating):
+    """Interpolating, remembering the times of its diffusion terms."""
+
+    times: ClassVar[list[float]] = []
+
+    def masks(self, scored: torch.Tensor, levels: torch.Tensor, uniform: torch.Tensor) -> Any:
+        self.times.extend(levels.tolist())
+        return super().masks(scored, levels, uniform)
+
+
+@pytest.mark.parametrize("alpha_0", [0.3, 1.0])
+def test_times_are_stratified_over_the_diffusion_rows_of_all_processes(alpha_0: float) -> None:
+    model, ours = network(), Watched(alpha_0=alpha_0).over(WORDS)
+    x = torch.randint(0, 11, (9, 6), generator=rng(4))
+    for seed in range(4):
+        Watched.times.clear()
+        for own in (slice(0, 4), slice(4, 5), slice(5, 9)):
+            share = Batch(x[own], torch.ones_like(x[own], dtype=torch.bool), offset=own.start, global_rows=9)
+            ours.loss(model, share, rng(seed))
+        n = len(Watched.times)
+        assert n == 9 if alpha_0 == 1 else n in (4, 5)
+        assert sorted(int(t * n) for t in Watched.times) == list(range(n))
 
 
 @pytest.mark.parametrize("variant", ["A", "B"])
