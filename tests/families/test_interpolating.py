@@ -336,6 +336,13 @@ def test_more_orders_make_a_tighter_bound() -> None:
     assert many.kind == "bound" and many.of == "importance-weighted over 100000 orders"
 
 
+def test_the_error_of_orders_is_their_spread() -> None:
+    requests = [Request([1, 0, 1], noise_key=i) for i in range(300)]
+    found = [e for _, e in score(OrderedTable(TABLE), family(0.5), requests, estimator="orders", draws=64)]
+    reported = np.sqrt(np.mean([estimate.stderr**2 for estimate in found]))
+    assert 0.85 < np.std([estimate.nats for estimate in found]) / reported < 1.15
+
+
 @pytest.mark.parametrize("ranks", [1, 2, 4, 8])
 @pytest.mark.parametrize("alpha_0", ALPHAS)
 def test_processes_share_the_noise_and_the_terms(alpha_0: float, ranks: int) -> None:
