@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from measure import Row, alternate, options, pair, peaks, publish, status
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from remask.batch import Batch
 from remask.families.autoregressive import Autoregressive
@@ -101,8 +102,8 @@ def stepper(variant: Variant, shape: Shape) -> Callable[[int], float]:
     if variant.compiled:
         model.compile()
 
-    def everywhere(tokens: Tensor, *, ask: Tensor, **reading: Any) -> Tensor:
-        return model(tokens, **reading)[ask]  # without an `nll`, so the family takes F.cross_entropy
+    def everywhere(tokens: Tensor, *, ask: Tensor, target: Tensor, **reading: Any) -> Tensor:
+        return cross_entropy(model(tokens, **reading)[ask], target, reduction="none")
 
     precision = torch.autocast("cpu", torch.bfloat16) if variant.bf16 else contextlib.nullcontext()
 

@@ -628,7 +628,9 @@ def test_eso_losses(variant: str) -> None:
     alpha = family.alpha_0 * (1 - 0.999 * t)
     batch = Batch(first, torch.ones_like(hidden))
     weight = family.alpha_0 * 0.999 / (1 - alpha)
-    noisy = family.diffused(batch, hidden, weight, io["dif.u_sort"] if "dif.u_sort" in io else text_order(hidden))
+    noisy = family.diffusion_inputs(
+        batch, hidden, weight, io["dif.u_sort"] if "dif.u_sort" in io else text_order(hidden)
+    )
     if variant == "A":
         noisy = replace(noisy, attention=FULL)
     assert torch.equal(noisy.positions, io["dif.sort_idx"])
@@ -644,7 +646,7 @@ def test_eso_losses(variant: str) -> None:
     if "seq.z0" in io:
         hidden, last = io["seq.z0"] == 128, x[len(t) :]
         assert torch.equal(hidden, family.left(torch.ones_like(hidden), 1 - io["seq.u_mask"]))
-        noisy = family.sequential(Batch(last, torch.ones_like(hidden)), hidden, io.get("seq.u_sort"))
+        noisy = family.sequential_inputs(Batch(last, torch.ones_like(hidden)), hidden, io.get("seq.u_sort"))
         assert torch.equal(noisy.positions[:, :24], io["seq.sort_idx"])
         nats = family.token_loss(m, noisy)
         truth = io["seq.loss_per_token_sorted"][noisy.ask[:, :24]]
@@ -747,7 +749,7 @@ def test_duo_training_loss() -> None:
     io, m = recorded("losses_duo/io"), dit("losses_duo/weights", family="Uniform")
     family, rows = m.family, io["model.x0"]
     batch = Batch(rows, torch.ones_like(rows, dtype=torch.bool))
-    noisy = family.replaced(batch, io["model.t"], io["model.u_mask"], io["model.uniform_ids"])
+    noisy = family.replace_tokens(batch, io["model.t"], io["model.u_mask"], io["model.uniform_ids"])
     assert torch.equal(noisy.tokens, io["model.xt"])
     logits = m.model(noisy.tokens, **noisy.conditions)
     close("losses_duo logits", logits, io["model.logits"], relative=2e-5)

@@ -97,10 +97,6 @@ class HiddenMarkov:
             occupied = occupied @ self.transition
         return total
 
-    def entropy_rate(self, length: int) -> float:
-        """Nats per symbol of a text of `length` symbols, exact."""
-        return self.entropy(length) / length
-
     def render(self, symbols: NDArray[np.integer]) -> str:
         """(L,) symbols as letters: 0 is 'a'."""
         return "".join(LETTERS[symbol] for symbol in symbols)

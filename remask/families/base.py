@@ -236,7 +236,7 @@ class Family:
             "uniform-state models have one"
         )
 
-    def labelled(self, batch: Batch, z: Tensor, alpha: Tensor) -> Noisy:
+    def inputs_at(self, batch: Batch, z: Tensor, alpha: Tensor) -> Noisy:
         """What the network reads when the scored tokens are `z`, (B, L), at the times of `alpha`, (B,)."""
         raise RemaskError(f"{type(self).__name__} models are not conditioned on a path of Gaussian noise")
 

@@ -41,11 +41,12 @@ class Interpolating(Family):
     alpha_0: float = 1.0
     """Share of the tokens that diffusion writes; the others are written left to right behind them."""
     variant: Variant = "B"
-    """B: causal throughout, which can be cached. A: known tokens see each other."""
+    """B: the network is causal throughout and can be cached. A: known tokens all see each other."""
     objective: Objective = "bound"
-    """Of the diffusion term in training. low_variance: weight 1 at all times; published for alpha_0 = 1, no bound."""
+    """What training minimises in the diffusion term. low_variance: weight 1 at all times, as published for
+    alpha_0 = 1; it is not a bound."""
     eps: float = 1e-3
-    """Least time of training; the bound is drawn at all times."""
+    """Smallest time in training; the bound is drawn at all times."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha_0 <= 1:
@@ -60,17 +61,17 @@ class Interpolating(Family):
     # what is hidden, and in which order it is read
 
     def alpha(self, t: Any) -> Any:
-        """alpha_0 (1 - t): what diffusion has written by time t."""
+        """alpha_0 (1 - t), the share of the tokens that diffusion has written by time t."""
         return self.alpha_0 * (1 - t)
 
     def corrupt(self, batch: Batch, rng: Noise, levels: Tensor | None = None) -> Noisy:
         """The diffusion term: tokens hidden independently, with the weights of the objective."""
         levels = batch.levels(rng) if levels is None else levels
         which, order = (batch.draw((batch.tokens.shape[1],), rng) for _ in range(2))
-        return self.diffused(batch, *self.masks(batch.scored, levels, which), order)
+        return self.diffusion_inputs(batch, *self.masks(batch.scored, levels, which), order)
 
     def masks(self, scored: Tensor, levels: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        """What diffusion has not written at `levels` (B,), (B, L) bool, and each row's weight, (B,) float32."""
+        """(B, L) bool, the tokens that diffusion has not written at `levels` (B,), and each row's weight, (B,) float32."""
         p = 1 - self.alpha_0 + self.alpha_0 * ((1 - self.eps) * levels + self.eps)
         weight = torch.ones_like(p) if self.objective == "low_variance" else self.alpha_0 / p
         return (uniform < p[:, None]) & scored, weight
@@ -78,11 +79,11 @@ class Interpolating(Family):
     def inputs_for(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
         """The row with the asked positions hidden, those before and those after in the order of the text."""
         if self.alpha_0 == 0:
-            return self.sequential(batch, ask, weight=weight)
-        return self.diffused(batch, ask, weight, text_order(ask))
+            return self.sequential_inputs(batch, ask, weight=weight)
+        return self.diffusion_inputs(batch, ask, weight, text_order(ask))
 
-    def diffused(self, batch: Batch, hidden: Tensor, weight: Tensor, order: Tensor) -> Noisy:
-        """Known tokens, then masks; each sorted by `order`, (B, L) in [0, 1). `weight` as in `inputs_for`."""
+    def diffusion_inputs(self, batch: Batch, hidden: Tensor, weight: Tensor, order: Tensor) -> Noisy:
+        """Known tokens, then masks, both sorted by `order`, (B, L) in [0, 1). `weight` is as in `inputs_for`."""
         order = sorted_by(batch.scored, hidden, order, order)
         tokens, ask = batch.tokens.gather(1, order), hidden.gather(1, order)
         return Noisy(
@@ -91,21 +92,21 @@ class Interpolating(Family):
             target=tokens[ask],
             weight=of_positions(weight, hidden).gather(1, order)[ask],
             attention=self.front_rule((~hidden).sum(1)) & batch.visible(FULL).at(order),
-            positions=placed(batch, order),
+            positions=rotary_positions(batch, order),
         )
 
-    def sequential(
+    def sequential_inputs(
         self, batch: Batch, hidden: Tensor, order: Tensor | None = None, weight: Tensor | None = None
     ) -> Noisy:
-        """Each hidden token given the known ones and the hidden ones before it: [z_0 ; x] in one reading.
+        """[z_0 ; x], from which one pass predicts each hidden token given the known ones and the hidden ones before it.
 
-        `order`, (B, L) in [0, 1), sorts the known tokens; the order of the text if None, or where alpha_0 = 0.
+        `order`, (B, L) in [0, 1), sorts the known tokens; where it is None, or alpha_0 = 0, they keep their order.
         """
         text = text_order(hidden)
         order = sorted_by(batch.scored, hidden, text if order is None or self.alpha_0 == 0 else order, text)
-        return self.chain(batch, hidden, order, (~hidden).sum(1), weight)
+        return self.chain_inputs(batch, hidden, order, (~hidden).sum(1), weight)
 
-    def chain(
+    def chain_inputs(
         self,
         batch: Batch,
         hidden: Tensor,
@@ -113,7 +114,10 @@ class Interpolating(Family):
         known: Tensor | None = None,
         weight: Tensor | None = None,
     ) -> Noisy:
-        """-log p of each hidden token given all before it in `order`, (B, L) positions: [z ; x] in one reading."""
+        """[z ; x], from which one pass predicts each hidden token given all before it in `order`, (B, L) positions.
+
+        `known` (B,) is the number of tokens in front that see each other in variant A.
+        """
         length = order.shape[1]
         weight = torch.ones(len(order), device=order.device) if weight is None else weight
         x, ask = batch.tokens.gather(1, order), hidden.gather(1, order)
@@ -125,11 +129,11 @@ class Interpolating(Family):
             target=x[ask],
             weight=of_positions(weight, hidden).gather(1, order)[ask],
             attention=TwoStreams(length, front=front) & batch.visible(FULL).at(twice),
-            positions=placed(batch, twice),
+            positions=rotary_positions(batch, twice),
         )
 
     def front_rule(self, known: Tensor) -> Attention:
-        """Who sees whom, with `known` (B,) tokens in front of the masks."""
+        """The attention rule where `known` (B,) tokens stand in front of the masks."""
         return Front(known) if self.variant == "A" else CAUSAL
 
     # losses
@@ -156,12 +160,12 @@ class Interpolating(Family):
             rows = is_diffusion.nonzero()[:, 0].to(device)
             part, times = batch.at(rows), levels[stratum[is_diffusion]].to(device)
             hidden, weight = self.masks(part.scored, times, which[rows])
-            total = total + self.token_loss(denoiser, self.diffused(part, hidden, weight, order[rows])).sum()
+            total = total + self.token_loss(denoiser, self.diffusion_inputs(part, hidden, weight, order[rows])).sum()
         if not bool(is_diffusion.all()):
             rows = (~is_diffusion).nonzero()[:, 0].to(device)
             part = batch.at(rows)
             hidden = self.left(part.scored, left[rows])
-            total = total + self.token_loss(denoiser, self.sequential(part, hidden, order[rows])).sum()
+            total = total + self.token_loss(denoiser, self.sequential_inputs(part, hidden, order[rows])).sum()
         return Loss(total * (2 if mixed else 1), int(batch.scored.sum()))
 
     def bound(self, denoiser: Denoiser, batch: Batch, rng: Noise, levels: Tensor | None = None) -> Tensor:
@@ -177,16 +181,16 @@ class Interpolating(Family):
             length = batch.scored.sum(1).clamp(min=1)
             k = self.counts(length, levels)
             hidden = (which.masked_fill(~batch.scored, 2.0).argsort(1).argsort(1) < k[:, None]) & batch.scored
-            noisy = self.diffused(batch, hidden, self.alpha_0 * length / k, order)
+            noisy = self.diffusion_inputs(batch, hidden, self.alpha_0 * length / k, order)
             total += per_row(self.token_loss(denoiser, noisy), noisy.ask)
         if self.alpha_0 < 1:
             left, order = (batch.draw((batch.tokens.shape[1],), rng) for _ in range(2))
-            noisy = self.sequential(batch, self.left(batch.scored, left), order)
+            noisy = self.sequential_inputs(batch, self.left(batch.scored, left), order)
             total += per_row(self.token_loss(denoiser, noisy), noisy.ask)
         return total
 
     def left(self, scored: Tensor, uniform: Tensor) -> Tensor:
-        """(B, L) bool: what diffusion leaves to be written left to right."""
+        """(B, L) bool: the tokens that diffusion leaves to be written from left to right."""
         return (uniform >= self.alpha_0) & scored
 
     def counts(self, length: Tensor, levels: Tensor) -> Tensor:
@@ -221,12 +225,12 @@ class Interpolating(Family):
     def in_order(self, denoiser: Denoiser, batch: Batch, uniform: Tensor) -> Tensor:
         """(B,) float64 nats, -log p(x | the order that `uniform`, (B, L), gives), of variant B, one token at a time.
 
-        That of the sampler that writes one token at a time. -log of the mean of p over orders tends to its -log p(x).
-        No relation to `bound` is implied: there a mask may see masks that stand before it, here it sees none.
+        This is the likelihood of the sampler that writes one token at a time: -log of the mean of p over orders tends
+        to its -log p(x). It is no estimate of `bound`, where a mask sees the masks before it; here it sees none.
         """
         if self.variant != "B":
             raise RemaskError("orders have a likelihood of their own in variant B only: in A a token's reading changes")
-        noisy = self.chain(batch, batch.scored, self.writing_order(batch.scored, uniform).argsort(1))
+        noisy = self.chain_inputs(batch, batch.scored, self.writing_order(batch.scored, uniform).argsort(1))
         return per_row(self.token_loss(denoiser, noisy), noisy.ask)
 
     # what others ask of a family
@@ -237,7 +241,7 @@ class Interpolating(Family):
 
     @property
     def exact(self) -> bool:
-        """Left to right there is one order only."""
+        """With alpha_0 = 0 there is only one order, from left to right."""
         return self.alpha_0 == 0
 
     @property
@@ -246,7 +250,7 @@ class Interpolating(Family):
 
     @property
     def reads(self) -> float:  # type: ignore[override]
-        """The sequential term reads twice as much, for half of the rows."""
+        """The sequential term reads every row twice; between 0 and 1 it serves half of the rows."""
         return {0.0: 2.0, 1.0: 1.0}.get(self.alpha_0, 1.5)
 
     def flops(self, architecture: Architecture, length: int) -> float:
@@ -257,20 +261,21 @@ class Interpolating(Family):
 
 
 def text_order(like: Tensor) -> Tensor:
-    """(B, L) float64 in [0, 1), rising from left to right."""
+    """(B, L) float64 in [0, 1), increasing from left to right; (B, L) is the shape of `like`."""
     length = like.shape[1]
     return (torch.arange(length, dtype=torch.float64, device=like.device) / length).expand(like.shape)
 
 
 def sorted_by(scored: Tensor, hidden: Tensor, known: Tensor, unknown: Tensor) -> Tensor:
-    """(B, L) positions in the order of reading: given ones and then written ones by `known`, hidden ones by `unknown`.
+    """(B, L) positions in the order in which the network reads them: given, then written, then hidden ones.
 
-    Both are in [0, 1). So a prompt stands in front here as it does in sampling.
+    Given and written positions are sorted by `known`, hidden ones by `unknown`, both in [0, 1). So a prompt comes first,
+    as it does in sampling.
     """
     return torch.where(hidden, 2 + unknown.double(), scored + known.double()).argsort(dim=1, stable=True)
 
 
-def placed(batch: Batch, order: Tensor) -> Tensor:
+def rotary_positions(batch: Batch, order: Tensor) -> Tensor:
     """(B, S) rotary positions of what is read in `order`."""
     own = batch.positions()
     return order if own is None else own.gather(1, order)

@@ -1,13 +1,13 @@
 """The Gaussian noise behind uniform-state diffusion (Sahoo et al. 2025, *The Diffusion Duality*).
 
-A one-hot token blurred by Gaussian noise, w = a e_x + s n with a^2 = sigmoid(-gamma), s^2 = sigmoid(gamma), has an
-argmax that is distributed as a token under uniform noise: still x with probability P(gamma), else any other. So a
-schedule of gamma is one of alpha, through the *diffusion transformation operator*
+Gaussian noise on a one-hot token, w = a e_x + s n with a^2 = sigmoid(-gamma) and s^2 = sigmoid(gamma), has an argmax
+that is distributed as a token under uniform noise: it is x with probability P(gamma), else any other id. So a schedule
+of gamma gives a schedule of alpha, through the *diffusion transformation operator*
 
     alpha(gamma) = (K P(gamma) - 1)/(K - 1),   P = int phi(z - mu) Phi(z)^(K-1) dz,   mu = a/s = exp(-gamma/2).
 
-What is needed of w is drawn without its K entries: the noise of x itself, and the largest few of the other K - 1,
-which stand at ids drawn evenly.
+Not all K entries of w are drawn, but only that of x itself and the largest few of the other K - 1, which stand at ids
+that are drawn uniformly.
 """
 
 import math
@@ -26,14 +26,15 @@ from remask.model.soft import Soft
 
 STEP = 0.02
 NODES = torch.arange(-9.0, 9.0 + STEP / 2, STEP, dtype=torch.float64)
-"""Of the trapezoidal rule, in z - mu: for an integrand that is analytic and falls like phi, exact to rounding."""
+"""Nodes z - mu of the trapezoidal rule, which is exact to rounding for an analytic integrand that falls like phi."""
 MASS = STEP * (-(NODES**2) / 2).exp() / math.sqrt(2 * math.pi)
+"""STEP phi(z - mu) at each node."""
 FARTHEST = 30.0
-"""Largest |gamma|: there a token is certainly clean, or certainly not."""
+"""Largest |gamma|, at which a token is certainly clean or certainly not."""
 
 
-def rising(gamma: Any) -> tuple[float, float] | None:
-    """A range of gamma as two floats. RemaskError where it is none."""
+def check_gamma_range(gamma: Any) -> tuple[float, float] | None:
+    """A range of gamma as two floats, or None where none is given. RemaskError for anything else."""
     if gamma is None:
         return None
     try:
@@ -46,7 +47,7 @@ def rising(gamma: Any) -> tuple[float, float] | None:
 
 
 def operator(gamma: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """(...) gamma -> (...) float64 alpha and d alpha/d gamma for K = `k` ids, by quadrature."""
+    """(...) gamma -> (...) float64 alpha and d alpha/d gamma, for K = `k` ids, by quadrature."""
     mu = (-gamma.double() / 2).exp()[..., None]
     chance = MASS.to(mu) * ((k - 1) * log_ndtr(mu + NODES.to(mu))).exp()
     slope = (chance * NODES.to(mu)).sum(-1) * -mu[..., 0] / 2
@@ -54,11 +55,14 @@ def operator(gamma: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 class Operator:
-    """`operator` between two gammas from a Chebyshev series; by quadrature outside of them, or where the range is too
-    wide for a series. Never clipped."""
+    """`operator` with a Chebyshev series for the range between two gammas.
+
+    Outside the range, and where it is too wide for a series, the values are computed by quadrature; they are never
+    clipped.
+    """
 
     def __init__(self, k: int, low: float, high: float) -> None:
-        rising((low, high))
+        check_gamma_range((low, high))
         self.k, self.low, self.high = k, low, high
         self._fits: list[Chebyshev] = []
         for degree in (32, 64, 128, 256):
@@ -81,8 +85,8 @@ class Operator:
 
 
 @cache
-def tabled(k: int, low: float, high: float) -> Operator:
-    """The operator of a vocabulary size and range of gamma, made once."""
+def operator_of(k: int, low: float, high: float) -> Operator:
+    """The operator of a vocabulary size and range of gamma; each is made only once."""
     return Operator(k, low, high)
 
 
@@ -103,20 +107,20 @@ def gamma_of(alpha: float, k: int) -> float:
 
 @dataclass(frozen=True)
 class Latent:
-    """The Gaussian noise of (B, L) tokens: of the token itself, and the largest of the others'."""
+    """The Gaussian noise of (B, L) tokens: that of the token itself, and the largest of the other ids'."""
 
     x: Tensor
-    """(B, L) int64."""
+    """(B, L) int64, the clean tokens."""
     own: Tensor
-    """(B, L) float64, standard normal."""
+    """(B, L) float64 standard normals, the noise of the clean token."""
     others: Tensor
-    """(B, L, k) float64, the k largest of K - 1 standard normals, falling."""
+    """(B, L, k) float64, the k largest of K - 1 standard normals, in descending order."""
     ids: Tensor
-    """(B, L, k) int64, where these stand."""
+    """(B, L, k) int64, the ids to which these belong."""
 
     @staticmethod
-    def drawn(x: Tensor, k: int, uniform: Tensor) -> "Latent":
-        """From (B, L, 2 n + 1) float64 uniforms in [0, 1), for n of the K - 1 others."""
+    def draw(x: Tensor, k: int, uniform: Tensor) -> "Latent":
+        """Draws the noise from (B, L, 2 n + 1) float64 uniforms in [0, 1), for the n largest of the K - 1 others."""
         n, others = (uniform.shape[-1] - 1) // 2, k - 1
         uniform = uniform.clamp(2.0**-54, 1 - 2.0**-53)
         left = others - torch.arange(n, device=x.device, dtype=torch.float64)
@@ -129,7 +133,10 @@ class Latent:
         return torch.where(clean, self.x, self.ids[..., 0])
 
     def soft(self, gamma: Tensor, tau: float, k: int) -> Soft:
-        """softmax(w / tau) at the token itself and at the others drawn, given the mean of what the rest add up to."""
+        """softmax(w / tau) at the token itself and at the other ids drawn.
+
+        The remaining ids enter the denominator by the mean of the sum of their exponentials.
+        """
         a, s = (torch.sigmoid(sign * gamma.double()).sqrt()[:, None] for sign in (-1, 1))
         n = self.others.shape[-1]
         least = self.others[..., -1]
@@ -142,19 +149,19 @@ class Latent:
 
 
 def distinct(uniform: Tensor, x: Tensor, others: int) -> Tensor:
-    """(..., n) uniforms -> (..., n) ids, none twice and none `x`, each ordered choice of `others` equally likely."""
+    """(..., n) uniforms -> (..., n) different ids, none of them `x`; all ordered choices are equally likely."""
     taken: list[Tensor] = []
     for j in range(uniform.shape[-1]):
         place = (uniform[..., j] * (others - j)).long().clamp(max=others - j - 1)
         for before in torch.stack(taken, -1).sort(-1).values.unbind(-1) if taken else ():
             place = place + (place >= before)
         taken.append(place)
-    found = torch.stack(taken, -1)
-    return found + (found >= x[..., None])
+    ids = torch.stack(taken, -1)
+    return ids + (ids >= x[..., None])
 
 
-def full(x: Tensor, k: int, gamma: Tensor, tau: float, normal: Tensor) -> tuple[Soft, Tensor]:
-    """Soft tokens and labels from all of w: (B, L) ids and (B, L, K) standard normals -> (B, L, K) softmax, (B, L)."""
+def soft_and_label(x: Tensor, k: int, gamma: Tensor, tau: float, normal: Tensor) -> tuple[Soft, Tensor]:
+    """The softmax of w / tau, (B, L, K), and its argmax, (B, L), from (B, L) ids and (B, L, K) standard normals."""
     a, s = (torch.sigmoid(sign * gamma).sqrt()[:, None, None] for sign in (-1, 1))
     w = s * normal
     w = w.scatter_add(-1, x[..., None], a.expand(*x.shape, 1).to(w.dtype))

@@ -20,10 +20,10 @@ def nelbo(logits: Tensor, x: Tensor, z: Tensor, alpha: Tensor, slope: float | Te
     alpha = alpha.to(logits.dtype)
     log = (k * alpha[:, None] * logits.softmax(-1) + (1 - alpha[:, None])).log()  # of xbar'
     at_z, at_x = (log.gather(-1, i[:, None])[:, 0] for i in (z, x))
-    return combined(log.sum(-1), at_z, at_x, x == z, alpha, k, slope)
+    return combine(log.sum(-1), at_z, at_x, x == z, alpha, k, slope)
 
 
-def combined(
+def combine(
     total: Tensor, at_z: Tensor, at_x: Tensor, same: Tensor, alpha: Tensor, k: int, slope: float | Tensor
 ) -> Tensor:
     """(N,) nats from sum_j ln xbar'_j, ln xbar'_z and ln xbar'_x."""
@@ -51,7 +51,7 @@ class Nelbo(torch.autograd.Function):
             a = alpha[rows]
             log = torch.addcmul((1 - a)[:, None], p[rows], (k * a)[:, None]).log_()
             at_z, at_x = (log.gather(-1, i[rows, None])[:, 0] for i in (z, x))
-            value[rows] = combined(log.sum(-1), at_z, at_x, x[rows] == z[rows], a, k, slope)
+            value[rows] = combine(log.sum(-1), at_z, at_x, x[rows] == z[rows], a, k, slope)
         ctx.kept, ctx.slope = (p, x, z, alpha), slope
         return value
 

@@ -20,7 +20,7 @@ from remask.checkpoints.checkpoint import open_checkpoint
 from remask.checkpoints.folder import find
 from remask.errors import RemaskError
 from remask.families import Family, Loss
-from remask.families.latent import Latent, rising, tabled
+from remask.families.latent import Latent, check_gamma_range, operator_of
 from remask.families.uniform import Uniform
 from remask.model.networks import network
 from remask.model.sizes import SizeOverrides
@@ -53,7 +53,7 @@ class Rounds:
                 f"distillation.first is {self.first:g}, and after {self.rounds} rounds of doubling {last:g}; both must "
                 "be above 0 and at most 1"
             )
-        object.__setattr__(self, "gamma", rising(self.gamma))
+        object.__setattr__(self, "gamma", check_gamma_range(self.gamma))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,7 @@ class Consistency(nn.Module):
         self.known: int | None = None
         k = family.vocabulary.predicted
         self.low, self.high = family.gammas(options.gamma, *CLEAN)
-        self.operator = tabled(k, self.low, self.high)
+        self.operator = operator_of(k, self.low, self.high)
 
     def forward(self, student: Transformer, batch: Batch, rng: torch.Generator) -> Loss:
         """KL(student || teacher), summed over the scored tokens."""
@@ -124,7 +124,7 @@ class Consistency(nn.Module):
         step = self.options.first * 2**number
         t = (batch.levels(rng).double() + step).clamp(max=1)
         k, size = self.family.vocabulary.predicted, batch.tokens.shape[1]
-        latent = Latent.drawn(batch.tokens, k, batch.draw((size, 3), rng, torch.float64))
+        latent = Latent.draw(batch.tokens, k, batch.draw((size, 3), rng, torch.float64))
         with torch.no_grad():
             target = self.predicted(self.teacher, batch, latent, t - step)
         return Loss(divergence(self.predicted(student, batch, latent, t), target).sum(), len(target))
@@ -132,7 +132,7 @@ class Consistency(nn.Module):
     def predicted(self, denoiser: Any, batch: Batch, latent: Latent, t: Tensor) -> Tensor:
         """(N, K) logits at the scored positions, at times `t`, (B,)."""
         gamma = self.low + (self.high - self.low) * t
-        noisy = self.family.labelled(batch, latent.label(gamma), self.operator(gamma)[0])
+        noisy = self.family.inputs_at(batch, latent.label(gamma), self.operator(gamma)[0])
         return denoiser(noisy.tokens, ask=noisy.ask, **noisy.conditions)
 
 

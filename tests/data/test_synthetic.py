@@ -23,7 +23,6 @@ def test_samples_have_the_exact_entropy() -> None:
     surprise = -language.log_prob(language.sample(20_000, 12, np.random.default_rng(0)))
     error = surprise.std() / np.sqrt(len(surprise))
     assert abs(surprise.mean() - language.entropy(12)) < 4 * error
-    assert language.entropy_rate(12) == pytest.approx(language.entropy(12) / 12)
 
 
 def test_uniform_language_has_the_entropy_of_dice() -> None:

@@ -125,7 +125,7 @@ def test_alpha_0_of_1_is_masked_diffusion_in_another_order() -> None:
     batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
     hidden, weight = torch.rand(50, 3, generator=rng(1)) < 0.6, torch.rand(50, generator=rng(2))
     ours, theirs = family(1.0), Masked().over(TABLE.vocabulary)
-    noisy = ours.diffused(batch, hidden, weight, torch.rand(50, 3, generator=rng(3)))
+    noisy = ours.diffusion_inputs(batch, hidden, weight, torch.rand(50, 3, generator=rng(3)))
     other = theirs.inputs_for(batch, hidden, weight)
     found = ours.token_loss(OrderedTable(TABLE), noisy)
     spread = torch.zeros(50, 3).masked_scatter(noisy.ask, found)
@@ -245,7 +245,7 @@ def test_what_is_written_has_the_likelihood_of_the_layout(variant: str) -> None:
     model, ours = network(), Interpolating(alpha_0=0.0, variant="A" if variant == "A" else "B").over(WORDS)
     canvas = Canvas.of([[3, 4, None, None, 5, None]] * 3)
     *_, last = steps_of(model, ours, canvas, EsoLM())
-    noisy = ours.sequential(Batch(last.tokens, canvas.open), canvas.open)
+    noisy = ours.sequential_inputs(Batch(last.tokens, canvas.open), canvas.open)
     nats = torch.zeros(3, dtype=torch.float64).index_add_(
         0, noisy.ask.nonzero()[:, 0], ours.token_loss(model, noisy).double().detach()
     )
@@ -397,9 +397,9 @@ def test_pieces_of_a_row_do_not_see_each_other(variant: str) -> None:
         sums = []
         for batch, mask, sort in zip(read, masks, [uniform, *(uniform[:, p] for p in parts)], strict=True):
             if term == "diffused":
-                noisy = ours.diffused(batch, mask, torch.ones(1), sort)
+                noisy = ours.diffusion_inputs(batch, mask, torch.ones(1), sort)
             else:
-                noisy = ours.sequential(batch, mask, sort)
+                noisy = ours.sequential_inputs(batch, mask, sort)
             sums.append(float(ours.token_loss(model, noisy).sum().detach()))
         assert sums[0] == pytest.approx(sum(sums[1:]), rel=1e-4)
 
@@ -411,7 +411,7 @@ def test_known_tokens_see_each_other_in_variant_a_alone() -> None:
     for variant, first in itertools.product("AB", (0.1, 0.3)):
         ours = Interpolating(alpha_0=0.5, variant=variant).over(WORDS)
         order = torch.tensor([[first, 0.2, 0.3, 0.4]])  # of the known ones
-        noisy = ours.diffused(Batch(x, torch.ones_like(hidden)), hidden, torch.ones(1), order)
+        noisy = ours.diffusion_inputs(Batch(x, torch.ones_like(hidden)), hidden, torch.ones(1), order)
         logits[variant, first] = network()(noisy.tokens, ask=noisy.ask, **noisy.conditions).detach()
     torch.testing.assert_close(logits["A", 0.1], logits["A", 0.3], rtol=1e-4, atol=1e-5)
     assert float((logits["B", 0.1] - logits["B", 0.3]).abs().max()) > 1e-3

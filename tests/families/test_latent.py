@@ -13,7 +13,7 @@ from torch import Tensor
 
 from remask.batch import Batch
 from remask.errors import RemaskError
-from remask.families.latent import Latent, Operator, distinct, full, gamma_of, operator, tabled
+from remask.families.latent import Latent, Operator, distinct, gamma_of, operator, operator_of, soft_and_label
 from remask.families.uniform import Uniform
 from remask.model.soft import Soft
 from remask.vocabulary import Vocabulary
@@ -30,7 +30,7 @@ def test_operator_against_brute_force(k: int, gamma: float) -> None:
     rows = 40000
     alpha = float(operator(torch.tensor(gamma), k)[0])
     normal = torch.randn(rows, 1, k, generator=rng(1))
-    _, label = full(torch.zeros(rows, 1, dtype=torch.int64), k, torch.full((rows,), gamma), 1.0, normal)
+    _, label = soft_and_label(torch.zeros(rows, 1, dtype=torch.int64), k, torch.full((rows,), gamma), 1.0, normal)
     counts = torch.bincount(label[:, 0], minlength=k).numpy()
     law = (1 - alpha) / k + alpha * (np.arange(k) == 0)
     enough = law * rows > 5
@@ -61,8 +61,8 @@ def test_outside_its_table_the_operator_is_computed() -> None:
 
 
 def test_tables_are_made_once_for_each_vocabulary_and_range() -> None:
-    assert tabled(100, -3.0, -1.0) is tabled(100, -3.0, -1.0)
-    one, two, three = tabled(100, -3.0, -1.0), tabled(101, -3.0, -1.0), tabled(100, -3.0, -1.5)
+    assert operator_of(100, -3.0, -1.0) is operator_of(100, -3.0, -1.0)
+    one, two, three = operator_of(100, -3.0, -1.0), operator_of(101, -3.0, -1.0), operator_of(100, -3.0, -1.5)
     assert one is not two and one is not three
     at = torch.tensor(-2.0)
     assert float(one(at)[0]) != float(two(at)[0]) and float(one(at)[0]) == pytest.approx(float(three(at)[0]), abs=1e-12)
@@ -99,7 +99,7 @@ def test_weight_and_time_belong_to_the_schedule(eps: float) -> None:
     """Whatever the schedule, the weight times its slope is the slope in gamma, and the time has the alpha of gamma."""
     family = Uniform(curriculum=1.0, eps=eps, gamma=(-3.0, -1.6)).over(Vocabulary(size=K))
     batch = batch_of(64, 0.0)
-    noisy = family.blurred(batch, rng(3))
+    noisy = family.blur(batch, rng(3))
     gamma = -3.0 + 1.4 * batch.levels(rng(3)).double()
     alpha, slope = operator(gamma, K)
     assert noisy.time is not None
@@ -113,7 +113,7 @@ def test_weight_and_time_belong_to_the_schedule(eps: float) -> None:
 @pytest.mark.parametrize("n", [1, 3])
 def test_the_largest_have_the_law_of_the_largest(n: int) -> None:
     k, rows = 40, 4000
-    latent = Latent.drawn(torch.zeros(rows, 1, dtype=torch.int64), k, uniforms(rows, n))
+    latent = Latent.draw(torch.zeros(rows, 1, dtype=torch.int64), k, uniforms(rows, n))
     every = torch.randn(rows, k - 1, generator=rng(3), dtype=torch.float64).sort(1, descending=True).values
     for i in range(n):
         assert kstest(latent.others[:, 0, i].numpy(), every[:, i].numpy()).pvalue > 1e-3
@@ -138,7 +138,7 @@ def test_ids_are_distinct_and_every_choice_is_equally_likely() -> None:
 def test_labels_are_those_of_whole_vectors(n: int) -> None:
     k, rows, gamma = 6, 30000, -1.5
     x = torch.full((rows, 1), 4)
-    label = Latent.drawn(x, k, uniforms(rows, n)).label(torch.full((rows,), gamma))
+    label = Latent.draw(x, k, uniforms(rows, n)).label(torch.full((rows,), gamma))
     alpha = float(operator(torch.tensor(gamma), k)[0])
     law = np.full(k, (1 - alpha) / k)
     law[4] += alpha
@@ -149,12 +149,12 @@ def test_all_of_the_others_are_the_whole_vector() -> None:
     """With every entry drawn nothing is left over, and the softmax is that of w."""
     k, rows = 5, 300
     x = torch.randint(0, k, (rows, 1), generator=rng(2))
-    latent, gamma = Latent.drawn(x, k, uniforms(rows, k - 1)), torch.linspace(-4, 2, rows)
+    latent, gamma = Latent.draw(x, k, uniforms(rows, k - 1)), torch.linspace(-4, 2, rows)
     soft = latent.soft(gamma, 0.4, k)
     normal = torch.zeros(rows, 1, k, dtype=torch.float64)
     assert soft.ids is not None
     normal.scatter_(-1, soft.ids, torch.cat([latent.own[..., None], latent.others], -1))
-    truth, label = full(x, k, gamma.double(), 0.4, normal)
+    truth, label = soft_and_label(x, k, gamma.double(), 0.4, normal)
     torch.testing.assert_close(
         torch.zeros_like(truth.weights).scatter(-1, soft.ids, soft.weights.double()),
         truth.weights,
@@ -170,7 +170,7 @@ def test_the_rest_has_the_mean_of_what_is_not_drawn(tau: float) -> None:
     """exp(w / tau) of the entries below those drawn, against whole vectors that agree with them."""
     k, n, gamma, rows = 30, 2, -1.0, 200000
     s = math.sqrt(1 / (1 + math.exp(1.0)))
-    latent = Latent.drawn(torch.zeros(1, 1, dtype=torch.int64), k, uniforms(1, n, seed=4))
+    latent = Latent.draw(torch.zeros(1, 1, dtype=torch.int64), k, uniforms(1, n, seed=4))
     least = float(latent.others[0, 0, -1])
     below = norm.ppf(np.random.default_rng(0).random(rows) * norm.cdf(least))
     rest = (k - 1 - n) * np.exp(s * below / tau)
@@ -185,7 +185,7 @@ def test_the_rest_has_the_mean_of_what_is_not_drawn(tau: float) -> None:
 def test_weights_are_finite_at_any_temperature(k: int) -> None:
     x = torch.zeros(64, 1, dtype=torch.int64)
     for tau, gamma in itertools.product((1e-4, 1e-3, 1.0, 100.0), (-12.0, -3.0, 8.0)):
-        soft = Latent.drawn(x, k, uniforms(64, 1)).soft(torch.full((64,), gamma), tau, k)
+        soft = Latent.draw(x, k, uniforms(64, 1)).soft(torch.full((64,), gamma), tau, k)
         assert bool(soft.weights.isfinite().all()) and float(soft.weights.sum(-1).max()) < 1 + 1e-5
 
 
@@ -207,7 +207,7 @@ def batch_of(rows: int, done: float) -> Batch:
 def test_blurred_rows_are_labelled_and_weighted(top_k: int) -> None:
     family = Uniform(curriculum=0.5, soft_top_k=top_k).over(Vocabulary(size=K))
     batch = batch_of(4000, 0.0)
-    noisy = family.blurred(batch, rng(1))
+    noisy = family.blur(batch, rng(1))
     assert noisy.time is not None and noisy.soft is not None
     alpha = family.alpha(noisy.time)
     assert float(alpha.min()) == pytest.approx(0.05, abs=2e-3) and float(alpha.max()) == pytest.approx(0.95, abs=2e-3)
@@ -236,7 +236,7 @@ def test_the_curriculum_has_the_mean_of_the_plain_loss_on_its_range() -> None:
             return logits[ask]
 
     batch = batch_of(20000, 0.0)
-    blurred = FAMILY.token_loss(Reader(), FAMILY.blurred(batch, rng(1)))
+    blurred = FAMILY.token_loss(Reader(), FAMILY.blur(batch, rng(1)))
     alpha = 0.05 + 0.9 * torch.rand(20000, generator=rng(2))
     plain = (
         0.9
