@@ -24,22 +24,22 @@ from remask.seeds import mix_seeds
 HOLE = re.compile(r"\[MASK:(\d{1,9})\]")
 
 Prompt = str | Sequence[int]
-"""Text, or the ids themselves."""
+"""A text, or its ids."""
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerationRequest(SamplingParams):
-    """What is to be written, and how."""
+    """The arguments of `sample` and `stream`: what to write, and the options of `SamplingParams`."""
 
     prompt: Prompt | Sequence[Prompt] = ""
     """Text to continue, or its ids; in Python also a list of prompts, which is one batch and gives a list."""
     infill: str | None = None
     """Text with holes, such as "the [MASK:3] sat"; a hole of n is n tokens."""
     seed: int | Sequence[int] = 0  # type: ignore[assignment]
-    """The same seed and prompt give the same text, whatever shares the batch; in Python also a list, one a prompt.
-    Of equal prompts in one list each draws anew, unless the seeds are listed."""
+    """The same seed and prompt give the same text, whatever else is in the batch. In Python also a list with a seed for
+    each prompt. With a single seed, equal prompts of one list get different texts."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,7 +48,7 @@ class GenerationRequest(SamplingParams):
 
     @property
     def params(self) -> SamplingParams:
-        """How each text is written."""
+        """The options by which each text is written."""
         return SamplingParams(**{f.name: getattr(self, f.name) for f in fields(SamplingParams) if f.name != "seed"})
 
 
@@ -57,14 +57,15 @@ class Sample:
     """One generated text."""
 
     text: str
-    """What was written; for infilling, the whole text with its holes filled."""
+    """The text after the prompt; for infilling, the whole text with its holes filled."""
     tokens: list[int]
-    """The ids written, up to the end of the text."""
+    """The ids that were written, up to the end of the text."""
     prompt: str
+    """The prompt or, for infilling, the text with holes."""
     evaluations: int
-    """Network passes over this row; guidance takes two a call."""
+    """Network passes over this row; with guidance each call makes two."""
     log_prob: float
-    """Nats; log probability of the draws, the order of writing given."""
+    """Log-probability of the tokens drawn, given the order in which they were written, in nats."""
     ended: bool
     """Whether an end-of-text token stopped it."""
 
@@ -72,19 +73,19 @@ class Sample:
 def takes_request(
     request: Callable[P, GenerationRequest],
 ) -> Callable[[Callable[[Checkpoint, GenerationRequest], R]], Callable[Concatenate[Checkpoint, P], R]]:
-    """Gives a function of (checkpoint, request) the fields of the request as keyword arguments of its own."""
+    """Makes of a function of (checkpoint, request) one whose keyword arguments are the fields of the request."""
 
     def decorate(function: Callable[[Checkpoint, GenerationRequest], R]) -> Callable[Concatenate[Checkpoint, P], R]:
         def call(checkpoint: Checkpoint, *args: P.args, **options: P.kwargs) -> R:
             try:
-                made = request(*args, **options)
+                parsed = request(*args, **options)
             except TypeError as error:
                 named = re.search(r"argument '(\w+)'", str(error))
                 if named is None:
                     raise
                 known = [f.name for f in fields(GenerationRequest)]
                 raise unknown("option", named[1], known) from None
-            return function(checkpoint, made)
+            return function(checkpoint, parsed)
 
         first = inspect.Parameter("checkpoint", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Checkpoint)
         own = inspect.signature(request).parameters.values()
@@ -98,7 +99,7 @@ def takes_request(
 
 @takes_request(GenerationRequest)
 def stream(checkpoint: Checkpoint, request: GenerationRequest) -> Iterator[Step]:
-    """The steps by which texts are written: `sample` with the states between. Arguments as for `sample`."""
+    """Generates text as `sample` does, with the same arguments, and yields each step."""
     state = begin(checkpoint, request)
     return stream_state(checkpoint.model, checkpoint.family, state)
 
@@ -108,8 +109,8 @@ def sample(checkpoint: Checkpoint, request: GenerationRequest) -> Any:
     """Generates text.
 
     `checkpoint` is from `remask.load`; the other arguments are the fields of `GenerationRequest` and `SamplingParams`.
-    Returns a `Sample`, or a list of them for a list of prompts. A text depends on its prompt and its seed, and not on
-    what shares the batch.
+    Returns a `Sample`, or a list of them for a list of prompts. A text depends on its prompt, options and seed, and not
+    on what else is in the batch.
     """
     state = begin(checkpoint, request)
     for _ in stream_state(checkpoint.model, checkpoint.family, state):
@@ -119,7 +120,7 @@ def sample(checkpoint: Checkpoint, request: GenerationRequest) -> Any:
 
 
 def begin(checkpoint: Checkpoint, request: GenerationRequest) -> State:
-    """The rows of a request, of which nothing is written yet."""
+    """A state with the rows of a request, in which nothing is written yet."""
     family, device = checkpoint.family, checkpoint.model.device
     prompts, _ = prompts_of(request)
     rows = rows_of(checkpoint, request, prompts)
@@ -130,19 +131,19 @@ def begin(checkpoint: Checkpoint, request: GenerationRequest) -> State:
 
 
 def seeds_of(seed: int | Sequence[int], rows: Sequence[Sequence[int | None]]) -> list[int]:
-    """The seed of each row's noise: of the seed given and of the row itself, not of its place in the list.
+    """The seed of each row's noise. It depends on the seed given and on the row itself, not on its place in the list.
 
-    Rows that are alike differ by how many such rows stand before them, where one seed is given for all.
+    Where one seed is given for all, equal rows are told apart by how many of them come before.
     """
     if not isinstance(seed, int) and len(seed) != len(rows):
         raise RemaskError(f"{len(seed)} seeds for {len(rows)} prompts; give one seed, or one for each prompt")
-    found, seen = [], dict[int, int]()
+    seeds, seen = [], dict[int, int]()
     for number, row in enumerate(rows):
         digest = int.from_bytes(hashlib.blake2b(repr(list(row)).encode(), digest_size=8).digest(), "big")
         own, copy = (seed, seen.get(digest, 0)) if isinstance(seed, int) else (seed[number], 0)
         seen[digest] = copy + 1
-        found.append(mix_seeds(int(own), digest, copy))
-    return found
+        seeds.append(mix_seeds(int(own), digest, copy))
+    return seeds
 
 
 def finished_texts(checkpoint: Checkpoint, state: State | Step, request: GenerationRequest) -> list[Sample]:
@@ -174,7 +175,7 @@ def finished_text(
 
 
 def prompts_of(request: GenerationRequest) -> tuple[list[Prompt], bool]:
-    """The prompts of a request, and whether it was a single one and no list."""
+    """The prompts of a request, and whether it holds a single prompt instead of a list."""
     prompt: Any = request.prompt
     if isinstance(prompt, str) or (len(prompt) and isinstance(prompt[0], int)):
         return [prompt], True
@@ -184,7 +185,8 @@ def prompts_of(request: GenerationRequest) -> tuple[list[Prompt], bool]:
 
 
 def encode_prompt(checkpoint: Checkpoint, prompt: Prompt) -> list[int]:
-    """What stands on the canvas before what is written. Ids stand as they are; a text gets the model's own start."""
+    """The ids that stand on the canvas before the open positions: `prompt` itself if it is ids, else those of the text
+    after the ids with which the model's texts begin."""
     if isinstance(prompt, str):
         text = checkpoint.tokenizer.encode(prompt) if prompt else []
         return [*checkpoint.family.bos, *text]
@@ -196,7 +198,7 @@ def encode_prompt(checkpoint: Checkpoint, prompt: Prompt) -> list[int]:
 
 
 def rows_of(checkpoint: Checkpoint, request: GenerationRequest, prompts: Sequence[Prompt]) -> list[list[int | None]]:
-    """Rows of ids with None at the open positions."""
+    """The rows of a request as ids, with None at the open positions."""
     context = checkpoint.model.architecture.context
     if request.infill is not None:
         rows = [row_with_holes(checkpoint, request.infill, context)]
@@ -214,7 +216,7 @@ def rows_of(checkpoint: Checkpoint, request: GenerationRequest, prompts: Sequenc
 
 
 def row_with_holes(checkpoint: Checkpoint, infill: str, context: int) -> list[int | None]:
-    """The ids of a text with holes, None at each token of a hole."""
+    """The ids of a text with holes, with None for each token of a hole."""
     row: list[int | None] = [*checkpoint.family.bos]
     pieces = HOLE.split(infill)  # text, size, text, size, ..., text
     if len(pieces) == 1:
@@ -229,7 +231,7 @@ def row_with_holes(checkpoint: Checkpoint, infill: str, context: int) -> list[in
 
 
 def sampler_of(family: Family, name: str | Sampler | None = None) -> Sampler:
-    """A sampler from its name and its own options, as "LLaDA:late_end=true"; the family's where none is named."""
+    """A sampler from its name and options, such as "LLaDA:late_end=true"; by default that of the family."""
     if isinstance(name, Sampler):
         return name
     known = samplers()

@@ -1,4 +1,4 @@
-"""Clean rows of tokens, and where they stand in the global batch: what data hands to families."""
+"""The batch that the data loader hands to a family: clean rows of tokens, and their place in the global batch."""
 
 import math
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ from remask.uniforms import uniforms
 
 @dataclass(frozen=True)
 class Batch:
-    """Clean rows, and where they stand in the global batch."""
+    """Clean rows of tokens, and their place in the global batch."""
 
     tokens: Tensor
     """(B, L) int64, clean."""
@@ -21,7 +21,7 @@ class Batch:
     segments: Tensor | None = None
     """(B, L) int64 number of the piece a position belongs to; pieces do not see each other."""
     attention: Attention = FULL
-    """What the rows allow beside the family's own rule, such as `Padded`."""
+    """A rule that applies in addition to the family's own, such as `Padded`."""
     offset: int = 0
     """Index of the first row in the global batch, of which this is one process's share."""
     global_rows: int | None = None
@@ -29,7 +29,7 @@ class Batch:
     global_tokens: int | None = None
     """Scored tokens of the global batch; None: these rows are the whole batch."""
     progress: float = 1.0
-    """Share of the training that is done, for objectives that change on the way."""
+    """Share of the training that is done, for objectives that change during training."""
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on another device."""
@@ -42,7 +42,7 @@ class Batch:
         )
 
     def at(self, index: Tensor) -> "Batch":
-        """Some of the rows, by their (n,) numbers here. Draw noise before: it is that of the first rows otherwise."""
+        """The rows `index`, (n,). Noise must be drawn before: afterwards `draw` would give that of the first rows."""
         return replace(
             self,
             tokens=self.tokens[index],

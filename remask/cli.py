@@ -23,11 +23,11 @@ class Verb:
     function: str
     """Module and name of the function, as "remask.demo:demo"; its signature is the options."""
     positional: tuple[str, ...]
-    """The parameters that are given without a name before them."""
+    """The parameters that are given by their place on the command line, without a name."""
     summary: str
     """What it does, for the help."""
     heavy: bool = False
-    """Whether it computes for so long that a restart with another allocator repays."""
+    """Whether it runs for so long that restarting with another memory allocator pays off."""
     prints: bool = False
     """Whether what the function returns is printed."""
 
@@ -79,7 +79,7 @@ def fail(message: str, status: int) -> NoReturn:
 
 
 def discard_output() -> None:
-    """What is still to be written to standard output goes nowhere: Python would complain at its exit."""
+    """Discards what is still to be written to standard output, about which Python would complain at its exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -180,8 +180,8 @@ def sample(
         last = show(remask.stream(checkpoint, **asked), checkpoint.tokenizer)
         texts = finished_texts(checkpoint, last, GenerationRequest(**asked))
     else:
-        found = remask.sample(checkpoint, **asked)
-        texts = found if isinstance(found, list) else [found]
+        samples = remask.sample(checkpoint, **asked)
+        texts = samples if isinstance(samples, list) else [samples]
     if json:
         print(document([vars(t) for t in texts]))
         return
@@ -194,7 +194,7 @@ def sample(
 
 
 def numbers(text: str) -> list[int]:
-    """Ids written with commas."""
+    """Reads ids that are separated by commas."""
     try:
         return [int(part) for part in text.split(",")] if text.strip() else []
     except ValueError:
@@ -218,7 +218,7 @@ def score(
     guidance: float = 0.0,
     seed: int = 0,
     tokenizer: Path | None = None,
-    device: str = "cpu",
+    device: str = "auto",
     json: bool = False,
 ) -> None:
     """Scores a text.
@@ -240,9 +240,9 @@ def score(
         block: Block size of that sampler.
         temperature: Temperature of that sampler.
         guidance: Weight of classifier-free guidance.
-        seed: Of the noise, together with the text and the prompt.
+        seed: Seed of the noise, which also depends on the text and the prompt.
         tokenizer: A tokenizer.json, where the checkpoint has none.
-        device: cpu or cuda.
+        device: cpu, cuda, or auto: a GPU where there is one.
         json: Print one JSON document on standard output, and nothing else.
     """
     import remask

@@ -1,4 +1,4 @@
-"""Files that stand where another kind is wanted: what they are, and what to do about it.
+"""Recognises files of another kind than is needed, and says what they are and what to do.
 
 A clone without Git LFS holds pointers in place of its large files, a download that failed holds a web page, and
 formats of other programs share the suffixes of PyTorch's. The library that is given such a file says "header too

@@ -47,7 +47,7 @@ def score(
         block: Block size of that sampler.
         temperature: Temperature of that sampler.
         guidance: Weight of classifier-free guidance.
-        seed: Of the noise, together with the text and the prompt.
+        seed: Seed of the noise, which also depends on the text and the prompt.
         show: Show progress on standard error.
     """
     if isinstance(text, str) != isinstance(prompt, str) and prompt:
@@ -55,11 +55,11 @@ def score(
     requests = split(checkpoint, text, str(prompt)) if isinstance(text, str) else [of_ids(checkpoint, text, prompt)]
     options: dict[str, Any] = {"draws": draws, "strata": strata, "guidance": guidance, "seed": seed}
     if estimator == "rule":
-        made = sampler_of(checkpoint.family, sampler or "Confidence")
-        options["params"] = SamplingParams(sampler=made, steps=steps, block=block, temperature=temperature)
+        rule = sampler_of(checkpoint.family, sampler or "Confidence")
+        options["params"] = SamplingParams(sampler=rule, steps=steps, block=block, temperature=temperature)
     elif (sampler, steps, block, temperature) != (None, None, None, 1.0):
         raise RemaskError('sampler, steps, block and temperature are for estimator "rule": they say whose likelihood')
-    found = score_requests(
+    scores = score_requests(
         checkpoint.model,
         checkpoint.family,
         requests,
@@ -68,7 +68,7 @@ def score(
         show=show,
         **options,
     )
-    return Estimate.total(estimate for _, estimate in found)
+    return Estimate.total(estimate for _, estimate in scores)
 
 
 def of_ids(checkpoint: Checkpoint, ids: Prompt, prompt: Prompt) -> Request:

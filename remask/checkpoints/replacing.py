@@ -58,7 +58,7 @@ def swap(fresh: Path, folder: Path) -> None:
     """
     if not folder.exists():
         os.rename(fresh, folder)
-    elif not exchanged(fresh, folder):
+    elif not exchange(fresh, folder):
         old = folder.with_name(folder.name + ".old")
         old = fresh.with_suffix(".old") if old.exists() or old.is_symlink() else old
         os.rename(folder, old)
@@ -66,7 +66,7 @@ def swap(fresh: Path, folder: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def exchanged(one: Path, two: Path) -> bool:
+def exchange(one: Path, two: Path) -> bool:
     """Exchanges the names of two folders; False where the system cannot."""
     call = getattr(ctypes.CDLL(None), "renameat2", None)
     return call is not None and call(HERE, os.fsencode(one), HERE, os.fsencode(two), EXCHANGE) == 0

@@ -71,10 +71,10 @@ def obstacle(start: bytes, kind: Kind) -> str | None:
         return "a tar archive: unpack it"
     if kind != "text" and WEB_PAGE.match(start):
         return "a web page, saved in place of the data: the download failed or needs a login"
-    return None if kind in ("parquet", "arrow") else _unmarked(start)
+    return None if kind in ("parquet", "arrow") else _unmarked_utf16(start)
 
 
-def _unmarked(start: bytes) -> str | None:
+def _unmarked_utf16(start: bytes) -> str | None:
     """What to do with UTF-16 that has no byte-order mark: every second byte of plain text is zero in it."""
     if encoding(start) != "utf-8":
         return None

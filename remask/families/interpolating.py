@@ -71,7 +71,7 @@ class Interpolating(Family):
         return self.diffusion_inputs(batch, *self.masks(batch.scored, levels, which), order)
 
     def masks(self, scored: Tensor, levels: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, L) bool, the tokens that diffusion has not written at `levels` (B,), and each row's weight, (B,) float32."""
+        """(B, L) bool, tokens that diffusion has not written at `levels` (B,), and each row's weight, (B,) float32."""
         p = 1 - self.alpha_0 + self.alpha_0 * ((1 - self.eps) * levels + self.eps)
         weight = torch.ones_like(p) if self.objective == "low_variance" else self.alpha_0 / p
         return (uniform < p[:, None]) & scored, weight
@@ -269,8 +269,8 @@ def text_order(like: Tensor) -> Tensor:
 def sorted_by(scored: Tensor, hidden: Tensor, known: Tensor, unknown: Tensor) -> Tensor:
     """(B, L) positions in the order in which the network reads them: given, then written, then hidden ones.
 
-    Given and written positions are sorted by `known`, hidden ones by `unknown`, both in [0, 1). So a prompt comes first,
-    as it does in sampling.
+    Given and written positions are sorted by `known`, hidden ones by `unknown`, both in [0, 1). So a prompt comes
+    first, as it does in sampling.
     """
     return torch.where(hidden, 2 + unknown.double(), scored + known.double()).argsort(dim=1, stable=True)
 

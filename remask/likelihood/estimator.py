@@ -39,20 +39,20 @@ class Copy:
     seed: int = 0
     """Of the noise of this copy."""
     value: float | None = None
-    """The value, where it is known without the network."""
+    """The value of the copy, where it is known without the network."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimator(ABC):
-    """One way to find -log p. What it needs to know of a request it is told with it; it has no state."""
+    """One way to find -log p. An estimator has options but no state: everything about a request is in its arguments."""
 
     name: ClassVar[str]
-    """By which families and the command line name it."""
+    """The name by which families and the command line refer to it."""
 
     draws: int = 128
-    """Copies of a request, where they are random."""
+    """Number of noisy copies of a request, where the estimator is random."""
     seed: int = 0
-    """Of the noise, together with the content of each request."""
+    """Seed of the noise, which also depends on the content of each request."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.draws <= MOST_DRAWS:
@@ -78,7 +78,7 @@ class Estimator(ABC):
 
 
 def runs_of(copies: Sequence[Copy]) -> list[tuple[Request, slice]]:
-    """The requests of some copies, each with the rows of its copies that stand together."""
+    """The requests of some copies, each with the slice of its copies; copies of one request stand side by side."""
     runs, first = [], 0
     for _, group in itertools.groupby(copies, key=lambda copy: id(copy.request)):
         last = first + len(list(group))

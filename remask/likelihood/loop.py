@@ -91,8 +91,8 @@ def _score(
                 for (pending, i, _), value in zip(part, values.tolist(), strict=True):
                     pending.values[i] = value
                 tick(len(part))
-            yield from finished(waiting, estimator)
-        yield from finished(waiting, estimator)
+            yield from finish_scored(waiting, estimator)
+        yield from finish_scored(waiting, estimator)
 
 
 def work_of(
@@ -136,7 +136,7 @@ def batches(window: list[Work], budget: int) -> Iterator[list[Work]]:
         yield part
 
 
-def finished(waiting: deque[Pending], estimator: Estimator) -> Iterator[tuple[Any, Estimate]]:
+def finish_scored(waiting: deque[Pending], estimator: Estimator) -> Iterator[tuple[Any, Estimate]]:
     """The estimates of the first requests whose copies have all been read, which leave the queue."""
     while waiting and waiting[0].complete:
         pending = waiting.popleft()
