@@ -21,7 +21,7 @@ from remask.sampling import Canvas, Sampler, SamplingParams, State, Step, sample
 from remask.sampling import stream as stream_state
 from remask.seeds import mix_seeds
 
-HOLE = re.compile(r"\[MASK:(\d{1,9})\]")
+HOLE = re.compile(r"\[MASK:(\d+)\]", re.ASCII)
 
 Prompt = str | Sequence[int]
 """A text, or its ids."""
@@ -193,7 +193,7 @@ def encode_prompt(checkpoint: Checkpoint, prompt: Prompt) -> list[int]:
     size = checkpoint.family.vocabulary.size
     for i in prompt:
         if not 0 <= i < size:
-            raise RemaskError(f"id {i} of the prompt is not among the model's {size}")
+            raise RemaskError(f"id {i} is not among the model's {size}")
     return list(prompt)
 
 
@@ -222,11 +222,15 @@ def row_with_holes(checkpoint: Checkpoint, infill: str, context: int) -> list[in
     if len(pieces) == 1:
         raise RemaskError('the text to infill has no hole; write one as "the [MASK:3] sat"')
     for i, piece in enumerate(pieces):
-        if i % 2 and int(piece) < 1:
+        if i % 2 == 0:
+            row += checkpoint.tokenizer.encode(piece)
+            continue
+        size = int(piece) if len(piece) < 10 else context + 1
+        if size < 1:
             raise RemaskError(f"[MASK:{piece}] is a hole of no tokens; give at least 1")
-        if i % 2 and int(piece) > context:
-            raise RemaskError(f"[MASK:{piece}] is a hole beyond the context of {context} tokens")
-        row += [None] * int(piece) if i % 2 else checkpoint.tokenizer.encode(piece)
+        if size > context:
+            raise RemaskError(f"[MASK:{piece[:20]}] is a hole beyond the context of {context} tokens")
+        row += [None] * size
     return row
 
 

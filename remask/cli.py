@@ -4,6 +4,7 @@ Nothing heavy is imported before the verb is known, so that `remask --help` is i
 """
 
 import importlib
+import io
 import os
 import sys
 from dataclasses import dataclass
@@ -54,11 +55,14 @@ VERBS = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point. Exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted with the work saved."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files and texts may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             run(sys.argv[1:] if arguments is None else arguments)
         finally:  # of what --help prints as well
-            sys.stdout.flush()
+            if sys.stdout is not None:  # as it is where it was closed before the start
+                sys.stdout.flush()
     except RemaskError as error:
         fail(str(error), 2 if isinstance(error, WrongUse) else 130 if isinstance(error, Interrupted) else 1)
     except BrokenPipeError:  # whoever read our output has enough of it, as `head`
@@ -80,7 +84,8 @@ def fail(message: str, status: int) -> NoReturn:
 
 def discard_output() -> None:
     """Discards what is still to be written to standard output, about which Python would complain at its exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run(arguments: list[str]) -> None:
@@ -94,6 +99,7 @@ def run(arguments: list[str]) -> None:
         print(f"remask {__version__}")
     elif arguments[0] == "scale" and arguments[1:2] in ([], ["-h"], ["--help"]):
         print(overview("scale "))
+        sys.exit(0 if arguments[1:] else 2)
     else:
         words = 2 if arguments[0] == "scale" else 1
         call(" ".join(arguments[:words]), arguments[words:])
@@ -251,6 +257,8 @@ def score(
         raise RemaskError("give --text, --file or --ids, one of them")
     if ids is None and prompt_ids is not None:
         raise RemaskError("--prompt_ids goes with --ids")
+    if prompt and prompt_ids is not None:
+        raise RemaskError("give --prompt or --prompt_ids, one of them")
     if file is not None:
         from remask.data.streams import encoding
 
@@ -286,7 +294,7 @@ def score(
         print(document(vars(found) | more))
         return
     sign = "=" if found.kind == "exact" else "<="
-    error = f" +- {found.stderr:.2f}" if found.stderr > 0 else ""
+    error = "" if found.stderr == 0 else f" +- {found.stderr:.2f}"  # nan where one draw shows none
     print(f"-log p {sign} {found.nats:.2f}{error} nats ({found.kind}{', ' + found.of if found.of else ''})")
     print(f"{found.tokens} tokens, {found.bytes} bytes: {found.nats_per_token:.4f} nats per token, {found}")
 

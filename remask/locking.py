@@ -16,15 +16,21 @@ def locked(folder: Path, doing: str) -> Iterator[None]:
     The operating system releases the lock of a process that dies, however it dies.
 
     Raises:
-        RemaskError: another process holds the lock.
+        RemaskError: another process holds the lock, or the folder cannot be written into.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as file:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise RemaskError(f"{folder} cannot be written into: {error.strerror or error}; choose another --out") from None
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise RemaskError(f"another process is {doing} in {folder}; choose another --out or wait") from None
         yield
+    finally:
+        os.close(handle)
 
 
 class Held(Exception):

@@ -103,8 +103,10 @@ def parse_options(kind: Any, text: str) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         key, equals, value = (piece.strip() for piece in part.partition("="))
-        if key not in types or not equals:
+        if key not in types:
             raise unknown(f"option of {kind.__name__}", key, types)
+        if not equals:
+            raise RemaskError(f"{kind.__name__}: {key} has no value; write {key}=VALUE")
         try:
             given[key] = read_value(types[key], value)
             if isinstance(given[key], int) and not 0 <= given[key] <= LARGEST:

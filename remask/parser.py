@@ -162,6 +162,8 @@ class Parser:
             return f"{match[1]} takes no value; its opposite is --no-{match[1][2:]}"
         if match := re.match(r'Parser key "config": File does not exist: (.+)', message):
             return f"config is {match[1]}, which does not exist"
+        if match := re.match(r'Parser key "config": Path is not a file: (.+)', message):
+            return f"config is {match[1]}, which is no file"
         if (match := re.match(r'Parser key "([^"]+)"', message)) and match[1] in self.options:
             option = self.options[match[1]]
             message = (_explain_class(option, message) if option.by_name else None) or message

@@ -21,8 +21,8 @@ class Vocabulary:
     """The id that ends a turn of a conversation."""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.size, int) or self.size < 1:
-            raise RemaskError(f"a vocabulary has {self.size!r} ids; it must be at least 1")
+        if not isinstance(self.size, int) or not 1 <= self.size < 2**31:
+            raise RemaskError(f"a vocabulary has {self.size!r} ids; it must be at least 1, and below 2^31")
         for what in ("mask", "start", "end", "end_of_turn"):
             given = getattr(self, what)
             if given is not None and not (isinstance(given, int) and 0 <= given < self.size):

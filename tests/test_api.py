@@ -109,7 +109,7 @@ def test_what_is_wrong_is_said_with_what_would_be_right(masked: Checkpoint) -> N
         ({"length": 65}, "length is 65; it must be at most the context of 64"),
         ({"steps": 0}, "steps is 0"),
         ({"prompt": []}, "the list of prompts is empty"),
-        ({"prompt": [3, 12]}, "id 12 of the prompt is not among the model's 12"),
+        ({"prompt": [3, 12]}, "id 12 is not among the model's 12"),
         ({"prompt": [1], "infill": "a [MASK:2]"}, "give a prompt or a text to infill, not both"),
         ({"infill": "no hole"}, r"the text to infill has no hole; write one as"),
         ({"prompt": [1] * 60, "length": 5}, "60 tokens of text and 5 to write are beyond the context of 64 tokens"),

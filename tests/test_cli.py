@@ -91,6 +91,7 @@ def test_version(remask: Any) -> None:
         (["train", "--data", "d", "--out", "o", "--colour", "red"], 2, "unknown option --colour"),
         (["train", "--famly", "Masked"], 2, "unknown option --famly. Did you mean --family?"),
         (["train", "--optimizer.learning_rate", "1"], 2, "Did you mean --optimizer.lr?"),
+        (["train", "--config", ".", "--data", "d", "--out", "o"], 2, "which is no file"),
         (["scale", "pln"], 2, "unknown verb 'scale pln'. Did you mean 'scale plan'?"),
         (["train", "--out", "o"], 2, "data"),
         (["train", "--data", "d", "--out", "o", "--length", "many"], 2, "length is 'many'; it must be a whole number"),
@@ -204,6 +205,9 @@ def test_guidance(remask: Any, masked_run: Path, autoregressive_run: Path) -> No
         (["--infill", "no hole"], "has no hole"),
         (["--infill", "a [MASK:0] hole"], "[MASK:0] is a hole of no tokens"),
         (["--infill", "a [MASK:99] hole"], "beyond the context of 64"),
+        (["--infill", f"a [MASK:{'9' * 5000}]"], "beyond the context of 64"),
+        (["--infill", "\udcff [MASK:2]"], "holds '\\udcff', which is no character; a text must be UTF-8"),
+        (["--prompt", "a\udcff"], "a text must be UTF-8"),
         (["--infill", "a [MASK:2]", "--prompt", "b"], "give --prompt, --ids or --infill, one of them"),
         (["--infill", "a [MASK:2]", "--count", 2], "count is 2; it must be"),
         (["--sampler", "Confident"], "unknown sampler 'Confident'. Did you mean 'Confidence'?"),
@@ -214,7 +218,9 @@ def test_guidance(remask: Any, masked_run: Path, autoregressive_run: Path) -> No
         (["--steps", 0], "steps is 0"),
         (["--block", 0], "block is 0"),
         (["--count", 0], "count is 0; it must be at least 1"),
-        (["--device", "tpu9"], "tpu9"),
+        (["--device", "tpu9"], "device is 'tpu9'; it must be auto, cpu or cuda"),
+        (["--device", "meta"], "device is 'meta'"),
+        (["--device", "mps"], "device is 'mps'"),
     ],
     ids=lambda x: " ".join(map(str, x))[:30] if isinstance(x, list) else "",
 )
@@ -232,6 +238,9 @@ def test_samples_that_cannot_be(remask: Any, masked_run: Path, arguments: list, 
         (["--file", "nowhere"], "cannot read nowhere"),
         (["--text", "a", "--draws", 0], "draws is 0"),
         (["--text", "a" * 60, "--prompt", "b" * 5], "60"),
+        (["--text", "a\ud800"], "holds '\\ud800', which is no character; a text must be UTF-8"),
+        (["--text", "a", "--prompt", "\udc80"], "a text must be UTF-8"),
+        (["--ids", "1", "--prompt_ids", "2", "--prompt", "a"], "give --prompt or --prompt_ids"),
         (["--text", "ab", "--sampler", "Confidence"], 'are for estimator "rule"'),
     ],
     ids=lambda x: " ".join(map(str, x))[:30] if isinstance(x, list) else "",
@@ -240,6 +249,11 @@ def test_scores_that_cannot_be(remask: Any, masked_run: Path, arguments: list, s
     done = remask("score", masked_run, *arguments)
     assert (done.status, done.out) == (1, "")
     assert says in done.err
+
+
+def test_an_unknown_error_is_shown(remask: Any, masked_run: Path) -> None:
+    done = remask("score", masked_run, "--text", "ab", "--estimator", "smdm", "--draws", 2, "--strata", 2)
+    assert done.status == 0 and done.out.count("+- nan") == 2
 
 
 def test_a_file_that_is_not_text(remask: Any, masked_run: Path, tmp_path: Path) -> None:
@@ -281,7 +295,7 @@ def test_other_peoples_weights_by_the_command_line(remask: Any, autoregressive_r
     ("arguments", "says"),
     [
         (["sample", "RUN", "--ids", "1,x"], "ids are whole numbers with commas"),
-        (["sample", "RUN", "--ids", "1,999", "--length", "4"], "id 999 of the prompt is not among the model's 258"),
+        (["sample", "RUN", "--ids", "1,999", "--length", "4"], "id 999 is not among the model's 258"),
         (["sample", "RUN", "--ids", "1", "--prompt", "a"], "give --prompt, --ids or --infill, one of them"),
         (["sample", "RUN", "--chat", "--ids", "1"], "--chat goes with --prompt"),
         (["sample", "RUN", "--chat", "--prompt", "a"], "no chat template"),
@@ -289,6 +303,7 @@ def test_other_peoples_weights_by_the_command_line(remask: Any, autoregressive_r
             ["sample", "RUN", "--sampler", "LLaDA:late=1", "--length", "4"],
             "unknown option of LLaDA 'late'. Did you mean 'late_end'",
         ),
+        (["sample", "RUN", "--sampler", "LLaDA:late_end", "--length", "4"], "late_end has no value; write late_end="),
         (["score", "RUN", "--ids", "257"], "id 257 is never predicted"),
         (["score", "RUN", "--text", "a", "--prompt_ids", "1"], "--prompt_ids goes with --ids"),
         (["score", "RUN", "--text", "abc", "--estimator", "llada", "--strata", "3"], "it must divide the 128 draws"),
@@ -321,6 +336,18 @@ def test_output_that_cannot_be_written(arguments: list[str]) -> None:
         done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 1
     assert done.stderr == "remask: [Errno 28] No space left on device\n"
+
+
+def test_output_that_is_closed_or_lacks_a_character(tmp_path: Path) -> None:
+    done = subprocess.run(["sh", "-c", f"{sys.executable} -m remask --version >&-"], cwd=ROOT, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, b"")
+    (tmp_path / "a.txt").write_text("one\n<|endoftext|>\ntwo")
+    command = [sys.executable, "-m", "remask", "prepare", tmp_path / "a.txt", "--tokenizer", "bytes", "--out"]
+    for name, shown in ((b"\xff", b"\\udcff"), ("é".encode(), b"\\xe9")):
+        out = tmp_path / os.fsdecode(name)
+        environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+        done = subprocess.run([*command, out], cwd=ROOT, capture_output=True, env=environment)
+        assert done.returncode == 0 and b"/" + shown + b"; next" in done.stdout
 
 
 def test_ctrl_c(remask: Any, monkeypatch: pytest.MonkeyPatch) -> None:

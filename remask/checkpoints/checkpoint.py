@@ -21,7 +21,7 @@ from remask.checkpoints.hub import HUB, fetch
 from remask.checkpoints.overrides import Overrides
 from remask.checkpoints.source import Source, Tensors, open_source
 from remask.data.tokenizer import Tokenizer
-from remask.errors import RemaskError
+from remask.errors import RemaskError, first_line
 from remask.families import Family
 from remask.model.networks import network, shapes
 from remask.terminal import say
@@ -113,10 +113,12 @@ def usable_device(name: str) -> torch.device:
     """The device of that name; auto is a GPU where there is one. RemaskError where it cannot be used."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.partition(":")[0] not in ("cpu", "cuda"):
+        raise RemaskError(f"device is {name!r}; it must be auto, cpu or cuda")
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
-        why = str(error).splitlines()[0]
+        why = first_line(error)
         raise RemaskError(f"device {name!r} cannot be used: {why}. Accepted: auto, cpu, cuda") from None
 
 
@@ -177,7 +179,10 @@ def parse_source(
     text = None if path is None else Tokenizer.load(path)
     if text is not None:
         source = replace(source, tokens=text.vocabulary.predicted)
-    parsed = layout.read(source, overrides)
+    try:
+        parsed = layout.read(source, overrides)
+    except RemaskError as error:
+        raise (error if source.name in str(error) else RemaskError(f"{source.name}: {error}")) from None
     a, family = parsed.architecture, parsed.family
     if overrides.kv_heads not in (None, a.kv_heads):
         raise RemaskError(f"{source.name}: with {a.heads} heads there are {a.kv_heads} for keys and values")

@@ -19,7 +19,7 @@ from torch import Tensor
 from remask.checkpoints.replacing import replacing
 from remask.checkpoints.source import DTYPES, Tensors, open_files, read_json
 from remask.data.tokenizer import Tokenizer
-from remask.errors import RemaskError
+from remask.errors import RemaskError, first_line
 from remask.families import Family, build, describe
 from remask.model.networks import NETWORKS, shapes
 from remask.model.sizes import Architecture
@@ -157,7 +157,7 @@ def open_own(folder: Path) -> LazyCheckpoint:
         family = build(config["family"]).over(vocabulary)
         wanted = shapes(architecture)
     except (RemaskError, KeyError, TypeError, ValueError, AttributeError, RuntimeError, OverflowError) as error:
-        raise RemaskError(f"{folder / CONFIG} is damaged: {error}") from None
+        raise RemaskError(f"{folder / CONFIG} is damaged: {first_line(error)}") from None
     tokenizer = None
     if config.get("tokens", vocabulary.size) is not None:
         tokenizer = Tokenizer.load(folder / TOKENIZER, vocabulary)

@@ -88,9 +88,9 @@ def _load(file: Path, mapped: bool, inert: tuple[str, ...] | list[str]) -> Any:
             return torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:  # the unpickler raises what it likes on damaged data
         text = str(error)
-        named = re.search(r"GLOBAL ([\w.]+)|Unsupported (?:global|class)\W+([\w.]+)", text)
+        named = re.search(r"(?:GLOBAL|Unsupported class)\W+([\w.]+)", text)
         if "weights_only" in text.lower() and named:
-            raise RemaskError(refusal(file, named[1] or named[2])) from None
+            raise RemaskError(refusal(file, named[1])) from None
         why = "" if "weights_only" in text else f": {first_line(error)}"  # torch's own advice is to run the code
         raise RemaskError(f"{file} is damaged, or no file of weights{why}") from None
 

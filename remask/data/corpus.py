@@ -56,6 +56,10 @@ def documents(
         separator = separator.replace("\\n", "\n").replace("\\r", "\r").replace("\\t", "\t")
         if not separator:
             raise RemaskError("separator: an empty string separates nothing")
+        try:
+            separator.encode()
+        except UnicodeEncodeError:
+            raise RemaskError(f"separator is {separator!r}, which is not UTF-8 and so in no text") from None
     reading = Reading(field, separator, undecodable, Omissions() if omissions is None else omissions)
     empty = True
     for document in _read(source, reading):

@@ -62,7 +62,7 @@ def saved_documents(folder: Path, name: str, reading: Reading) -> Iterator[Docum
     try:
         saved: Any = datasets.load_from_disk(str(folder))
     except Exception as error:  # as above
-        raise RemaskError(f"cannot read {folder}: {first_line(error)}") from error
+        raise RemaskError(f"cannot read {folder} as a folder of save_to_disk: {first_line(error)}") from error
     if reading.field not in saved.column_names:
         raise missing_field(name, reading.field, saved.column_names)
     check_text(saved.data.schema, name, reading.field)

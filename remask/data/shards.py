@@ -117,8 +117,8 @@ def publish(out: Path, shards: list[Path], tokenizer: Tokenizer, about: dict[str
     (out / CONFIG).unlink(missing_ok=True)  # of another tokenizer
     tokenizer.save(out / FILE)
     layout = {"format": FORMAT, "versions": _versions(), "dtype": id_type(tokenizer)}
-    manifest = json.dumps({**layout, **about, **count, "names": names}, indent=1, ensure_ascii=False)
-    write_atomically(out / MANIFEST, manifest)
+    manifest = {**layout, **about, **count, "names": names}
+    write_atomically(out / MANIFEST, json.dumps(manifest, indent=1))  # as ASCII: names of files need not be UTF-8
 
 
 def _count(shards: list[Path]) -> tuple[dict[str, dict[str, int]], list[str]]:

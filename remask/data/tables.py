@@ -20,19 +20,18 @@ ROWS = 1000
 def columns(path: Path) -> list[str]:
     """The names in the first row of a CSV or TSV file."""
     with name_errors(path), open_text(path) as file:
-        return next(_rows(file, path), [])
+        return _header(_rows(file, path), path)
 
 
 def csv_records(path: Path, name: str, field: str) -> Iterator[Record]:
     """The rows of a CSV or TSV file. RemaskError where the first row does not name the field."""
-    csv.field_size_limit(sys.maxsize)
     with name_errors(path), open_text(path) as file:
         reader = _rows(file, path)
-        header = next(reader, [])
+        header = _header(reader, path)
         if field not in header:
             raise RemaskError(
-                f"{name} is a table without a column {field!r}. Its columns: {', '.join(header)}. Name the one that "
-                "holds the text with --field (the first row must hold the names)"
+                f"{name} is a table without a column {field!r}. Its columns: {', '.join(header) or 'none'}. Name the "
+                "one that holds the text with --field (the first row must hold the names)"
             )
         column = header.index(field)
         while True:
@@ -52,10 +51,19 @@ def csv_records(path: Path, name: str, field: str) -> Iterator[Record]:
 
 def _rows(file: Any, path: Path) -> Any:
     """A reader of the rows, the header among them, with `line_num`."""
+    csv.field_size_limit(sys.maxsize)
     suffixes = {suffix.lower() for suffix in path.suffixes}
     first = file.readline()
     delimiter = "\t" if suffixes & {".tsv", ".tab"} else max(DELIMITERS, key=first.count)
     return csv.reader(itertools.chain([first] if first else [], file), delimiter=delimiter, strict=True)
+
+
+def _header(reader: Any, path: Path) -> list[str]:
+    """The first row that a reader gives; none of an empty file."""
+    try:
+        return next(reader, [])
+    except csv.Error as error:
+        raise RemaskError(f"cannot read {path}: line 1: {error}") from None
 
 
 def parquet_records(path: Path, name: str, field: str) -> Iterator[Record]:

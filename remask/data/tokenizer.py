@@ -32,6 +32,8 @@ ENDS = (END, "</s>", "<|end_of_text|>", "<|im_end|>", "<eos>", "[SEP]", "<|eot_i
         "<END>", "[END]")  # fmt: skip
 """Names of the end-of-text token in published tokenizers, the likeliest first."""
 MASKS = (MASK, "<|mdm_mask|>", "<|mask_token|>", "[MASK]", "<mask>")
+LARGEST = 2**22
+"""Most ids of a BPE that is trained here."""
 WORD = 512
 """Bytes at which a word is cut when a BPE is trained."""
 
@@ -69,12 +71,15 @@ class Tokenizer:
         output head needs no row for it. A small corpus may yield fewer merges than asked for.
 
         Words longer than WORD bytes are cut, for the training only: it takes time in proportion to the square of the
-        longest word, and some corpora (DNA, base64) are one word. RemaskError where `vocab_size` is below 258.
+        longest word, and some corpora (DNA, base64) are one word. RemaskError where `vocab_size` is below 258, or above
+        LARGEST.
         """
         if vocab_size < 258:
             raise RemaskError(
                 f"vocab_size={vocab_size}: 256 bytes, the end-of-text token and the mask need at least 258"
             )
+        if vocab_size > LARGEST:  # the library allocates memory for so many, and ends the process where it cannot
+            raise RemaskError(f"vocab_size={vocab_size} must be at most {LARGEST}")
         inner = tokenizers.Tokenizer(models.BPE())
         words = pre_tokenizers.ByteLevel(add_prefix_space=False)
         cut = pre_tokenizers.Split(tokenizers.Regex(f".{{{WORD}}}"), "isolated")
@@ -203,10 +208,12 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without any special token."""
-        if self._plain:
-            return list(text.encode())
         try:
-            return self._inner.encode(text, add_special_tokens=False).ids
+            raw = text.encode()
+            return list(raw) if self._plain else self._inner.encode(text, add_special_tokens=False).ids
+        except UnicodeEncodeError as error:
+            what = f"{text[error.start]!r}, which is no character"
+            raise RemaskError(f"the text {text[:40]!r} holds {what}; a text must be UTF-8") from None
         except Exception as error:  # a bare one, for a vocabulary without an unknown token
             raise RemaskError(f"the tokenizer cannot encode {text[:40]!r}: {first_line(error)}") from None
 

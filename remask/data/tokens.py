@@ -136,6 +136,7 @@ def prepare(
     }
     options |= {} if end is None else {"end": end}  # absent by default, so that folders prepared before are recognised
     out = Path(out)
+    _check_out(out, source, tokenizer)
     fingerprint = _fingerprint(options)
     with locked(out, "preparing a corpus"):
         if (out / MANIFEST).is_file():
@@ -147,6 +148,18 @@ def prepare(
                 pass  # damaged, or of another version: written anew
         _write(out, options, fingerprint)
     return open_tokens(out)
+
+
+def _check_out(out: Path, source: str, tokenizer: str) -> None:
+    """RemaskError for a folder whose files would be replaced or mixed with those of a prepared one."""
+    if not out.exists() or (out / MANIFEST).is_file():
+        return
+    for given, what in ((source, "the corpus"), (tokenizer, "the tokenizer")):
+        path = Path(given).parent if Path(given).name == FILE else Path(given)
+        if given not in ("stdlib", "bpe", "bytes") and path.exists() and path.samefile(out):
+            raise RemaskError(f"out is {str(out)!r}, which is {what} itself; choose another folder")
+    if (out / "config.json").is_file():
+        raise RemaskError(f"out is {str(out)!r}, which holds a checkpoint; choose another folder")
 
 
 def _write(out: Path, options: dict[str, Any], fingerprint: str) -> None:

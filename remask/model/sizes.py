@@ -58,6 +58,7 @@ class Architecture:
         for name in ("norm_eps", "rope_base"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise RemaskError(f"architecture.{name} is {getattr(self, name)}; it must be above 0, and finite")
+            object.__setattr__(self, name, float(getattr(self, name)))
         if self.heads % self.kv_heads:
             raise RemaskError(f"architecture.kv_heads {self.kv_heads} does not divide heads {self.heads}")
         if self.head_width % 2:

@@ -49,7 +49,7 @@ class SamplingParams:
             raise RemaskError(f"temperature is {self.temperature}; it must be 0 or more, and finite")
         if not 0 < self.top_p <= 1:
             raise RemaskError(f"top_p is {self.top_p}; it must be above 0 and at most 1")
-        if self.top_k < 0:
-            raise RemaskError(f"top_k is {self.top_k}; it must be 0 (all) or more")
+        if not 0 <= self.top_k < 2**31:
+            raise RemaskError(f"top_k is {self.top_k}; it must be 0 (all) or more, and below 2^31")
         if not math.isfinite(self.guidance):
             raise RemaskError(f"guidance is {self.guidance}; it must be finite")

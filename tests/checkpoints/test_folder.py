@@ -199,6 +199,12 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
         edited(lambda c: c["family"].update(name="os.system")), r"config\.json.*unknown family 'os\.system'.*Masked",
     ),
     "unknown option": (edited(lambda c: c["family"].update(colour=1)), r"config\.json.*family Masked.*colour"),
+    "more ids than can be": (
+        edited(lambda c: c["vocabulary"].update(size=10**30)), r"config\.json is damaged: a vocabulary has 1000",
+    ),
+    "more rows than can be": (
+        edited(lambda c: c["architecture"].update(rows=10**30)), r"config\.json is damaged: [^\n]*\Z",
+    ),
     "no heads": (edited(lambda c: c["architecture"].update(heads=0)), r"config\.json.*heads"),
 }  # fmt: skip
 

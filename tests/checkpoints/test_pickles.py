@@ -167,6 +167,13 @@ def test_a_pickle_with_code_is_refused_and_not_run(theirs: Path, tmp_path: Path,
     assert not mark.exists() and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_whole_module_is_named_by_its_class(tmp_path: Path, zipped: bool) -> None:
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "bad.pt", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(RemaskError, match=r"bad\.pt asks to run torch\.nn\.modules\.linear\.Linear when"):
+        load(tmp_path / "bad.pt")
+
+
 def test_code_hidden_behind_a_name_that_is_let_pass(theirs: Path, tmp_path: Path) -> None:
     """Objects of known modules become inert data: the function that is named is never called."""
 

@@ -75,6 +75,16 @@ def test_rows_that_do_not_fit_the_header(tmp_path: Path) -> None:
     assert texts(path, undecodable="skip") == ["a\nb", "d", "e" * 200_000]
 
 
+def test_a_header_that_cannot_be_read(tmp_path: Path) -> None:
+    write(tmp_path / "a.txt", "text")
+    path = write(tmp_path / "a.csv", '"text\nx')
+    for source in (path, tmp_path):
+        with pytest.raises(RemaskError, match=r"cannot read .*a\.csv: line 1: unexpected end of data"):
+            texts(source)
+    write(path, f"text,{'n' * 200_000}\nx,1\n")
+    assert texts(tmp_path) == ["x", "text"]
+
+
 def test_tables_without_the_column(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", "title,body\nx,y\n")
     with pytest.raises(RemaskError, match=r"table without a column 'text'\. Its columns: title, body\..*--field"):

@@ -131,6 +131,8 @@ def test_errors_name_the_file(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text('{"model": ')
     with pytest.raises(RemaskError, match=r"bad\.json is not a tokenizer"):
         Tokenizer.load(tmp_path / "bad.json")
+    with pytest.raises(RemaskError, match="vocab_size=99999999999 must be at most"):
+        Tokenizer.train(["text"], 99_999_999_999)
     with pytest.raises(RemaskError, match="vocab_size=100"):
         Tokenizer.train(["a"], 100)
     assert MASK in Tokenizer.bytes().pieces([257])

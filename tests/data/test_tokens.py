@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from corpora import write
 
 from remask.data import shards
 from remask.data.corpus import documents, stamp
+from remask.data.tokenizer import Tokenizer
 from remask.data.tokens import open_tokens, prepare
 from remask.errors import RemaskError
 
@@ -212,6 +214,36 @@ def test_what_is_given_in_place_of_a_prepared_folder_is_named(tmp_path: Path) ->
     ):
         with pytest.raises(RemaskError, match=message):
             open_tokens(path)
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    for i in range(3):
+        write(tmp_path / os.fsdecode(b"in\xff") / os.fsdecode(b"\xe9%d" % i), f"text {i}")
+    out = tmp_path / os.fsdecode(b"out\xff")
+    prepared = prepare(str(tmp_path / os.fsdecode(b"in\xff")), out, tokenizer="bytes", validation_share=0.6)
+    assert all(name.startswith("\udce9") for name in prepared.manifest["names"])
+    with pytest.raises(RemaskError, match=r"separator is .* is not UTF-8"):
+        prepare(str(tmp_path), out, tokenizer="bytes", separator="\udcff")
+
+
+def test_a_folder_of_something_else_is_not_written_into(tmp_path: Path) -> None:
+    corpus = write(tmp_path / "texts" / "a.txt", "one\n<|endoftext|>\ntwo")
+    model, words = tmp_path / "model", tmp_path / "words"
+    write(model / "config.json", "{}")
+    Tokenizer.bytes().save(write(words / "tokenizer_config.json", "{}").parent)
+    for out, options, what in (
+        (corpus.parent, {"source": str(corpus.parent)}, "which is the corpus itself"),
+        (corpus, {}, "which is the corpus itself"),
+        (words, {"tokenizer": str(words)}, "which is the tokenizer itself"),
+        (words, {"tokenizer": str(words / "tokenizer.json")}, "which is the tokenizer itself"),
+        (model, {}, "which holds a checkpoint"),
+        (corpus / "inside", {}, "cannot be written into"),
+    ):
+        with pytest.raises(RemaskError, match=what):
+            prepare(**{"source": str(corpus), "tokenizer": "bytes", **options}, out=out)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {
+        "a.txt", "config.json", "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
 
 
 def test_folders_prepared_before_are_still_read(corpus: Path, tmp_path: Path) -> None:

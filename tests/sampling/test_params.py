@@ -24,6 +24,7 @@ def test_what_is_out_of_range_is_named_with_what_is_accepted() -> None:
         ({"top_p": 1.5}, "top_p is 1.5"),
         ({"top_p": math.nan}, "top_p is nan"),
         ({"top_k": -1}, "top_k is -1; it must be 0"),
+        ({"top_k": 2**63}, f"top_k is {2**63}; it must be 0"),
         ({"guidance": math.nan}, "guidance is nan; it must be finite"),
         ({"guidance": math.inf}, "guidance is inf"),
     ]:

@@ -56,7 +56,7 @@ def parse_number(text: str, decimal: Decimal = "", counts: bool = False) -> floa
         return _float(compact, text)  # inf
     digits, unit = match[1], match[2].lower()
     if unit not in (UNITS if counts else ("",)):
-        raise ValueError(f"{text!r}, not a number" + (f" (units are {', '.join(UNITS)[2:]})" if counts else ""))
+        raise ValueError(f"{text[:40]!r}, not a number" + (f" (units are {', '.join(UNITS)[2:]})" if counts else ""))
     if not decimal and GROUPED[","].fullmatch(digits):
         if unit or not counts:
             raise ValueError(f"{text!r}, whose comma may be a decimal comma, or separate thousands")
@@ -64,7 +64,7 @@ def parse_number(text: str, decimal: Decimal = "", counts: bool = False) -> floa
     thousands = "." if decimal == "," else ","
     whole, point, rest = digits.partition(decimal or ".")
     if thousands in rest or (thousands in whole and not GROUPED[thousands].fullmatch(whole)):
-        raise ValueError(f"{text!r}, not a number")
+        raise ValueError(f"{text[:40]!r}, not a number")
     return _float(whole.replace(thousands, "") + ("." if point else "") + rest, text) * UNITS[unit]
 
 
@@ -72,7 +72,7 @@ def _float(plain: str, text: str) -> float:
     try:
         return float(plain)
     except ValueError:
-        raise ValueError(f"{text!r}, not a number") from None
+        raise ValueError(f"{text[:40]!r}, not a number") from None
 
 
 def _compact(text: str) -> str:

@@ -158,8 +158,10 @@ def _named(path: Path, header: list[str], columns: str) -> dict[str, int | None]
     places = {name.lower(): i for i, name in reversed(list(enumerate(header)))}
     for part in filter(None, columns.split(",")):
         key, equals, column = (piece.strip() for piece in part.partition("="))
-        if key.lower() not in NAMES or not equals:
+        if key.lower() not in NAMES:
             raise unknown("key in --columns", key, NAMES)
+        if not equals:
+            raise RemaskError(f"--columns {part.strip()}: {key} has no column; write {key}=COLUMN")
         if column and column.lower() not in places:
             raise RemaskError(f"--columns {part.strip()}: {path} has no such column; it has {', '.join(header)}")
         named[key.lower()] = places[column.lower()] if column else None
@@ -238,9 +240,11 @@ def _check(where: str, key: str, column: str, cell: str, row: Row, any_size: boo
         raise RemaskError(f"{where}: {column} is empty")
     if key not in row or key in ("family", "name", "loss"):
         return
-    value = float(row[key])
+    value, cell = float(row[key]), cell[:40]
     if not (0 < value < math.inf or (value == 0 and key == "stderr")):
         raise RemaskError(f"{where}: {column} is {cell}; it must be above 0, and finite")
+    if key == "stderr" and value > abs(float(row["loss"])):
+        raise RemaskError(f"{where}: {column} is {cell}; a standard error must be at most the loss")
     low, high = PLAUSIBLE.get(key, (0.0, math.inf))
     if key == "d" and 0.5 < float(row.get("c", 0)) / (6 * float(row["n"]) * value) < 1e3:
         low = 0.0  # the FLOPs say that tokens are meant

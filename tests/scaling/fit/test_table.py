@@ -45,6 +45,16 @@ def test_of_two_columns_that_could_be_n_none_is_taken(tmp_path: Path) -> None:
         read_source(table(tmp_path, "N,D,loss,val_loss", "2e7,7e9,3.5,3.6"))
 
 
+def test_numbers_that_no_run_has(tmp_path: Path) -> None:
+    for row, says in (
+        ("2e7,7e9,3.5,1e300", "line 2: stderr is 1e300; a standard error must be at most the loss"),
+        (f"{'9' * 5000},7e9,3.5,0.1", r"line 2: N is 9{40}; it must be above 0, and finite$"),
+        (f"{'x' * 5000},7e9,3.5,0.1", "line 2: N is 'x{40}', not a number$"),
+    ):
+        with pytest.raises(RemaskError, match=says):
+            read_source(table(tmp_path, "N,D,loss,stderr", row))
+
+
 def test_columns_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = table(tmp_path, "width,Size,seen,final,model", "64,2e7,7e9,3.5,a", "64,4e7,3e9,3.4,a", "64,4e7,4e9,3.3,a")
     main(["scale", "fit", str(path), "--columns", "n=size,d=seen,loss=final,family=", "--draws", "0", "--json"])
@@ -52,6 +62,7 @@ def test_columns_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     for columns, says in (
         ("n=sice", r"--columns n=sice: .* has no such column; it has width, Size"),
         ("m=size", "unknown key in --columns 'm'"),
+        ("n", "--columns n: n has no column; write n=COLUMN"),
     ):
         with pytest.raises(RemaskError, match=says):
             read_source(path, columns)
