@@ -2,7 +2,7 @@
 
     python benchmarks/compare_checkouts.py OLD_CHECKOUT NEW_CHECKOUT
 
-Each checkout trains small models of every family from the same text with the same options, in processes of its own,
+Each checkout trains small models of every family from the same text with the same options, in a process of its own,
 through the command line. The table has a line for each run: whether the weights are equal to the bit, whether texts
 written at temperature 0 are the same tokens, and the scores of one text.
 """
@@ -18,7 +18,8 @@ import tempfile
 from pathlib import Path
 
 SOURCES = ("argparse.py", "ast.py", "dataclasses.py", "inspect.py", "textwrap.py", "typing.py", "uuid.py", "zipfile.py")
-COMMON = ["--length", "64", "--batch", "8", "--validation_rows", "8", "--precision", "fp32", "--compile", "off"]
+COMMON = ["--length", "64", "--batch", "8", "--precision", "fp32", "--compile", "off"]
+COMMON += ["--validation_rows", "8", "--validate_every", "1000", "--save_every", "1000"]
 FAMILIES = {
     "autoregressive": ["--family", "Autoregressive"],
     "masked, bound": ["--family", "Masked"],
@@ -49,15 +50,34 @@ SCORES = {
 }
 
 
-def remask(checkout: Path, *arguments: str) -> str:
-    """The standard output of one command."""
-    environment = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "remask", *arguments], cwd=checkout, env=environment, capture_output=True, text=True
-    )
-    if done.returncode:
-        raise SystemExit(f"{checkout}: remask {' '.join(arguments)}\n{done.stderr}")
-    return done.stdout
+DRIVER = """
+import contextlib, io, json, sys
+from remask.cli import main
+for line in sys.stdin:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        main(json.loads(line))
+    print(json.dumps(out.getvalue()), flush=True)
+"""
+
+
+class Checkout:
+    """One checkout, whose commands run in a process of its own, one after another."""
+
+    def __init__(self, folder: Path) -> None:
+        environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1", "REMASK_ALLOCATOR": "set"}
+        command = [sys.executable, "-c", DRIVER]
+        self.process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def run(self, *arguments: str) -> str:
+        """The standard output of one command."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        print(json.dumps(arguments), file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"remask {' '.join(arguments)} failed")
+        return json.loads(answer)
 
 
 def weights(folder: Path) -> str:
@@ -68,26 +88,26 @@ def weights(folder: Path) -> str:
 def record(checkout: Path, work: Path, steps: int) -> dict[str, str]:
     """What one checkout computes, by name."""
     library, found = Path(sysconfig.get_path("stdlib")), {}
+    remask = Checkout(checkout).run
     text = work / "text"
     text.mkdir(parents=True)
     for name in SOURCES:
         (text / name).write_bytes((library / name).read_bytes())
-    remask(checkout, "prepare", str(text), "--vocab-size", "512", "--out", str(work / "data"))
+    remask("prepare", str(text), "--vocab-size", "512", "--out", str(work / "data"))
     for name, options in FAMILIES.items():
         run = work / name.replace(" ", "-").replace(",", "").replace("=", "")
         common = [*COMMON, "--data", str(work / "data"), "--out", str(run), "--budget.steps", str(steps)]
-        remask(checkout, "train", *common, *options)
+        remask("train", *common, *options)
         found[f"{name}: weights"] = weights(run)
         for more in TEXTS.get(name, []):
             given = ["--prompt", "def main(", "--length", "24", "--temperature", "0", "--json", *more]
-            (row,) = json.loads(remask(checkout, "sample", str(run), *given))
+            (row,) = json.loads(remask("sample", str(run), *given))
             found[f"{name}: text {' '.join(more)}".strip()] = str(row["tokens"])
         for more in SCORES.get(name, []):
-            score = json.loads(remask(checkout, "score", str(run), "--text", "import os\n", "--json", *more))
+            score = json.loads(remask("score", str(run), "--text", "import os\n", "--json", *more))
             found[f"{name}: score {' '.join(more)}".strip()] = f"{score['nats']:.4f} +- {score['stderr'] or 0:.2f}"
-    distilled = ["--batch", "8", "--validation_rows", "8", "--precision", "fp32", "--compile", "off", "--length", "64"]
     where = ["--data", str(work / "data"), "--out", str(work / "distilled"), "--budget.steps", str(steps)]
-    remask(checkout, "distill", str(work / "uniform"), *distilled, *where)
+    remask("distill", str(work / "uniform"), *COMMON, *where)
     found["distilled: weights"] = weights(work / "distilled")
     return found
 
