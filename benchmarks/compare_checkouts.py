@@ -26,7 +26,7 @@ FAMILIES = {
     "masked, low variance": ["--family", "Masked", "--family.objective", "low_variance"],
     "masked, count, EMA": ["--family", "Masked", "--family.objective", "count", "--ema", "0.9"],
     "masked, cut rows, accumulated": ["--family", "Masked", "--random_length", "0.5", "--accumulate", "2"],
-    "masked, compiled, bf16": ["--family", "Masked", "--compile", "on", "--precision", "bf16"],
+    "masked, compiled": ["--family", "Masked", "--compile", "on"],
     "uniform": ["--family", "Uniform"],
     "uniform, curriculum": ["--family", "Uniform", "--family.curriculum", "0.5"],
     "interpolating, alpha_0 = 1": ["--family", "Interpolating"],

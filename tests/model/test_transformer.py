@@ -186,6 +186,20 @@ def test_nll_is_the_cross_entropy_of_the_logits(tied: bool) -> None:
     torch.testing.assert_close(model(tokens, target=target, ask=ask), wanted)
 
 
+@pytest.mark.parametrize("with_target", [False, True])
+def test_hooks_of_every_module_run(with_target: bool) -> None:
+    """Sharding and tensor-parallel libraries gather weights in hooks, so no path may go around a module's call."""
+    model, tokens, seen = made(time=True), ids(2, 5), []
+    for name, module in model.named_modules():
+        if any(True for _ in module.parameters(recurse=False)):
+            module.register_forward_hook(lambda *_, name=name: seen.append(name))
+    ask = torch.ones(2, 5, dtype=torch.bool)
+    target = ids(2, 5).clamp(max=PREDICTED - 1)[ask] if with_target else None
+    model(tokens, ask=ask, target=target, time=torch.tensor([0.2, 0.9]))
+    wanted = {name for name, module in model.named_modules() if any(True for _ in module.parameters(recurse=False))}
+    assert set(seen) == wanted - {"model.embed_tokens"}, "the embedding's weight belongs to the trunk, which reads it"
+
+
 def test_tied_head_is_the_embedding() -> None:
     model = made(tied=True)
     assert model.lm_head.weight is model.model.embed_tokens.weight
