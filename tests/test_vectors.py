@@ -306,23 +306,20 @@ def test_smdm_ancestral_sampling(name: str) -> None:
     drawn = list(io[f"{name}.u"].split(counts))
 
     class Replay:
-        """One recorded uniform for each position still masked, then any for what to write there."""
+        """One recorded uniform for each position still masked, which decides whether it is written in this step."""
 
         def __init__(self) -> None:
-            self.open, self.calls, self.writing = torch.ones_like(tokens, dtype=torch.bool), 0, False
+            self.open, self.calls = torch.ones_like(tokens, dtype=torch.bool), 0
             self.open[:, : prompt.shape[1]] = False
             self.times = torch.linspace(1, 1e-5, case["steps"] + 1)
 
         def __call__(self, where: Tensor) -> Tensor:
             out = torch.ones(where.shape, dtype=torch.float64)
-            if self.writing:
-                self.writing = False
-                return out
             out[self.open] = drawn[self.calls].double()
             self.calls += 1
             share = 1 - self.times[self.calls] / self.times[self.calls - 1] if self.calls < case["steps"] else 1.0
             chosen = self.open & (out < share)
-            self.open, self.writing = self.open & ~chosen, True
+            self.open = self.open & ~chosen
             return out
 
     params = SamplingParams(sampler=SMDM(algorithm="origin"), steps=case["steps"])
@@ -414,7 +411,7 @@ def test_llada_random_remasking(heads: str) -> None:
         whole = len(prompt) + case["gen_length"]
         ours[:, row, :whole] = io["random.u"][:, row, size - whole :].double()
     params, length = as_published(case, Confidence(rule="random")), max(map(len, prompts)) + case["gen_length"]
-    left = [u for drawn in ours[:, :, :length] for u in (drawn, torch.zeros_like(drawn))]  # where, then what
+    left = list(ours[:, :, :length])  # which positions are written in each step
 
     def uniforms(where: Tensor) -> Tensor:
         return left.pop(0)
@@ -828,13 +825,13 @@ class Scheduled(Uniform):
 
 @pytest.mark.parametrize("case", cases("psi/settings"), ids=lambda c: f"{c['kind']}-{c['noise']}{c['case']}")
 def test_psi_laws(case: dict[str, Any]) -> None:
-    """What the pen makes of the logits, and the law of the next ids: of both noises, with correction and without."""
+    """The prediction after top-p, and the law of the next ids, for both kinds of noise, with and without correction."""
     io, name = recorded("psi/io"), f"{case['kind']}.{case['noise']}.{case['case']}."
     logits, z = io[name + "logits"].double(), io[name + "x"]
     masked, k = case["kind"] == "masked", logits.shape[-1]
     if masked:
         logits = logits.index_fill(-1, torch.tensor([case["mask_id"]]), -1e6)
-    p = drawing.log_probs(logits, top_p=case["p_nucleus"]).exp()
+    p = drawing.log_probs(logits.flatten(0, -2), top_p=case["p_nucleus"]).exp().view_as(logits)
     hidden = z == case["mask_id"] if masked else torch.ones_like(z, dtype=torch.bool)
     close(f"psi {name} prediction", p[hidden], io[name + "p_x0"][hidden], relative=2e-5)
     t, kappa = case["t"], case["kappa"]
