@@ -161,7 +161,7 @@ class Planner:
         """The runs that are not known yet, each after the one whose first steps it shares."""
         names = {run.name for run in known}
         fresh_ones = [run for run in runs if run.name not in names]
-        return sharing.chained(known, fresh_ones) if self.share else fresh_ones
+        return sharing.chain_runs(known, fresh_ones) if self.share else fresh_ones
 
     def finished(self, runs: list[Run]) -> list[Row | None]:
         """The row of each run; None for one that is not finished."""

@@ -14,7 +14,7 @@ from remask.scaling.fit.law import Surface
 from remask.scaling.fit.points import Points
 from remask.scaling.fit.published import CHINCHILLA_CORRECTED, QUOKKA
 from remask.scaling.plan.settings import Settings
-from remask.scaling.plan.sharing import chained
+from remask.scaling.plan.sharing import chain_runs
 from remask.scaling.plan.study import Plan, Run
 from remask.scaling.planning import predict
 
@@ -77,5 +77,5 @@ def shared_study(folder: Path, corpus: Path) -> list[Run]:
     prepared, runs = open_tokens(corpus), []
     settings = Settings(prepared, "6ND", 32, 4, lambda n: 1e-3)
     for budget in (3e8, 6e8):
-        runs += chained(runs, settings.curve("Masked", Masked(), budget, [2.5e4], LOSS))
+        runs += chain_runs(runs, settings.curve("Masked", Masked(), budget, [2.5e4], LOSS))
     return list(save_plan(folder, corpus, runs).runs)

@@ -12,7 +12,7 @@ from remask.scaling.fit.huber import huber
 from remask.scaling.fit.intervals import Fit
 from remask.scaling.fit.isoflop import IsoFLOP, isoflop
 from remask.scaling.fit.law import Surface
-from remask.scaling.fit.points import FRESH, Points, diverged, fresh
+from remask.scaling.fit.points import FRESH, Points, find_diverged, fresh
 from remask.scaling.fit.repeated import FORMS, RepeatedFit, repeated
 from remask.scaling.fit.source import read_source
 from remask.scaling.fit.surface import surface, without_each_budget, without_each_run
@@ -70,7 +70,7 @@ def analyse(
 def summarise(points: Points, draws: int = 200, seed: int = 0, family: int = 0) -> Summary:
     """All fits that the runs of one family allow. Families, by number, have resamples of their own."""
     own = np.random.SeedSequence((seed, family)).generate_state(1).tolist()[0]
-    bad, once, missing = diverged(points), fresh(points), []
+    bad, once, missing = find_diverged(points), fresh(points), []
     kept = points.take(~bad)
 
     def attempt(fit: Any, *options: Any) -> Any:

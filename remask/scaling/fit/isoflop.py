@@ -92,15 +92,15 @@ def isoflop(points: Points, draws: int = 200, seed: int | Sequence[int] = 0) -> 
     c = np.array([p.c for p in kept])
     laws = []
     for best, drawn in ((np.array([p.n for p in kept]), n), (np.array([p.loss for p in kept]), loss)):
-        k, p = fitted(c, best)
-        laws.append(Power(math.exp(k), p, redrawn(c, np.array(drawn) if drawn else np.empty((len(c), 0)))))
+        k, p = fit_power_law(c, best)
+        laws.append(Power(math.exp(k), p, refit_minima(c, np.array(drawn) if drawn else np.empty((len(c), 0)))))
     return IsoFLOP(tuple(bases), *laws)
 
 
-def redrawn(c: Array, y: Array) -> Array:
+def refit_minima(c: Array, y: Array) -> Array:
     """(budgets, draws) minima -> (draws, 2) of ln k and p, each through the budgets that have one; two are needed."""
     known = np.isfinite(y)
-    found = [fitted(c[has], one[has]) for one, has in zip(y.T, known.T, strict=True) if has.sum() >= 2]
+    found = [fit_power_law(c[has], one[has]) for one, has in zip(y.T, known.T, strict=True) if has.sum() >= 2]
     return np.array(found).reshape(-1, 2)
 
 
@@ -125,11 +125,11 @@ def power(c: Array, y: Array, draws: int = 200, seed: int = 0) -> Power:
     """The power law through points that are known but for scatter; errors by resampling its residuals."""
     if len(c) < 2:
         raise RemaskError(f"{len(c)} points are too few for a power law; it needs 2")
-    k, p = fitted(c, y)
+    k, p = fit_power_law(c, y)
     left = np.log(y) - k - p * np.log(c)
     scale = math.sqrt(len(c) / (len(c) - 2)) if len(c) > 2 else 1.0
     rng = np.random.default_rng(seed)
-    many = [fitted(c, np.exp(k + p * np.log(c) + scale * rng.choice(left, len(c)))) for _ in range(draws)]
+    many = [fit_power_law(c, np.exp(k + p * np.log(c) + scale * rng.choice(left, len(c)))) for _ in range(draws)]
     return Power(math.exp(k), p, np.array(many).reshape(-1, 2))
 
 
@@ -151,7 +151,7 @@ def weights(variance: Array) -> Array | None:
     return 1 / np.sqrt(variance) if variance.all() else None
 
 
-def fitted(c: Array, y: Array) -> tuple[float, float]:
+def fit_power_law(c: Array, y: Array) -> tuple[float, float]:
     """(ln k, p) of y = k C^p by least squares of logarithms."""
     p, k = np.polyfit(np.log(c), np.log(y), 1)
     return float(k), float(p)

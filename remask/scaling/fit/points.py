@@ -74,7 +74,7 @@ class Points:
         )
 
 
-def diverged(points: Points, spread: float = 1.0) -> NDArray[np.bool_]:
+def find_diverged(points: Points, spread: float = 1.0) -> NDArray[np.bool_]:
     """Runs to leave out: a loss that is not finite, or `spread` nats above that of a smaller and shorter run.
 
     The rule is fixed before looking: more parameters and more fresh tokens do not cost a nat. Repeated tokens may, so
@@ -89,7 +89,7 @@ def diverged(points: Points, spread: float = 1.0) -> NDArray[np.bool_]:
 
 def fresh(points: Points) -> Points:
     """The runs that a law without epochs is fitted to: not diverged, and of no more epochs than count as fresh."""
-    return points.take(~diverged(points) & (points.epochs <= FRESH))
+    return points.take(~find_diverged(points) & (points.epochs <= FRESH))
 
 
 def budgets(points: Points, ratio: float = 1.2) -> list[NDArray[np.integer]]:

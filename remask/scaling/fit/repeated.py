@@ -20,7 +20,7 @@ from remask.errors import RemaskError
 from remask.scaling.fit.intervals import leave_one_out, percentiles, random_signs
 from remask.scaling.fit.law import Surface
 from remask.scaling.fit.points import Points
-from remask.scaling.fit.surface import EXPONENTS, least_squares_surface, vanished, weights_of
+from remask.scaling.fit.surface import EXPONENTS, least_squares_surface, vanishing_terms, weights_of
 
 Array = NDArray[np.float64]
 
@@ -140,25 +140,25 @@ def repeated(points: Points, form: Form, draws: int = 200, seed: int = 0) -> Rep
     what runs scatter by beyond them are the weights. RemaskError where the runs cannot tell the constants.
     """
     enough(points, form)
-    first, _ = descended(points, form, np.ones(len(points)), beginnings(points, form))
+    first, _ = descend(points, form, np.ones(len(points)), beginnings(points, form))
     left = points.loss - first(points.n, points.seen, points.epochs)
     spare = max(1, len(points) - 5 - len(form.constants))
     scatter = max(0.0, (left**2).sum() / spare - (points.stderr**2).mean())
     weights = weights_of(points, math.sqrt(scatter))
-    law, slopes = descended(points, form, weights, [first])
+    law, slopes = descend(points, form, weights, [first])
     fitted = law(points.n, points.seen, points.epochs)
     rng, noise = np.random.default_rng(seed), leave_one_out(points.loss - fitted, slopes)
     resampled = []
     for _ in range(draws):
         loss = fitted + noise * random_signs(rng, (len(points),))
-        resampled.append(descended(replace(points, loss=loss), form, weights, [law], coarse=True)[0])
+        resampled.append(descend(replace(points, loss=loss), form, weights, [law], coarse=True)[0])
     edges = zip(("alpha", "beta"), (EXPONENTS[0],) * 2, (EXPONENTS[-1],) * 2, values(law)[3:5], strict=True)
     inner = dict(zip(form.constants, law.constants, strict=True))
     inner |= {"P": inner["P"] / scale(points, inner)} if "P" in inner else {}
     ends = [*edges, *zip(form.constants, *form.bounds(points), inner.values(), strict=True)]
     bounded = [name for name, low, high, value in ends if not low * 1.02 < value < high / 1.02]
     effective = law.effective(points.n, points.seen, points.epochs)
-    bounded += vanished(points.n, effective, points.loss, law.law)
+    bounded += vanishing_terms(points.n, effective, points.loss, law.law)
     return RepeatedFit(law, tuple(resampled), points.loss - fitted, tuple(bounded))
 
 
@@ -202,7 +202,7 @@ def scale(points: Points, named: dict[str, float]) -> float:
     return n ** named["y"] / u ** named["x"]
 
 
-def descended(
+def descend(
     points: Points, form: Form, weights: Array, starts: list[Repeated], coarse: bool = False
 ) -> tuple[Repeated, Array]:
     """The best of the descents from `starts`, and each run's leverage on it."""

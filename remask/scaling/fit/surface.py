@@ -43,7 +43,7 @@ def surface(points: Points, draws: int = 200, seed: int = 0) -> Fit:
         signs = random_signs(rng, (min(AT_ONCE, draws - start), len(points)))
         resampled += descend(points, law, weights[None], fitted + noise * signs)
     edge = [name for name in ("alpha", "beta") if not EXPONENTS[0] * 1.02 < getattr(law, name) < EXPONENTS[-1] / 1.02]
-    edge += vanished(points.n, points.d, points.loss, law)
+    edge += vanishing_terms(points.n, points.d, points.loss, law)
     return Fit(law, tuple(resampled), points.loss - fitted, tuple(edge))
 
 
@@ -150,7 +150,7 @@ def scatter_of(points: Points) -> float:
     return math.sqrt(max(0.0, variance))
 
 
-def vanished(n: Array, d: Array, loss: Array, law: Surface) -> list[str]:
+def vanishing_terms(n: Array, d: Array, loss: Array, law: Surface) -> list[str]:
     """Which of E, A and B have no share in the losses: they are at 0, where a search never quite arrives."""
     shares = {"E": law.e, "A": np.mean(law.a * n**-law.alpha), "B": np.mean(law.b * d**-law.beta)}
     return [name for name, share in shares.items() if share < 1e-6 * loss.mean()]

@@ -27,12 +27,12 @@ def ladder() -> tuple[Architecture, ...]:
     for width in widths:
         usual = width / ASPECT
         for layers in range(max(LEAST, math.floor(0.75 * usual)), max(LEAST, math.ceil(1.5 * usual)) + 1):
-            shapes.append(shaped(width, layers))
+            shapes.append(architecture_of(width, layers))
     shapes.sort(key=lambda a: a.non_embedding)
     return tuple(shapes)
 
 
-def shaped(width: int, layers: int) -> Architecture:
+def architecture_of(width: int, layers: int) -> Architecture:
     """Heads about 16 wide below width 256, then 32, 64, 128 wide; a SwiGLU of about 8/3 of the width.
 
     What a network learns jumps with the number of heads where there are few, so their number rises with the width.
@@ -46,7 +46,7 @@ def shaped(width: int, layers: int) -> Architecture:
     )
 
 
-def sized(n: float) -> Architecture:
+def nearest_size(n: float) -> Architecture:
     """The shape whose parameters without embeddings are nearest to `n`; among near ones the most usual proportions."""
     rungs = ladder()
     if not rungs[0].non_embedding / 2 < n < 2 * rungs[-1].non_embedding:

@@ -7,7 +7,7 @@ from remask.data.tokens import Prepared
 from remask.errors import RemaskError
 from remask.families import Family, describe
 from remask.model.sizes import Architecture
-from remask.scaling.plan.ladder import sized
+from remask.scaling.plan.ladder import nearest_size
 from remask.scaling.plan.study import Convention, Run
 from remask.scaling.plan.timing import Speeds
 
@@ -31,7 +31,7 @@ class Settings:
         """The runs of one family at one budget, from small to large."""
         found: list[Run] = []
         for size in sizes:
-            shape = sized(size)
+            shape = nearest_size(size)
             steps = int(c / self.costs(family, shape)[self.convention] / (self.batch * self.length))
             if steps < 1:
                 raise RemaskError(
@@ -44,7 +44,7 @@ class Settings:
 
     def repeats(self, spec: str, family: Family, epochs: Sequence[float], n: float, predict: Predict) -> list[Run]:
         """The runs of one network that read the corpus so many times."""
-        shape, found = sized(n), []
+        shape, found = nearest_size(n), []
         for count in sorted(epochs):
             steps = round(count * self.corpus / (self.batch * self.length))
             if steps < 1:

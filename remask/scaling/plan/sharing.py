@@ -40,7 +40,7 @@ def common(sizes: Sequence[float], known: Sequence[int], spread: float) -> list[
     return found
 
 
-def chained(runs: Sequence[Run], fresh: Sequence[Run]) -> list[Run]:
+def chain_runs(runs: Sequence[Run], fresh: Sequence[Run]) -> list[Run]:
     """The fresh runs as wsd ones, each after the longest one of its network that is shorter."""
     found: list[Run] = []
     usual = [replace(one, schedule="wsd", warmup=usual_warmup(one.steps)) for one in fresh]

@@ -88,9 +88,9 @@ class Plan:
         try:
             found = json.loads(path.read_text())
             for number, run in enumerate(found["runs"]):
-                checked(run, f"runs[{number}]", Run)
+                check_types(run, f"runs[{number}]", Run)
             found["runs"] = tuple(Run(**run) for run in found["runs"])
-            checked({k: v for k, v in found.items() if k != "runs"}, "the plan", Plan)
+            check_types({k: v for k, v in found.items() if k != "runs"}, "the plan", Plan)
             return Plan(**found)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise RemaskError(f"{path} is damaged: {error!r}") from None
@@ -99,7 +99,7 @@ class Plan:
 PLAIN = {str: str, int: int, float: (int, float), int | None: (int, NoneType), str | None: (str, NoneType)}
 
 
-def checked(given: dict[str, Any], where: str, kind: Any) -> None:
+def check_types(given: dict[str, Any], where: str, kind: Any) -> None:
     """Raises ValueError for a value of another type than the field's, and for a name that is a path."""
     for field in fields(kind):
         wanted, value = PLAIN.get(field.type), given.get(field.name)

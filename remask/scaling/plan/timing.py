@@ -11,7 +11,7 @@ from remask.batch import Batch
 from remask.families import Family, describe
 from remask.model.sizes import Architecture
 from remask.model.transformer import Transformer, initialise
-from remask.scaling.plan.ladder import sized
+from remask.scaling.plan.ladder import nearest_size
 from remask.training.timing import seconds_per_step
 
 LARGEST = 3e7
@@ -27,7 +27,7 @@ class Speeds:
 
     def seconds(self, family: Family, shape: Architecture) -> float:
         """Seconds of one training step of a network."""
-        near = sized(LARGEST)
+        near = nearest_size(LARGEST)
         if replace(shape, time=False).non_embedding > near.non_embedding:
             sizes = {k: getattr(near, k) for k in ("layers", "width", "heads", "kv_heads", "head_width", "ffn")}
             small = replace(shape, **sizes)

@@ -63,7 +63,7 @@ def optima(path: Path, found: dict[str, Summary], overlay: bool) -> None:
     for (name, s), colour in zip(found.items(), COLOURS * len(found), strict=False):
         optimum(left, right, name, s, colour)
     if overlay:
-        shifted(left, right, found)
+        draw_published_slopes(left, right, found)
     left.set(xscale="log", yscale="log", xlabel="FLOPs", ylabel="best N")
     right.set(xscale="log", yscale="log", xlabel="FLOPs", ylabel="loss at the best N, nats a token")
     for axes in (left, right):
@@ -145,7 +145,7 @@ def optimum(left: Any, right: Any, name: str, s: Summary, colour: str) -> None:
                 axes.fill_between(c, *percentiles(many), color=colour, alpha=0.12)
 
 
-def shifted(left: Any, right: Any, found: dict[str, Summary]) -> None:
+def draw_published_slopes(left: Any, right: Any, found: dict[str, Summary]) -> None:
     """Published laws as grey lines through the middle of the study: their slopes, not their heights.
 
     Heights belong to the authors' texts and tokenizers. LLaDA published scores, and no losses.

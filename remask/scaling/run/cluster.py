@@ -55,7 +55,7 @@ def submit(
         job_name="remask",
         signal_delay_s=120,
     )
-    listed, alive = study / "slurm" / "jobs.json", queued()
+    listed, alive = study / "slurm" / "jobs.json", list_jobs()
     try:
         jobs: dict[str, str] = json.loads(listed.read_text()) if listed.exists() else {}
     except ValueError as error:
@@ -72,7 +72,7 @@ def submit(
         say(f"{one.name}: job {job.job_id}")
 
 
-def queued() -> set[str]:
+def list_jobs() -> set[str]:
     """Numbers of this user's jobs that wait or run."""
     try:
         found = subprocess.run(["squeue", "--me", "--noheader", "--format=%A"], capture_output=True, text=True)

@@ -50,7 +50,7 @@ class Pool:
                         self.fill(waiting, board)
                     time.sleep(0.2)
                     board.refresh_each_second()
-                    waiting += self.ended(board)
+                    waiting += self.collect_ended(board)
         finally:  # whatever was raised, nothing goes on unseen
             for process in self.going.values():
                 process.send_signal(signal.SIGINT)
@@ -83,13 +83,13 @@ class Pool:
                 self.going[one.name].send_signal(signal.SIGINT)
             board.set(one, "running")
 
-    def ended(self, board: Board) -> list[Run]:
+    def collect_ended(self, board: Board) -> list[Run]:
         """Takes note of runs that have come to an end; those that are to be tried again."""
         again = []
         for one in [r for r in self.todo if r.name in self.going and self.going[r.name].poll() is not None]:
             del self.going[one.name]
             if finished(self.study, self.plan, one):
-                board.set(one, "finished", self.told(one))
+                board.set(one, "finished", self.loss_text(one))
                 write_table(self.study, self.plan)
             elif not self.stopping:
                 self.failures[one.name] = self.failures.get(one.name, 0) + 1
@@ -136,7 +136,7 @@ class Pool:
         names = [name for name in seen.split(",") if name] or [str(card) for card in range(count)]
         return {"CUDA_VISIBLE_DEVICES": ",".join(names[card] for card in free)}
 
-    def told(self, one: Run) -> str:
+    def loss_text(self, one: Run) -> str:
         """The loss of a finished run."""
         row = read_planned(self.study, self.plan, one)
         return f"{row['loss']:.4f} nats a token" if row is not None else ""

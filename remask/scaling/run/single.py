@@ -72,8 +72,8 @@ def finished(study: Path, plan: Plan, one: Run) -> bool:
         return False
     folder = study / "runs" / one.name
     about = json.loads((folder / "latest" / "config.json").read_text()).get("about", {})
-    there = {"N": row["n"], "D": row["d"], **dotted(about.get("options", {}))}
-    wanted = {"N": float(one.n), "D": float(one.tokens), **dotted(recipe(study, plan, one).to_dict())}
+    there = {"N": row["n"], "D": row["d"], **flatten_options(about.get("options", {}))}
+    wanted = {"N": float(one.n), "D": float(one.tokens), **flatten_options(recipe(study, plan, one).to_dict())}
     other = [f"{k} {there[k]}, where the plan says {v}" for k, v in wanted.items() if there.get(k, v) != v]
     if other:
         raise RemaskError(
@@ -83,7 +83,7 @@ def finished(study: Path, plan: Plan, one: Run) -> bool:
     return True
 
 
-def dotted(options: dict[str, Any]) -> dict[str, Any]:
+def flatten_options(options: dict[str, Any]) -> dict[str, Any]:
     """The decisive options by dotted names, such as `architecture.heads`."""
     found, left = {}, [(name, options[name]) for name in DECISIVE if name in options]
     while left:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from remask.cli import main
-from remask.scaling.fit.points import Points, budgets, diverged
+from remask.scaling.fit.points import Points, budgets, find_diverged
 from tests.scaling.made import runs, table, write
 
 
@@ -27,11 +27,11 @@ def test_diverged_runs_are_left_out_and_named(tmp_path: Path, capsys: pytest.Cap
     rows[44]["loss"] = "nan"
     main(["scale", "fit", str(write(tmp_path / "runs.csv", rows)), "--draws", "5"])
     assert re.search(r"left out, as diverged \(.*\): x40, x44", capsys.readouterr().out)
-    assert not diverged(runs(noise=0.01)).any()
+    assert not find_diverged(runs(noise=0.01)).any()
     large = Points.of_rows([{"n": 1e5, "d": 1e8, "loss": 3.0}, {"n": 1e8, "d": 1e6, "loss": 4.5}])
-    assert not diverged(large).any(), "too large for its tokens, not diverged"
+    assert not find_diverged(large).any(), "too large for its tokens, not diverged"
     again = [{"n": 1e6, "d": 1e6 * e, "unique": 1e6, "loss": x} for e, x in ((1, 4.0), (4, 5.1), (64, 6.0))]
-    assert diverged(Points.of_rows(again)).tolist() == [False, True, False]
+    assert find_diverged(Points.of_rows(again)).tolist() == [False, True, False]
 
 
 def test_a_corpus_that_is_not_read_to_its_end() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from remask.errors import RemaskError
 from remask.model.sizes import size
-from remask.scaling.plan.ladder import ladder, sized
+from remask.scaling.plan.ladder import ladder, nearest_size
 from remask.training.optim import Budget
 
 
@@ -16,11 +16,11 @@ def test_the_ladder_rises_and_finds_sizes() -> None:
     assert list(few.values()) == sorted(few.values()) and set(few) >= {16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128}
     assert all(a.head_width % 2 == 0 and a.heads * a.head_width == a.width for a in ladder())
     for n in np.geomspace(1e5, 1e10, 30):
-        shape = sized(float(n))
+        shape = nearest_size(float(n))
         assert abs(np.log(shape.non_embedding / n)) < 0.16
         assert 0.25 < shape.width / shape.layers / 64 < 1.5 and shape.width == shape.heads * shape.head_width
     with pytest.raises(RemaskError, match="10 parameters is not on the ladder, which goes from"):
-        sized(10)
+        nearest_size(10)
 
 
 def test_published_step_counts() -> None:

@@ -10,7 +10,7 @@ from remask.families import Family
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform
 from remask.model.sizes import Architecture
-from remask.scaling.plan.ladder import sized
+from remask.scaling.plan.ladder import nearest_size
 from remask.scaling.plan.study import Run
 from remask.scaling.plan.timing import LARGEST, Speeds, measure
 from remask.scaling.planning import plan
@@ -30,7 +30,11 @@ def test_networks_too_large_to_be_timed_are_as_fast_for_each_flop(corpus: Path, 
     vocabulary = open_tokens(corpus).tokenizer.vocabulary
     family = made.over(vocabulary)
     sizes = {"rows": vocabulary.size, "predicted": vocabulary.predicted, "context": 8, "time": made.time == "required"}
-    speeds, largest, beyond = Speeds(8, 1), replace(sized(LARGEST), **sizes), replace(sized(5e10), **sizes)
+    speeds, largest, beyond = (
+        Speeds(8, 1),
+        replace(nearest_size(LARGEST), **sizes),
+        replace(nearest_size(5e10), **sizes),
+    )
     ratio = family.flops(beyond, 8) / family.flops(largest, 8)
     for _ in range(2):
         speeds.seconds(family, largest)
@@ -39,5 +43,5 @@ def test_networks_too_large_to_be_timed_are_as_fast_for_each_flop(corpus: Path, 
 
 def shape_of(run: Run, corpus: Path) -> Architecture:
     """The network of a run."""
-    vocabulary, shape = open_tokens(corpus).tokenizer.vocabulary, sized(run.n)
+    vocabulary, shape = open_tokens(corpus).tokenizer.vocabulary, nearest_size(run.n)
     return replace(shape, rows=vocabulary.size, predicted=vocabulary.predicted, context=32)
