@@ -140,10 +140,14 @@ class Parser:
         Raises:
             WrongUse: an option is unknown, has a value of another type, or is missing.
         """
+        for recipe in _recipes(arguments):
+            _check_recipe(recipe)
         try:
             given = self.parser.instantiate(self.parser.parse_args(arguments)).as_dict()
         except ArgumentError as error:
             raise WrongUse(self._explain(str(error))) from error
+        except RecursionError:
+            raise WrongUse("config is nested too deeply, or refers to itself") from None
         return _arguments(self.function, given)
 
     def _explain(self, message: str) -> str:
@@ -162,8 +166,6 @@ class Parser:
             return f"{match[1]} takes no value; its opposite is --no-{match[1][2:]}"
         if match := re.match(r'Parser key "config": File does not exist: (.+)', message):
             return f"config is {match[1]}, which does not exist"
-        if match := re.match(r'Parser key "config": Path is not a file: (.+)', message):
-            return f"config is {match[1]}, which is no file"
         if (match := re.match(r'Parser key "([^"]+)"', message)) and match[1] in self.options:
             option = self.options[match[1]]
             message = (_explain_class(option, message) if option.by_name else None) or message
@@ -183,9 +185,33 @@ class Parser:
         return f"unknown option {name}.{hint} `remask {self.verb} --help` lists the options"
 
 
+def _recipes(arguments: list[str]) -> Iterator[str]:
+    """The values of --config."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if before == "--config":
+            yield argument
+        elif argument.startswith("--config="):
+            yield argument.removeprefix("--config=")
+
+
+def _check_recipe(path: str) -> None:
+    """WrongUse, naming the file, for a recipe that holds no options."""
+    import yaml
+
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise WrongUse(f"config is {path!r}, which does not exist") from None
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+        reason = " ".join(str(error).replace('in "<unicode string>", ', "in ").split())
+        raise WrongUse(f"config is {path!r}, which is no recipe in YAML: {reason[:200]}") from None
+    if not isinstance(content, dict):
+        raise WrongUse(f"config is {path!r}, which is no recipe in YAML: it must hold options as NAME: VALUE")
+
+
 def _explain_class(option: Option, message: str) -> str | None:
     """What is wrong with an option whose value is an object of a class chosen by name, such as a family."""
-    match = re.search(r"class_path '([^']+)'|import path string: (\S+)", message)
+    match = re.search(r"class_path '([^']+)'|(?:import path string:|Got value:) *(\S*)", message)
     if match is None:
         return None
     path, known = match[1] or match[2], _classes(option.hint)
@@ -239,16 +265,27 @@ def _metavar(hint: Any) -> str:
     return {int: "N", float: "X", Path: "PATH", str: "TEXT", Any: "TEXT"}.get(kind, "LIST")
 
 
-def _arguments(kind: Callable[..., Any], given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a function or a dataclass, from the options that were given, nested by section."""
+def _arguments(kind: Callable[..., Any], given: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The arguments of a function or a dataclass, from the options that were given, nested by section.
+
+    WrongUse, naming the option behind `prefix`, for null and for a value in place of a section, which only YAML gives.
+    """
     arguments: dict[str, Any] = {}
     for name, hint, default in parameters(kind):
         section = section_of(hint)
         if flattened(kind, hint, default):
             arguments[name] = hint(**_arguments(hint, given))
+        elif name in given and given[name] is None and NoneType in get_args(hint):
+            arguments[name] = None
         elif section is not None and name in given:
-            changes = _arguments(section, given[name])
+            if not isinstance(given[name], dict):
+                first = next(parameters(section))[0]
+                raise WrongUse(f"{prefix}{name} is {given[name]!r}; it holds options, such as {prefix}{name}.{first}")
+            changes = _arguments(section, given[name], f"{prefix}{name}.")
             arguments[name] = section(**changes) if default in (None, MISSING) else replace(default, **changes)
+        elif name in given and given[name] is None and hint is not Any:
+            what = " or ".join(sorted(_classes(hint))) if has_subclasses(hint) else accepted(hint)
+            raise WrongUse(f"{prefix}{name} is null; it must be {what}")
         elif name in given:
             arguments[name] = given[name]
     return arguments

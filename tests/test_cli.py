@@ -91,7 +91,7 @@ def test_version(remask: Any) -> None:
         (["train", "--data", "d", "--out", "o", "--colour", "red"], 2, "unknown option --colour"),
         (["train", "--famly", "Masked"], 2, "unknown option --famly. Did you mean --family?"),
         (["train", "--optimizer.learning_rate", "1"], 2, "Did you mean --optimizer.lr?"),
-        (["train", "--config", ".", "--data", "d", "--out", "o"], 2, "which is no file"),
+        (["train", "--config", ".", "--data", "d", "--out", "o"], 2, "config is '.', which is no recipe in YAML"),
         (["scale", "pln"], 2, "unknown verb 'scale pln'. Did you mean 'scale plan'?"),
         (["train", "--out", "o"], 2, "data"),
         (["train", "--data", "d", "--out", "o", "--length", "many"], 2, "length is 'many'; it must be a whole number"),

@@ -137,6 +137,8 @@ def test_a_recipe_is_overruled_by_options(parser: Parser, tmp_path: Path) -> Non
         ("--note", "--note needs a value; one that begins with a dash is written --note=VALUE"),
         ("--watch=maybe", "--watch takes no value; its opposite is --no-watch"),
         ("--config nowhere.yaml", "nowhere.yaml', which does not exist"),
+        ("--config=.", "config is '.', which is no recipe in YAML: [Errno 21] Is a directory"),
+        ("--family=", "unknown family ''. Known: Autoregressive"),
         ("again", "'again' is one argument too many"),
     ],
 )
@@ -161,13 +163,26 @@ def test_what_is_missing(parser: Parser) -> None:
         ("length: [1]", "length is [1]; it must be a whole number or null"),
         ("family: this.Family", "unknown family 'this.Family'"),
         ("family: {class_path: this.Masked}", "unknown family 'this.Masked'"),
-        ("a: [", "while parsing"),
+        ("a: [", "recipe.yaml', which is no recipe in YAML: while parsing"),
+        ("", "recipe.yaml', which is no recipe in YAML: it must hold options as NAME: VALUE"),
+        ("note: \x00", "which is no recipe in YAML"),
+        ("note: \udcff", "which is no recipe in YAML: 'utf-8' codec can't decode byte 0xff"),
+        ("nothing: &a [*a]", "config is nested too deeply, or refers to itself"),
+        ("note: &a [*a]", "note is [[...]]; it must be text or null"),
+        (f"names: {'[' * 9999}", "which is no recipe in YAML: maximum recursion depth"),
+        ("rate: 3", "rate is 3; it holds options, such as rate.lr"),
+        ("rate: null", "rate is None; it holds options, such as rate.lr"),
+        ("rate: {lr: null}", "rate.lr is null; it must be a number"),
+        ("seed: null", "seed is null; it must be a whole number"),
+        ("watch: null", "watch is null; it must be true or false"),
+        ("family: null", "family is null; it must be Autoregressive or Interpolating or Masked or Uniform"),
+        ("family: 3", "unknown family '3'. Known: Autoregressive"),
     ],
 )
 def test_recipes_that_cannot_be(parser: Parser, tmp_path: Path, recipe: str, says: str) -> None:
     sys.modules.pop("this", None)
     path = tmp_path / "recipe.yaml"
-    path.write_text(recipe)
+    path.write_text(recipe, errors="surrogateescape")
     with pytest.raises(WrongUse) as error:
         read(parser, f"--config {path}")
     assert says in str(error.value)

@@ -80,7 +80,10 @@ class Optimizer:
         for name, low, high in (("lr", 0.0, math.inf), ("decay", 0.0, 1.0)):
             value = getattr(self, name)
             if not (low < value <= high and math.isfinite(value)):
-                raise RemaskError(f"optimizer.{name} is {value}; it must be above {low:g} and at most {high:g}")
+                most = f"at most {high:g}" if math.isfinite(high) else "finite"
+                raise RemaskError(f"optimizer.{name} is {value}; it must be above {low:g} and {most}")
+        if self.warmup is not None and self.warmup < 0:
+            raise RemaskError(f"optimizer.warmup is {self.warmup}; it must be at least 0")
         if not 0 <= self.floor <= 1:
             raise RemaskError(f"optimizer.floor is {self.floor}; it must lie between 0 and 1")
         for name in ("clip", "weight_decay"):

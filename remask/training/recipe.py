@@ -17,6 +17,9 @@ from remask.model.sizes import SizeOverrides
 from remask.model.transformer import Initialisation
 from remask.training.optim import Budget, Optimizer
 
+MOST_ROWS = 2**20
+"""Most rows of a step."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -80,6 +83,8 @@ class Recipe:
             self._check_at_least(name, 1)
         for name in ("validation_rows", "seed"):
             self._check_at_least(name, 0)
+        if self.batch > MOST_ROWS:
+            raise RemaskError(f"batch is {self.batch}; it must be at most {MOST_ROWS}")
         if not 0 <= self.random_length <= 1:
             raise RemaskError(f"random_length is {self.random_length}; it must lie between 0 and 1")
         if not 0 <= self.ema < 1:

@@ -104,6 +104,20 @@ def test_rates_stay_between_zero_and_the_peak(steps: int, schedule, floor: float
     assert rates[-1] == pytest.approx(3.0 * floor, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"lr": math.inf}, r"optimizer\.lr is inf; it must be above 0 and finite"),
+        ({"decay": 2.0}, r"optimizer\.decay is 2\.0; it must be above 0 and at most 1"),
+        ({"warmup": -1}, r"optimizer\.warmup is -1; it must be at least 0"),
+    ],
+    ids=str,
+)
+def test_rates_that_cannot_be(options: dict, says: str) -> None:
+    with pytest.raises(RemaskError, match=says):
+        Optimizer(**options)
+
+
 def model(**more: object) -> Transformer:
     shape = {"layers": 2, "width": 8, "heads": 2, "kv_heads": 2, "head_width": 4, "ffn": 12}
     return Transformer(Architecture(**{**shape, "rows": 6, "predicted": 5, **more}))  # type: ignore[arg-type]

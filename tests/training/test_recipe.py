@@ -72,6 +72,7 @@ def test_every_recipe_is_a_possible_run(recipe: Path) -> None:
         ),
         ({"batch": 9, "accumulate": 2}, "batch is 9, which does not divide over 1 processes x 2 micro-batches"),
         ({"batch": 0}, "batch is 0"),
+        ({"batch": 10**20}, "batch is 100000000000000000000; it must be at most 1048576"),
         ({"accumulate": 0}, "accumulate is 0"),
         ({"length": 0}, "length is 0"),
         (
