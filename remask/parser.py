@@ -292,8 +292,8 @@ def _arguments(kind: Callable[..., Any], given: dict[str, Any], prefix: str = ""
 
 
 def _classes(base: type) -> dict[str, type]:
-    """The subclasses that can be chosen, by name: those without subclasses of their own."""
+    """The subclasses that can be chosen, by name: all that are not abstract."""
     found: dict[str, type] = {}
     for kind in base.__subclasses__():
-        found |= _classes(kind) if kind.__subclasses__() else {kind.__name__: kind}
+        found |= ({} if inspect.isabstract(kind) else {kind.__name__: kind}) | _classes(kind)
     return found
