@@ -4,6 +4,7 @@ from dataclasses import fields
 from typing import Any
 
 from remask.errors import RemaskError, unknown
+from remask.extensions import subclasses_in
 from remask.families.base import Family
 
 RENAMED = {"Uniform": {"least": "t_min", "top_k": "soft_top_k"}}
@@ -12,14 +13,7 @@ RENAMED = {"Uniform": {"least": "t_min", "top_k": "soft_top_k"}}
 
 def families() -> dict[str, type[Family]]:
     """Every family of this package by class name."""
-    known: dict[str, type[Family]] = {}
-    todo = list(Family.__subclasses__())
-    while todo:
-        kind = todo.pop()
-        todo += kind.__subclasses__()
-        if kind.__module__.startswith("remask.families."):
-            known[kind.__name__] = kind
-    return known
+    return {kind.__name__: kind for kind in subclasses_in("remask.families", Family)}
 
 
 def describe(family: Family) -> dict[str, Any]:

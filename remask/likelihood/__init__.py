@@ -6,16 +6,13 @@ Validation losses, `remask score` and benchmark scores all come from here. One f
 folder imports them.
 """
 
-import importlib
-import pkgutil
-
+from remask.extensions import import_files
 from remask.likelihood.estimate import Estimate
 from remask.likelihood.estimator import Copy, Estimator, choose, estimators
 from remask.likelihood.loop import score
 from remask.likelihood.request import Request
 from remask.likelihood.validation import validate
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+import_files(__name__)
 
 __all__ = ["Copy", "Estimate", "Estimator", "Request", "choose", "estimators", "score", "validate"]

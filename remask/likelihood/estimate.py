@@ -46,7 +46,11 @@ class Estimate:
 
     @staticmethod
     def total(estimates: Iterable["Estimate"]) -> "Estimate":
-        """The estimate of several texts together; errors of independent draws add in squares."""
+        """The estimate of several texts together.
+
+        Errors add in squares, which holds where the texts have noise of their own: not for requests of equal content or
+        of one `noise_key`, whose errors are tied.
+        """
         parts = list(estimates)
         return Estimate(
             nats=math.fsum(p.nats for p in parts),

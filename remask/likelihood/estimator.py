@@ -16,6 +16,7 @@ from torch import Tensor
 
 from remask.batch import Batch, RowNoise
 from remask.errors import RemaskError, unknown
+from remask.extensions import subclasses_in
 from remask.families import Denoiser, Family
 from remask.likelihood.estimate import Estimate
 from remask.likelihood.request import Request
@@ -109,14 +110,8 @@ def noise_of(copies: Sequence[Copy]) -> RowNoise:
 
 def estimators() -> dict[str, type[Estimator]]:
     """Every estimator of this package by name."""
-    known: dict[str, type[Estimator]] = {}
-    todo = list(Estimator.__subclasses__())
-    while todo:
-        kind = todo.pop()
-        todo += kind.__subclasses__()
-        if "name" in vars(kind):
-            known[kind.name] = kind
-    return dict(sorted(known.items()))
+    kinds = [kind for kind in subclasses_in("remask.likelihood", Estimator) if "name" in vars(kind)]
+    return {kind.name: kind for kind in sorted(kinds, key=lambda kind: kind.name)}
 
 
 def choose(family: Family, name: str = "auto", **options: Any) -> Estimator:

@@ -18,9 +18,11 @@ from torch.nn.functional import cross_entropy, layer_norm, silu
 from remask.errors import RemaskError
 from remask.model.attention import FULL, Attention, Rendered
 from remask.model.cache import Cache
+from remask.model.head import select
+from remask.model.rotary import rotate
 from remask.model.sizes import Architecture
 from remask.model.soft import Soft, embed
-from remask.model.transformer import locate, rotate, select
+from remask.model.transformer import locate
 
 FREQUENCIES = 256
 """Number of sinusoids in the embedding of the noise level."""

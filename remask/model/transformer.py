@@ -9,17 +9,17 @@ ids. Asked positions are those at which the caller wants a prediction.
 """
 
 import math
-from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.functional import cross_entropy, linear, silu
+from torch.nn.functional import silu
 
 from remask.errors import RemaskError
 from remask.model.attention import FULL, Attention, Rendered, render
 from remask.model.cache import Cache
+from remask.model.head import Head, nll_to_compile, select
+from remask.model.rotary import rotary, rotate
 from remask.model.sizes import FREQUENCIES, TIME, Architecture
 from remask.model.soft import Soft, embed
 
@@ -218,25 +218,6 @@ class TimeEmbedding(nn.Module):
         return silu(self.outer(silu(self.inner(waves))))
 
 
-class Head(Linear):
-    """Turns hidden states into logits over the V ids that can be predicted, or into -log p of given ids."""
-
-    def __init__(self, a: Architecture) -> None:
-        super().__init__(a.width, a.predicted)
-        self.predicted = a.predicted
-        self.compiled: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
-        """The compiled form of `nll`; None in a network that was not compiled."""
-
-    def forward(self, hidden: Tensor, target: Tensor | None = None) -> Tensor:
-        """(..., D) -> (..., V) float32 logits; (N, D) and a target (N,) -> (N,) float32 nats."""
-        weight = self.weight[: self.predicted]  # a tied head also has a row for the mask, which is not predicted
-        if target is None:
-            return linear(hidden, weight).float()
-        if len(target) * self.predicted > LARGE and CHUNKED:
-            return nll_in_chunks(hidden, weight, target)
-        return (self.compiled or nll)(hidden, weight, target)
-
-
 def locate(
     a: Architecture,
     tokens: Tensor | Soft,
@@ -264,36 +245,6 @@ def locate(
     return positions, rotary(a, positions), attend, index
 
 
-def rotary(a: Architecture, positions: Tensor) -> tuple[Tensor, Tensor]:
-    """cos and sin of the angles position * base^(-2i/d), each (Q, d/2) or (B, 1, Q, d/2), float32."""
-    exponent = torch.arange(0, a.head_width, 2, device=positions.device).float() / a.head_width
-    frequency = a.rope_base**-exponent
-    if a.rope_scaling is not None:
-        frequency = scale_frequencies(frequency, *a.rope_scaling)
-    angle = positions[..., None].float() * frequency
-    if positions.ndim == 2:
-        angle = angle[:, None]
-    cos, sin = angle.cos(), angle.sin()
-    return (cos.bfloat16().float(), sin.bfloat16().float()) if a.rope_bf16 else (cos, sin)
-
-
-def scale_frequencies(frequency: Tensor, factor: float, low: float, high: float, context: float) -> Tensor:
-    """Rotary frequencies for a longer context (Llama 3.1).
-
-    Frequencies of fewer than `low` turns in the original context are divided by `factor`, those of more than `high`
-    turns are kept, and between them there is a linear ramp.
-    """
-    turns = context * frequency / (2 * math.pi)
-    kept = ((turns - low) / (high - low)).clamp(0, 1)
-    return frequency * (kept + (1 - kept) / factor)
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotates (B, H, Q, d) queries or keys, the first half of d paired with the second (Su et al. 2021, as NeoX)."""
-    first, second = x.float().chunk(2, -1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
-
-
 def shift_hidden_states(hidden: Tensor, positions: Tensor, index: Tensor | None, cache: Cache | None) -> Tensor:
     """(B, Q, D) hidden states, each replaced by that of the canvas position before it, for `Architecture.shifted`.
 
@@ -310,37 +261,6 @@ def shift_hidden_states(hidden: Tensor, positions: Tensor, index: Tensor | None,
             canvas = canvas.scatter(1, (index + 1)[..., None].expand_as(hidden), hidden)[:, 1:]
         before = canvas.gather(1, (index - 1).clamp(min=0)[..., None].expand_as(hidden))
     return torch.where((positions == 0)[..., None], hidden, before)
-
-
-def select(hidden: Tensor, ask: Tensor) -> Tensor:
-    """(B, Q, D) hidden states and (B, Q) bool -> (N, D), those of the asked positions, row by row."""
-    return hidden.flatten(0, 1).index_select(0, ask.flatten().nonzero()[:, 0])
-
-
-def nll(hidden: Tensor, head: Tensor, target: Tensor) -> Tensor:
-    """(N, D) hidden states, (V, D) head weights, (N,) ids -> (N,) float32 nats, -log p of each id."""
-    return cross_entropy(linear(hidden, head).float(), target, reduction="none")
-
-
-def nll_to_compile(hidden: Tensor, head: Tensor, target: Tensor) -> Tensor:
-    """`nll` in a form that, once compiled, writes the (N, V) logits to memory once, in the dtype of the product."""
-    logits = linear(hidden, head).float()
-    return logits.logsumexp(-1) - logits.gather(-1, target[:, None])[:, 0]
-
-
-LARGE = 2**28
-"""Number of logits in one call above which they are computed in chunks (half a gigabyte in bfloat16)."""
-CHUNKED = hasattr(torch.nn, "LinearCrossEntropyOptions")
-"""Whether torch has the chunked cross entropy, which came with version 2.13."""
-
-
-def nll_in_chunks(hidden: Tensor, head: Tensor, target: Tensor) -> Tensor:
-    """`nll` without holding all (N, V) logits at once: less than half of the memory, up to twice the time."""
-    if torch.is_autocast_enabled(hidden.device.type):
-        dtype = torch.get_autocast_dtype(hidden.device.type)
-        hidden, head = hidden.to(dtype), head.to(dtype)
-    options = torch.nn.LinearCrossEntropyOptions()
-    return functional.linear_cross_entropy(hidden, head, target, reduction="none", options=options).float()
 
 
 Initialisation = Literal["smdm", "normal"]

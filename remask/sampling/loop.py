@@ -53,8 +53,14 @@ def start(
             log-probability with which the sampler writes this text.
 
     Raises:
-        RemaskError: a sampler does not fit the family, or does not take steps or blocks that are given.
+        RemaskError: a sampler does not fit the family, or does not take steps or blocks that are given; or a text is
+            forced on a family that revises every position.
     """
+    if forced is not None and family.order == "all":
+        raise RemaskError(
+            f"{type(family).__name__} models revise what they have written, so a rule has no likelihood there; leave "
+            "forced out"
+        )
     every = [params] * len(canvas.tokens) if isinstance(params, SamplingParams) else list(params)
     lengths = canvas.open.sum(1).tolist()
     for sampler in {p.sampler for p in every}:

@@ -62,7 +62,7 @@ def compose(state: State, query: Query, cache: Any) -> NetworkInput | None:
     """The rows and positions that the network reads for a query; None where nothing is asked."""
     ask, read = query.ask, query.read
     counts = [ask.sum(1), state.valid.sum(1)] + ([] if read is None else [read.sum(1)])
-    counts = torch.stack(counts).tolist()  # the only place in a step where the host waits for the device
+    counts = torch.stack(counts).tolist()  # one transfer to the host for all that it has to know
     asking = [i for i, n in enumerate(counts[0]) if n]
     if not asking:
         return None

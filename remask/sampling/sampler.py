@@ -8,9 +8,7 @@ et al. 2026).
 A new sampler is one new file in this folder with a subclass of `Sampler`: `--sampler Name` finds it.
 """
 
-import importlib
 import math
-import pkgutil
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -19,6 +17,7 @@ import torch
 from torch import Tensor
 
 from remask.errors import RemaskError
+from remask.extensions import import_files, subclasses_in
 from remask.families.base import Family
 from remask.sampling.state import State
 
@@ -107,18 +106,8 @@ class Sampler(ABC):
 
 def samplers() -> dict[str, type[Sampler]]:
     """Every sampler of this package by its class name. Imports the files of this folder."""
-    import remask.sampling as folder
-
-    for module in pkgutil.iter_modules(folder.__path__):
-        importlib.import_module(f"{folder.__name__}.{module.name}")
-    known: dict[str, type[Sampler]] = {}
-    todo = list(Sampler.__subclasses__())
-    while todo:
-        kind = todo.pop()
-        todo += kind.__subclasses__()
-        if kind.__module__.startswith("remask.sampling."):
-            known[kind.__name__] = kind
-    return known
+    import_files("remask.sampling")
+    return {kind.__name__: kind for kind in subclasses_in("remask.sampling", Sampler)}
 
 
 def require_fit(sampler: Sampler, family: Family) -> None:

@@ -14,8 +14,8 @@ from remask.checkpoints.checkpoint import load
 from remask.checkpoints.format import formats
 from remask.checkpoints.overrides import Overrides
 from remask.errors import RemaskError
+from remask.model.rotary import rotary, rotate
 from remask.model.sizes import SIZES
-from remask.model.transformer import rotary, rotate
 
 
 def test_smdm_rows_are_query_key_value_of_each_head() -> None:

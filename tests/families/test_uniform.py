@@ -17,7 +17,7 @@ from remask.batch import Batch
 from remask.errors import RemaskError
 from remask.families.nelbo import Nelbo, nelbo
 from remask.families.uniform import Uniform, posterior
-from remask.sampling import Canvas
+from remask.sampling import Canvas, SamplingParams, start
 from remask.sampling.ancestral import Ancestral
 from remask.sampling.psi import Psi
 from remask.vocabulary import Vocabulary
@@ -149,6 +149,12 @@ def test_sampling_starts_from_the_prior() -> None:
     steps_of(Recording(), FAMILY, Canvas.of([[None] * L] * rows), Ancestral(), steps=1)
     counts = torch.bincount(first[0][:, 0] * K + first[0][:, 1], minlength=K**L).numpy()
     assert chisquare(counts).pvalue > 1e-3
+
+
+def test_no_text_can_be_forced_on_what_is_revised() -> None:
+    canvas = Canvas.of([[None] * L])
+    with pytest.raises(RemaskError, match=r"Uniform models revise what they have written.*leave forced out"):
+        start(FAMILY, canvas, SamplingParams(sampler=Ancestral()), forced=torch.zeros(1, L, dtype=torch.int64))
 
 
 def test_blocks_are_not_for_what_is_revised() -> None:

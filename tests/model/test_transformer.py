@@ -13,8 +13,9 @@ from torch import Tensor
 from remask import machine
 from remask.errors import RemaskError
 from remask.model.attention import CAUSAL, FULL, Padded, Segments
+from remask.model.rotary import rotary, rotate
 from remask.model.sizes import Architecture, SizeOverrides, size
-from remask.model.transformer import Initialisation, Transformer, initialise, rotary, rotate
+from remask.model.transformer import Initialisation, Transformer, initialise
 
 ROWS, PREDICTED = 12, 11
 

@@ -102,7 +102,7 @@ def test_a_sampler_with_options_in_words() -> None:
     assert parse_options(Confidence, "") == {}
     for kind, text, says in (
         (LLaDA, "late=true", "unknown option of LLaDA 'late'. Did you mean 'late_end'"),
-        (LLaDA, "late_end", "unknown option of LLaDA 'late_end'"),
+        (LLaDA, "late_end", "late_end has no value; write late_end=VALUE"),
         (LLaDA, "late_end=yes", "late_end is 'yes'; it must be true or false"),
         (FirstHitting, "at_once=some", "at_once is 'some'; it must be a whole number"),
         (Psi, "kappa=much", "kappa is 'much'; it must be a number"),

@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from remask.model import transformer
+from remask.model.head import CHUNKED, nll, nll_in_chunks
 
 
-@pytest.mark.skipif(not transformer.CHUNKED, reason="torch before 2.13 has no chunked head")
+@pytest.mark.skipif(not CHUNKED, reason="torch before 2.13 has no chunked head")
 @pytest.mark.parametrize("bf16", [False, True])
 def test_chunked_head_has_the_same_values_and_gradients(bf16: bool) -> None:
     rng = torch.Generator().manual_seed(0)
     target, weight = torch.randint(0, 1000, (300,), generator=rng), torch.rand(300, generator=rng)
     results = []
-    for head_loss in (transformer.nll, transformer.nll_in_chunks):
+    for head_loss in (nll, nll_in_chunks):
         hidden = torch.randn(300, 64, generator=torch.Generator().manual_seed(1), requires_grad=True)
         head = torch.randn(1000, 64, generator=torch.Generator().manual_seed(2), requires_grad=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):

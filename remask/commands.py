@@ -1,0 +1,231 @@
+"""The verbs that use a checkpoint: `remask sample`, `score`, `convert` and `info`. Each prints what it finds."""
+
+from pathlib import Path
+from typing import Any
+
+from remask.checkpoints.overrides import Overrides
+from remask.errors import RemaskError
+from remask.sampling.params import SamplingParams
+from remask.terminal import document
+
+
+def sample(
+    run: str,
+    prompt: str = "",
+    ids: str | None = None,
+    chat: bool = False,
+    infill: str | None = None,
+    count: int = 1,
+    watch: bool = False,
+    tokenizer: Path | None = None,
+    end: str | None = None,
+    device: str = "auto",
+    json: bool = False,
+    *,
+    params: SamplingParams,
+) -> None:
+    """Generates text with a trained model.
+
+    Args:
+        run: A run directory, a published folder, or other people's weights (see `remask convert`).
+        prompt: Text to continue.
+        ids: The ids of the prompt, as 5,17,3, instead of text.
+        chat: Put the prompt into the model's chat template, as a user's turn.
+        infill: Text with holes, such as "the [MASK:3] sat".
+        count: Texts to write, as one batch.
+        watch: Show the text being denoised.
+        tokenizer: A tokenizer.json, where the checkpoint has none.
+        end: Token that ends a text, by its name or its id, where the checkpoint does not say.
+        device: cpu, cuda, or auto: a GPU where there is one.
+        json: Print one JSON document on standard output, and nothing else.
+        params: How the text is written.
+    """
+    import remask
+    from remask.api import GenerationRequest, finished_texts
+
+    checkpoint = remask.load(run, device=device, tokenizer=tokenizer, overrides=Overrides(end=end))
+    if count < 1 or (infill is not None and count > 1):
+        raise RemaskError(f"count is {count}; it must be at least 1, and 1 for a text to infill")
+    if [bool(prompt), ids is not None, infill is not None].count(True) > 1:
+        raise RemaskError("give --prompt, --ids or --infill, one of them")
+    given: str | list[int] = prompt if ids is None else numbers(ids)
+    if chat and (ids is not None or infill is not None):
+        raise RemaskError("--chat goes with --prompt")
+    if chat:
+        from remask.data.chat import turns
+
+        given = turns(checkpoint.tokenizer, [("user", prompt)])
+        if not checkpoint.family.bos and given[0] == checkpoint.family.vocabulary.start:
+            given = given[1:]  # an autoregressive row begins with it by itself
+    asked: dict[str, Any] = vars(params) | {"prompt": [given] * count if infill is None else "", "infill": infill}
+    if watch:
+        from remask.watch import watch as show
+
+        last = show(remask.stream(checkpoint, **asked), checkpoint.tokenizer)
+        texts = finished_texts(checkpoint, last, GenerationRequest(**asked))
+    else:
+        samples = remask.sample(checkpoint, **asked)
+        texts = samples if isinstance(samples, list) else [samples]
+    if json:
+        print(document([vars(t) for t in texts]))
+        return
+    for number, text in enumerate(texts):
+        if checkpoint.text is None:
+            print(",".join(map(str, text.tokens)))
+        else:
+            whole = text.text if infill is not None or chat else text.prompt + text.text
+            print(("\n" if number else "") + whole)
+
+
+def numbers(text: str) -> list[int]:
+    """Reads ids that are separated by commas."""
+    try:
+        return [int(part) for part in text.split(",")] if text.strip() else []
+    except ValueError:
+        raise RemaskError(f"ids are whole numbers with commas, as 5,17,3, and not {text!r}") from None
+
+
+def score(
+    run: str,
+    text: str | None = None,
+    file: Path | None = None,
+    prompt: str = "",
+    ids: str | None = None,
+    prompt_ids: str | None = None,
+    draws: int = 128,
+    estimator: str = "auto",
+    strata: int | None = None,
+    sampler: str | None = None,
+    steps: int | None = None,
+    block: int | None = None,
+    temperature: float = 1.0,
+    guidance: float = 0.0,
+    seed: int = 0,
+    tokenizer: Path | None = None,
+    device: str = "auto",
+    json: bool = False,
+) -> None:
+    """Scores a text.
+
+    Args:
+        run: A run directory, a published folder, or other people's weights (see `remask convert`).
+        text: The text.
+        file: A file with the text.
+        prompt: What is given.
+        ids: The ids of what is scored, as 5,17,3, instead of text.
+        prompt_ids: The ids of what is given.
+        draws: Noisy copies of a text, where the estimator is random.
+        estimator: auto, or one that fits the family: enumeration, count, chain, rule, or as published smdm, llada for
+            masked models; draws, orders for interpolating ones; draws for uniform-state ones; exact for autoregressive
+            ones.
+        strata: Draws of smdm and llada that are spread evenly together (their batch size); by default at most 16.
+        sampler: The sampler whose likelihood the estimator "rule" gives; by default Confidence.
+        steps: Steps of that sampler.
+        block: Block size of that sampler.
+        temperature: Temperature of that sampler.
+        guidance: Weight of classifier-free guidance.
+        seed: Seed of the noise, which also depends on the text and the prompt.
+        tokenizer: A tokenizer.json, where the checkpoint has none.
+        device: cpu, cuda, or auto: a GPU where there is one.
+        json: Print one JSON document on standard output, and nothing else.
+    """
+    import remask
+
+    if [text, file, ids].count(None) != 2:
+        raise RemaskError("give --text, --file or --ids, one of them")
+    if ids is None and prompt_ids is not None:
+        raise RemaskError("--prompt_ids goes with --ids")
+    if prompt and prompt_ids is not None:
+        raise RemaskError("give --prompt or --prompt_ids, one of them")
+    if file is not None:
+        from remask.data.streams import encoding
+
+        try:
+            content = file.read_bytes()
+            text = content.decode(encoding(content))
+        except OSError as error:
+            raise RemaskError(f"cannot read {file}: {error.strerror}") from None
+        except UnicodeDecodeError as error:
+            raise RemaskError(f"{file} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}") from None
+    checkpoint = remask.load(run, device=device, tokenizer=tokenizer)
+    found = remask.score(
+        checkpoint,
+        text=text or "" if ids is None else numbers(ids),
+        prompt=prompt if prompt_ids is None else numbers(prompt_ids),
+        draws=draws,
+        estimator=estimator,
+        strata=strata,
+        sampler=sampler,
+        steps=steps,
+        block=block,
+        temperature=temperature,
+        guidance=guidance,
+        seed=seed,
+        show=True,
+    )
+    if json:
+        more = {
+            "nats_per_token": found.nats_per_token,
+            "bits_per_byte": found.bits_per_byte,
+            "bits_per_byte_stderr": found.bits_per_byte_stderr,
+        }
+        print(document(vars(found) | more))
+        return
+    sign = "=" if found.kind == "exact" else "<="
+    error = "" if found.stderr == 0 else f" +- {found.stderr:.2f}"  # nan where one draw shows none
+    print(f"-log p {sign} {found.nats:.2f}{error} nats ({found.kind}{', ' + found.of if found.of else ''})")
+    print(f"{found.tokens} tokens, {found.bytes} bytes: {found.nats_per_token:.4f} nats per token, {found}")
+
+
+def convert(
+    source: str,
+    destination: Path,
+    to: str | None = None,
+    tokenizer: Path | None = None,
+    force: bool = False,
+    from_: str | None = None,
+    *,
+    overrides: Overrides,
+) -> None:
+    """Converts a checkpoint, one tensor at a time.
+
+    Args:
+        source: A run directory, a published folder; or a file, folder or Hub name in another form.
+        destination: Folder to write.
+        to: llama or llada; by default a published folder of remask.
+        tokenizer: A tokenizer.json, where there is none beside the weights.
+        force: Replace a checkpoint that stands at the destination.
+        from_: smdm, llada, dit or llama; by default recognised from the tensors.
+    """
+    from remask.checkpoints.convert import convert as function
+
+    folder = function(
+        source, destination, form=from_, to=to, tokenizer=tokenizer, overrides=overrides, force=force, show=True
+    )
+    print(f"written to {folder}" + ("" if to else f"; next: remask sample {folder} --prompt ..."))
+
+
+def info(
+    source: str,
+    json: bool = False,
+    tokenizer: Path | None = None,
+    from_: str | None = None,
+    *,
+    overrides: Overrides,
+) -> None:
+    """Says what a checkpoint holds, and which tensors are missing or do not fit.
+
+    Args:
+        source: A run directory, a published folder; or a file, folder or Hub name in another form.
+        json: Print one JSON document on standard output, and nothing else.
+        tokenizer: A tokenizer.json, where there is none beside the weights.
+        from_: smdm, llada, dit or llama; by default recognised from the tensors.
+    """
+    from remask.checkpoints.contents import contents
+
+    found = contents(source, from_, tokenizer, overrides)
+    if json:
+        print(document(found))
+        return
+    for key, value in found.items():
+        print(f"{key:>16}  {value}")

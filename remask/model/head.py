@@ -1,0 +1,63 @@
+"""The output head: hidden states to logits, or straight to the nats of given ids."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.functional import cross_entropy, linear
+
+from remask.model.sizes import Architecture
+
+
+class Head(nn.Linear):
+    """Turns hidden states into logits over the V ids that can be predicted, or into -log p of given ids."""
+
+    def __init__(self, a: Architecture) -> None:
+        super().__init__(a.width, a.predicted, bias=False)
+        self.predicted = a.predicted
+        self.compiled: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+        """The compiled form of `nll`; None in a network that was not compiled."""
+
+    def reset_parameters(self) -> None:
+        """Does nothing: weights are filled by `initialise` or by a checkpoint."""
+
+    def forward(self, hidden: Tensor, target: Tensor | None = None) -> Tensor:
+        """(..., D) -> (..., V) float32 logits; (N, D) and a target (N,) -> (N,) float32 nats."""
+        weight = self.weight[: self.predicted]  # a tied head also has a row for the mask, which is not predicted
+        if target is None:
+            return linear(hidden, weight).float()
+        if len(target) * self.predicted > LARGE and CHUNKED:
+            return nll_in_chunks(hidden, weight, target)
+        return (self.compiled or nll)(hidden, weight, target)
+
+
+def select(hidden: Tensor, ask: Tensor) -> Tensor:
+    """(B, Q, D) hidden states and (B, Q) bool -> (N, D), those of the asked positions, row by row."""
+    return hidden.flatten(0, 1).index_select(0, ask.flatten().nonzero()[:, 0])
+
+
+def nll(hidden: Tensor, head: Tensor, target: Tensor) -> Tensor:
+    """(N, D) hidden states, (V, D) head weights, (N,) ids -> (N,) float32 nats, -log p of each id."""
+    return cross_entropy(linear(hidden, head).float(), target, reduction="none")
+
+
+def nll_to_compile(hidden: Tensor, head: Tensor, target: Tensor) -> Tensor:
+    """`nll` in a form that, once compiled, writes the (N, V) logits to memory once, in the dtype of the product."""
+    logits = linear(hidden, head).float()
+    return logits.logsumexp(-1) - logits.gather(-1, target[:, None])[:, 0]
+
+
+LARGE = 2**28
+"""Number of logits in one call above which they are computed in chunks (half a gigabyte in bfloat16)."""
+CHUNKED = hasattr(torch.nn, "LinearCrossEntropyOptions")
+"""Whether torch has the chunked cross entropy, which came with version 2.13."""
+
+
+def nll_in_chunks(hidden: Tensor, head: Tensor, target: Tensor) -> Tensor:
+    """`nll` without holding all (N, V) logits at once: less than half of the memory, up to twice the time."""
+    if torch.is_autocast_enabled(hidden.device.type):
+        dtype = torch.get_autocast_dtype(hidden.device.type)
+        hidden, head = hidden.to(dtype), head.to(dtype)
+    options = torch.nn.LinearCrossEntropyOptions()
+    return functional.linear_cross_entropy(hidden, head, target, reduction="none", options=options).float()
