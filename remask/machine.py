@@ -58,12 +58,11 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
 
 
-def peak(device: Any, bf16: bool, size: int = 2048, seconds: float = 0.4) -> float:
+def peak(device: Any, bf16: bool, seconds: float = 0.2) -> float:
     """FLOP/s of a large matrix product: the fastest of as many as fit into `seconds`."""
     import torch
 
-    if torch.device(device).type == "cuda":
-        size *= 4
+    size = 8192 if torch.device(device).type == "cuda" else 1024
     matrix = torch.randn(size, size, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
     best, until = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < until or best == float("inf"):

@@ -6,12 +6,12 @@ skipped. Deviations are printed with `pytest -s`.
 
 import json
 import math
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import cache
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from remask.batch import Batch
 from remask.checkpoints.checkpoint import load
 from remask.checkpoints.convert import convert
 from remask.checkpoints.overrides import Overrides
+from remask.cli import main
 from remask.families.autoregressive import Autoregressive
 from remask.families.base import Family, cross_entropy, per_row
 from remask.families.interpolating import Interpolating, text_order
@@ -903,9 +904,10 @@ def test_fastdllm_without_a_cache(heads: str) -> None:
 
 def remask(*arguments: Any) -> str:
     """Standard output of a command that succeeds."""
-    done = subprocess.run([sys.executable, "-m", "remask", *map(str, arguments)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    output = StringIO()
+    with redirect_stdout(output):
+        main(list(map(str, arguments)))
+    return output.getvalue()
 
 
 def ids(tokens: Tensor) -> str:

@@ -99,7 +99,7 @@ class Log(lightning.Callback):
         self.shown |= {"loss": loss, "tok/s": int(self.plan.tokens / self.pace)}
         if found is not None:
             self.shown["valid"] = str(found)
-            self.peak = max(self.peak, machine.peak(module.device, self.plan.bf16, seconds=0.1))
+            self.peak = max(self.peak, machine.peak(module.device, self.plan.bf16, seconds=0.02))
         if self.peak:
             self.shown["peak"] = f"{self.plan.flops / self.pace / self.peak:.0%}"
         if module.skipped:

@@ -56,7 +56,7 @@ def decide(setup: Setup, seconds: Callable[[], float] | None = None) -> Plan:
     if recipe.budget.minutes:
         expected = 60 * recipe.budget.minutes
     else:
-        expected = steps * setup.tokens_per_step * per_token / (LIKELY * machine.peak(setup.device, bf16, seconds=0.2))
+        expected = steps * setup.tokens_per_step * per_token / (LIKELY * machine.peak(setup.device, bf16))
         if recipe.compile == "auto" and setup.world == 1 and steps > 100:
             least, most = LIKELY * expected, 10 * expected
             if least < WORTH_COMPILING < most:  # small networks reach a tenth of the speed of large ones

@@ -21,6 +21,7 @@ from remask.locking import locked
 from remask.model.transformer import Transformer
 from remask.signals import handled
 from remask.terminal import progress, say
+from remask.training.engine import import_lightning
 from remask.training.plan import Plan, changed_options, decide, read_run, write_run
 from remask.training.prolong import prolong
 from remask.training.recipe import Recipe
@@ -97,7 +98,7 @@ def await_plan(setup: Setup) -> Plan:
 
 def fit(setup: Setup, plan: Plan, objective: Objective | None) -> Path:
     """Trains until the plan's last step; returns at once where that was done before."""
-    quiet_lightning()
+    import_lightning()
     from remask.training.callbacks import CheckpointCallback
     from remask.training.ema import EMA
     from remask.training.log import Log
@@ -184,18 +185,6 @@ def describe_run(setup: Setup, plan: Plan) -> str:
         f"({shape.parameters:,} with embeddings), {plan.steps:,} steps of {plan.tokens:,} tokens, "
         f"{'bf16' if plan.bf16 else 'fp32'}, {'compiled' if plan.compile else 'not compiled'}"
     )
-
-
-def quiet_lightning() -> None:
-    """Imports Lightning, and keeps its warnings and its advice from the terminal."""
-    import logging
-    import warnings
-
-    import lightning.pytorch.loggers  # noqa: F401
-
-    warnings.filterwarnings("ignore", module="lightning")
-    for name in ("lightning.pytorch", "lightning.fabric"):  # which set their own level when imported
-        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @contextmanager

@@ -40,14 +40,17 @@ _context.set_forkserver_preload(
 )  # fmt: skip
 
 
-def start(arguments: list[str], log: Path, file_size: int | None = None) -> Any:
+def start(
+    arguments: list[str], log: Path, file_size: int | None = None, environment: dict[str, str] | None = None
+) -> Any:
     """`remask ARGUMENTS` as a process of its own, its output in `log`; files beyond `file_size` bytes fail."""
-    process = _context.Process(target=_command, args=(arguments, str(log), file_size))
+    process = _context.Process(target=_command, args=(arguments, str(log), file_size, environment or {}))
     process.start()
     return process
 
 
-def _command(arguments: list[str], log: str, file_size: int | None) -> None:
+def _command(arguments: list[str], log: str, file_size: int | None, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -55,7 +58,7 @@ def _command(arguments: list[str], log: str, file_size: int | None) -> None:
 
     from remask.cli import main
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     if file_size is not None:
         import resource
 

@@ -21,11 +21,11 @@ from remask.errors import RemaskError
 from remask.families import Denoiser, Loss
 from remask.families.masked import Masked
 from remask.model.sizes import SizeOverrides
+from remask.training.engine import import_lightning
 from remask.training.module import Module
 from remask.training.optim import Budget, Optimizer
 from remask.training.plan import decide
 from remask.training.recipe import Recipe
-from remask.training.run import quiet_lightning
 from remask.training.start import set_up
 from remask.training.states import list_states
 
@@ -52,7 +52,7 @@ class Uneven(Batches):
 
 def uneven_steps(corpus: Path, out: Path, accumulate: int, devices: int) -> tuple[dict[str, Tensor], Any]:
     """Weights after three steps, and the gradient's norm in the last."""
-    quiet_lightning()
+    import_lightning()
     recipe = Recipe(
         data=corpus, out=out, architecture=SizeOverrides(layers=2, width=32, heads=2, ffn=64), budget=Budget(steps=3),
         optimizer=Optimizer(lr=0.01), length=64, batch=8, accumulate=accumulate, precision="fp32", compile="off",

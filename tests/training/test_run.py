@@ -5,8 +5,6 @@ import random
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,10 +136,9 @@ def test_compiled_runs_repeat_bit_for_bit(corpus: Path, tmp_path: Path) -> None:
     )
 
     def run(out: Path) -> str:
-        command = [sys.executable, "-m", "remask", "train", "--data", str(corpus), *options, "--out", str(out)]
-        done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "2"}, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done.stderr
+        arguments, log = ["train", "--data", str(corpus), *options, "--out", str(out)], out.with_suffix(".log")
+        assert not killing.finish(killing.start(arguments, log, environment={"OMP_NUM_THREADS": "2"})), log.read_text()
+        return log.read_text()
 
     whole, again = tmp_path / "whole", tmp_path / "again"
     assert "compiled" in run(whole)

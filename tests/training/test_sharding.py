@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -26,6 +27,23 @@ OPTIONS = shlex.split(
 
 
 def train_with_two_processes(corpus: Path, out: Path, strategy: str) -> None:
+    """Started by a launcher, such as torchrun, which tells each process its number."""
+    arguments = ["train", "--data", str(corpus), "--out", str(out), *OPTIONS, strategy]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0", "WORLD_SIZE": "2"}
+    logs = [out.with_suffix(f".{rank}.log") for rank in range(2)]
+    both = [
+        killing.start(arguments, log, environment={**told, "LOCAL_RANK": str(rank), "RANK": str(rank)})
+        for rank, log in enumerate(logs)
+    ]
+    assert [killing.finish(process, 200) for process in both] == [0, 0], [log.read_text() for log in logs]
+    assert "steps of 512 tokens" in logs[0].read_text() and not logs[1].read_text(), "only the first process reports"
+
+
+def train_by_one_command(corpus: Path, out: Path, strategy: str) -> None:
+    """The command starts the second process itself."""
     command = [sys.executable, "-m", "remask", "train", "--data", str(corpus), "--out", str(out), *OPTIONS, strategy]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
@@ -38,7 +56,7 @@ def test_two_processes_make_the_steps_of_one(fit: Fit, corpus: Path, tmp_path: P
     options: dict[str, Any] = {"steps": 6, "log_every": 1, "validation_rows": 4, "validate_every": 3, "save_every": 3}
     options |= {"ema": 0.9}
     fit(tmp_path / "one", **options)
-    train_with_two_processes(corpus, tmp_path / "two", strategy)
+    (train_by_one_command if strategy == "ddp" else train_with_two_processes)(corpus, tmp_path / "two", strategy)
     for name in ("step", "tokens", "loss", "gradient_norm", "lr", "valid_bits_per_byte"):
         found = column(tmp_path / "two", name)
         assert found == pytest.approx(column(tmp_path / "one", name), rel=1e-4) and found, name

@@ -140,7 +140,10 @@ def repeated(points: Points, form: Form, draws: int = 200, seed: int = 0) -> Rep
     what runs scatter by beyond them are the weights. RemaskError where the runs cannot tell the constants.
     """
     enough(points, form)
-    first, _ = descend(points, form, np.ones(len(points)), beginnings(points, form))
+    even = np.ones(len(points))
+    near = [descend(points, form, even, [start], coarse=True)[0] for start in beginnings(points, form)]
+    near.sort(key=lambda law: ((law(points.n, points.seen, points.epochs) - points.loss) ** 2).sum())
+    first, _ = descend(points, form, even, near[:3])
     left = points.loss - first(points.n, points.seen, points.epochs)
     spare = max(1, len(points) - 5 - len(form.constants))
     scatter = max(0.0, (left**2).sum() / spare - (points.stderr**2).mean())

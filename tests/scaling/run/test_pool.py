@@ -38,7 +38,7 @@ def test_a_failed_run_is_named_and_tried_again(
 
 
 def test_a_study_that_is_stopped_goes_on(corpus: Path, tmp_path: Path) -> None:
-    made = small_study(tmp_path / "study", corpus, budget=6e10)
+    made = small_study(tmp_path / "study", corpus, budget=1.2e11)
     arguments = [sys.executable, "-m", "remask", "scale", "run", str(tmp_path / "study"), "--workers", "2"]
     process = subprocess.Popen([*arguments, "--accelerator", "cpu"], stderr=subprocess.PIPE, text=True)
     first = [tmp_path / "study" / "runs" / one.name / "metrics.csv" for one in made.runs[:2]]
