@@ -85,15 +85,21 @@ def weights(folder: Path) -> str:
     return hashlib.sha256((folder / "latest" / "model.safetensors").read_bytes()).hexdigest()[:12]
 
 
-def record(checkout: Path, work: Path, steps: int) -> dict[str, str]:
-    """What one checkout computes, by name."""
-    library, found = Path(sysconfig.get_path("stdlib")), {}
-    remask = Checkout(checkout).run
-    text = work / "text"
+def corpus(work: Path, checkout: Checkout) -> Path:
+    """A few files of Python's standard library, prepared by a checkout."""
+    library, text = Path(sysconfig.get_path("stdlib")), work / "text"
     text.mkdir(parents=True)
     for name in SOURCES:
         (text / name).write_bytes((library / name).read_bytes())
-    remask("prepare", str(text), "--vocab-size", "512", "--out", str(work / "data"))
+    checkout.run("prepare", str(text), "--vocab-size", "512", "--out", str(work / "data"))
+    return work / "data"
+
+
+def record(folder: Path, work: Path, steps: int) -> dict[str, str]:
+    """What one checkout computes, by name."""
+    checkout, found = Checkout(folder), {}
+    remask = checkout.run
+    corpus(work, checkout)
     for name, options in FAMILIES.items():
         run = work / name.replace(" ", "-").replace(",", "").replace("=", "")
         common = [*COMMON, "--data", str(work / "data"), "--out", str(run), "--budget.steps", str(steps)]
