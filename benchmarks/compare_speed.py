@@ -19,7 +19,7 @@ from pathlib import Path
 
 from compare_checkouts import Checkout, corpus
 
-SIZE = ["--model", "3M", "--length", "256", "--batch", "8", "--precision", "fp32", "--compile", "off"]
+SIZE = ["--length", "256", "--batch", "8", "--precision", "fp32", "--compile", "off"]
 SIZE += ["--validation_rows", "0", "--save_every", "1000", "--log_every", "1", "--optimizer.lr", "1e-3"]
 SHORT = ["--length", "24", "--no-stop", "--json"]
 COMMANDS = {
@@ -46,6 +46,8 @@ def main() -> None:
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--model", default="3M", help="named size")
+    parser.add_argument("--only", default="", help="the lines of the table that hold this word")
     given = parser.parse_args()
     times: dict[str, dict[str, list[float]]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -53,16 +55,16 @@ def main() -> None:
         data = corpus(Path(folder), checkouts["new"])
         for name, checkout in checkouts.items():  # the models that are sampled: also the first, cold round
             for family in ("masked", "autoregressive"):
-                train(checkout, data, Path(folder) / f"{name}-{family}", family, 2)
+                train(checkout, data, Path(folder) / f"{name}-{family}", family, given.model, 2)
         for number in range(given.rounds):
             order = list(checkouts)[:: 1 if number % 2 else -1]
-            for family in ("masked", "autoregressive"):
+            for family in ("masked", "autoregressive") if given.only in "training" else ():
                 for name in order:
                     out = Path(folder) / f"{name}-{family}-{number}"
-                    train(checkouts[name], data, out, family, 10)
+                    train(checkouts[name], data, out, family, given.model, 10)
                     times.setdefault(f"training step, {family}", {}).setdefault(name, []).append(step_seconds(out))
             for what, (family, arguments) in COMMANDS.items():
-                for name in order:
+                for name in order if given.only in what else ():
                     start = time.perf_counter()
                     model = str(Path(folder) / f"{name}-{family}")
                     checkouts[name].run(arguments[0], model, *arguments[1:])
@@ -74,9 +76,9 @@ def main() -> None:
         print(f"| {what} | {1e3 * statistics.median(both['old']):.1f} | {middle:.3f} | {low:.3f} to {high:.3f} |")
 
 
-def train(checkout: Checkout, data: Path, out: Path, family: str, steps: int) -> None:
+def train(checkout: Checkout, data: Path, out: Path, family: str, model: str, steps: int) -> None:
     """A run of a few steps."""
-    options = ["--family", family.capitalize(), "--budget.steps", str(steps), *SIZE]
+    options = ["--family", family.capitalize(), "--model", model, "--budget.steps", str(steps), *SIZE]
     checkout.run("train", "--data", str(data), "--out", str(out), *options)
 
 

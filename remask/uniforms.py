@@ -4,6 +4,9 @@ So a row draws the same numbers whatever else is in its batch, and whenever it j
 of SplitMix64 (Steele, Lea and Flood 2014), applied first to the seed and the draw and then again with the position.
 """
 
+from typing import Any
+
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,8 +23,23 @@ def uniforms(seed: Tensor, draw: Tensor, positions: int) -> Tensor:
 
 def uniforms_at(seed: Tensor, draw: Tensor, position: Tensor) -> Tensor:
     """int64 seeds, numbers of the draw and positions, whose shapes broadcast -> float64 in [0, 1)."""
+    if seed.device.type == "cpu":  # the same numbers, with a third of the operations, each of a third of the time
+        return torch.from_numpy(_in_numpy(*(x.numpy().view(np.uint64) for x in (seed, draw, position))))
     bits = scramble(scramble(seed + draw * GOLDEN) + (position + 1) * GOLDEN)
     return shift_right(bits, 11).double() * 2.0**-53
+
+
+def _in_numpy(seed: Any, draw: Any, position: Any) -> Any:
+    """`uniforms_at` of arrays of uint64, whose sums and products wrap around."""
+    golden, first, second = (np.array([x & (2**64 - 1)], np.uint64) for x in (GOLDEN, FIRST, SECOND))
+
+    def scrambled(x: Any) -> Any:
+        x = (x ^ (x >> np.uint64(30))) * first
+        x = (x ^ (x >> np.uint64(27))) * second
+        return x ^ (x >> np.uint64(31))
+
+    bits = scrambled(scrambled(seed + draw * golden) + (position + np.uint64(1)) * golden)
+    return (bits >> np.uint64(11)) * 2.0**-53
 
 
 def scramble(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare, kstest
 
-from remask.uniforms import scramble, shift_right, uniforms
+from remask.uniforms import GOLDEN, scramble, shift_right, uniforms, uniforms_at
 
 WORD = 2**64 - 1
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -33,6 +33,14 @@ def test_they_are_those_of_splitmix_in_plain_numbers(seed: int, draw: int, posit
     found = uniforms(torch.tensor([seed]), torch.tensor([draw]), positions)
     assert found.dtype == torch.float64 and found.shape == (1, positions)
     assert found[0].tolist() == [reference(seed, draw, i) for i in range(positions)]
+
+
+@given(seed=INT64, draw=st.integers(0, 2**40), position=st.integers(0, 2**40))
+def test_numpy_and_torch_compute_the_same(seed: int, draw: int, position: int) -> None:
+    """On a CPU numpy is used; here torch's operations, which GPUs take, are run on the CPU as well."""
+    given = torch.tensor([[seed]]), torch.tensor([[draw]]), torch.tensor([position])
+    bits = scramble(scramble(given[0] + given[1] * GOLDEN) + (given[2] + 1) * GOLDEN)
+    assert torch.equal(shift_right(bits, 11).double() * 2.0**-53, uniforms_at(*given))
 
 
 @given(x=INT64, bits=st.integers(1, 63))
