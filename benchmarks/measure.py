@@ -35,10 +35,10 @@ Row = dict[str, str]
 def plain_logits(model: Any, ids: torch.Tensor) -> torch.Tensor:
     """(B, L, V) logits everywhere in the weights' own type, as the published loops have them."""
     from remask.model.attention import FULL
-    from remask.model.transformer import locate
+    from remask.model.reading import locate
 
-    _, table, attend, _ = locate(model.architecture, ids, None, FULL, None, None)
-    return torch.nn.functional.linear(model.model(ids, table, attend), model.lm_head.weight[: model.lm_head.predicted])
+    _, reading = locate(model.architecture, ids, None, FULL, None, None)
+    return torch.nn.functional.linear(model.model(ids, reading), model.lm_head.weight[: model.lm_head.predicted])
 
 
 def options(doc: str | None, size: str, toy: str, repeats: int) -> argparse.ArgumentParser:

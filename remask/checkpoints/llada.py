@@ -137,9 +137,10 @@ class LLaDA(Format):
         return torch.cat([only, only[-1:].expand(a.rows - a.predicted, -1)])
 
     def config(self, a: Architecture, family: Family) -> dict[str, Any]:
-        if type(a) is not Architecture or a.time or a.qk_norm or a.shifted or a.rope_scaling:
+        if type(a) is not Architecture or a.time or a.qk_norm or a.shifted or a.rope_scaling or a.convolution:
             raise RemaskError(
-                "the llada layout holds plain Llama networks only: no DiT, time, q/k norms, shift or scaling"
+                "the llada layout holds plain Llama networks only: no DiT, time, q/k norms, shift, scaling or "
+                "convolutions"
             )
         if family.order != "any":
             raise RemaskError(f"the llada layout is for masked models, and this one is {type(family).__name__}")

@@ -136,8 +136,8 @@ class Llama(Format):
         return only[: a.predicted] if theirs == EMBEDDING else only
 
     def config(self, a: Architecture, family: Family) -> dict[str, Any]:
-        if type(a) is not Architecture or a.time or a.shifted:
-            raise RemaskError("the llama layout holds plain Llama networks only: no DiT, time or shift")
+        if type(a) is not Architecture or a.time or a.shifted or a.convolution:
+            raise RemaskError("the llama layout holds plain Llama networks only: no DiT, time, shift or convolutions")
         if family.order != "left":
             raise RemaskError(
                 f"the llama layout is for autoregressive models, and this one is {type(family).__name__}: "

@@ -23,6 +23,7 @@ from remask.batch import Batch, Noise, strata
 from remask.errors import RemaskError, unknown
 from remask.families.base import Family, Loss, Order, Time, of_positions
 from remask.families.denoiser import Denoiser, Noisy, per_row
+from remask.families.rates import MaskRates
 from remask.model.attention import CAUSAL, FULL, Attention, Front, TwoStreams
 from remask.model.sizes import Architecture
 
@@ -31,7 +32,7 @@ Objective = Literal["bound", "low_variance"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Interpolating(Family):
+class Interpolating(MaskRates, Family):
     """Between masked diffusion and left to right, on a network that is causal in the order of writing."""
 
     order: ClassVar[Order] = "drawn"
@@ -57,6 +58,7 @@ class Interpolating(Family):
             raise unknown("objective", self.objective, get_args(Objective))
         if not 0 <= self.eps < 1:
             raise RemaskError(f"eps is {self.eps}; it must be at least 0 and below 1")
+        self.check_rates(self.objective)
 
     # what is hidden, and in which order it is read
 
@@ -158,7 +160,7 @@ class Interpolating(Family):
         total = torch.zeros((), device=device)
         if bool(is_diffusion.any()):
             rows = is_diffusion.nonzero()[:, 0].to(device)
-            part, times = batch.at(rows), levels[stratum[is_diffusion]].to(device)
+            part, times = batch.at(rows), self.training_levels(levels[stratum[is_diffusion]], batch.progress).to(device)
             hidden, weight = self.masks(part.scored, times, which[rows])
             total = total + self.token_loss(denoiser, self.diffusion_inputs(part, hidden, weight, order[rows])).sum()
         if not bool(is_diffusion.all()):
@@ -234,6 +236,10 @@ class Interpolating(Family):
         return per_row(self.token_loss(denoiser, noisy), noisy.ask)
 
     # what others ask of a family
+
+    @property
+    def has_curriculum(self) -> bool:
+        return self.change_rates
 
     @property
     def known_see_each_other(self) -> bool:

@@ -18,14 +18,18 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from remask.batch import Batch, Noise
 from remask.errors import RemaskError, unknown
 from remask.families.base import Family, exact_counts
+from remask.families.denoiser import Noisy
+from remask.families.rates import MaskRates
+from remask.model.sizes import Architecture
 
 Objective = Literal["bound", "low_variance", "count"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Masked(Family):
+class Masked(MaskRates, Family):
     """Absorbing-state diffusion on a bidirectional network."""
 
     objective: Objective = "bound"
@@ -34,16 +38,54 @@ class Masked(Family):
     eps: float = 1e-3
     """Least masking probability of independent masks: p = (1 - eps) t + eps."""
 
+    pairs: bool = False
+    """Read every text twice, with complementary masks, so that each token is predicted exactly once."""
+    fixed_counts: bool = False
+    """Mask exactly a rate's share of the tokens of a row, instead of each with that probability."""
+
     def __post_init__(self) -> None:
         if self.objective not in get_args(Objective):
             raise unknown("objective", self.objective, get_args(Objective))
         if not 0 <= self.eps < 1:
             raise RemaskError(f"eps is {self.eps}; it must be at least 0 and below 1")
+        self.check_rates(self.objective)
+        for name in ("pairs", "fixed_counts"):
+            if getattr(self, name) and self.objective != "low_variance":
+                raise RemaskError(f"{name} is for the objective low_variance, and objective is {self.objective}")
 
     def masks(self, scored: Tensor, levels: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """(B, L) bool, True where masked, and each row's weight, (B,) float32, by the objective."""
         if self.objective == "count":
             return exact_counts(scored, levels, uniform)
         p = (1 - self.eps) * levels + self.eps
+        if self.fixed_counts:
+            return share_of(scored, p, uniform), torch.ones_like(p)
         weight = torch.ones_like(p) if self.objective == "low_variance" else 1 / p
         return (uniform < p[:, None]) & scored, weight
+
+    def corrupt(self, batch: Batch, rng: Noise, levels: Tensor | None = None) -> Noisy:
+        """Masked rows at `levels`, or at levels as training draws them; with `pairs` each row twice."""
+        levels = self.training_levels(batch.levels(rng), batch.progress) if levels is None else levels
+        hidden, weight = self.masks(batch.scored, levels, batch.draw((batch.tokens.shape[1],), rng))
+        if not self.pairs:
+            return self.inputs_for(batch, hidden, weight)
+        twice = torch.arange(len(levels), device=levels.device).repeat(2)
+        return self.inputs_for(batch.at(twice), torch.cat([hidden, batch.scored & ~hidden]), weight[twice])
+
+    @property
+    def has_curriculum(self) -> bool:
+        return self.change_rates
+
+    @property
+    def reads(self) -> float:  # type: ignore[override]
+        return 2.0 if self.pairs else 1.0
+
+    def flops(self, architecture: Architecture, length: int) -> float:
+        return self.reads * super().flops(architecture, length)
+
+
+def share_of(scored: Tensor, rate: Tensor, uniform: Tensor) -> Tensor:
+    """(B, L) bool: of the scored tokens of each row the nearest whole number to its `rate`, (B,), at least one."""
+    k = (rate * scored.sum(1)).round().clamp(min=1)
+    rank = uniform.masked_fill(~scored, 2.0).argsort(1).argsort(1)
+    return (rank < k[:, None]) & scored

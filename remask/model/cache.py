@@ -26,8 +26,8 @@ class Cache(Protocol):
         """Stores (B, G, Q, d) keys and values at `index`, (B, Q); returns those of all positions, (B, G, K, d)."""
         ...
 
-    def update_hidden(self, index: Tensor, hidden: Tensor) -> Tensor:
-        """Stores (B, Q, D) last hidden states at `index`; returns those of all positions, (B, K, D)."""
+    def update_hidden(self, slot: int, index: Tensor, hidden: Tensor) -> Tensor:
+        """Stores (B, Q, D) hidden states of one kind, `slot`, at `index`; returns those of all positions, (B, K, D)."""
         ...
 
 
@@ -44,7 +44,7 @@ class KeyValueCache:
     def __init__(self, layers: int, rows: int, length: int, branches: int = 1) -> None:
         self.count, self.length, self.branches = rows, length, branches
         self._layers: list[tuple[Tensor, Tensor] | None] = [None] * layers
-        self._hidden: Tensor | None = None
+        self._hidden: dict[int, Tensor] = {}
         self._used = 0
         """One more than the largest canvas position stored so far."""
 
@@ -79,12 +79,12 @@ class KeyValueCache:
         keys = slice(1, 1 + (self._used if index.device.type == "cpu" else self.length))
         return _store(pair[0], rows, index, k)[:, :, keys], _store(pair[1], rows, index, v)[:, :, keys]
 
-    def update_hidden(self, index: Tensor, hidden: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Stores (B, Q, D) last hidden states at `index`; returns those of all positions, (B, K, D)."""
-        if self._hidden is None:
+    def update_hidden(self, slot: int, index: Tensor, hidden: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Stores (B, Q, D) hidden states of one kind, `slot`, at `index`; returns those of all positions, (B, K, D)."""
+        if slot not in self._hidden:
             shape = (self.count * self.branches, 1, self.length + 1, hidden.shape[2])
-            self._hidden = hidden.new_zeros(shape)
-        return _store(self._hidden, rows, index, hidden[:, None])[:, 0, 1:]
+            self._hidden[slot] = hidden.new_zeros(shape)
+        return _store(self._hidden[slot], rows, index, hidden[:, None])[:, 0, 1:]
 
     def rows(self, index: Tensor) -> "KeyValueCache":
         """The cache of some rows, in that order."""
@@ -110,7 +110,10 @@ class KeyValueCache:
             k = both(one and one[0], two and two[0])
             v = both(one and one[1], two and two[1])
             joined._layers[layer] = None if k is None or v is None else (k, v)
-        joined._hidden = both(mine._hidden, theirs._hidden)
+        for slot in mine._hidden | theirs._hidden:
+            hidden = both(mine._hidden.get(slot), theirs._hidden.get(slot))
+            assert hidden is not None
+            joined._hidden[slot] = hidden
         return joined
 
     def _widen(self, length: int, branches: int) -> "KeyValueCache":
@@ -130,7 +133,7 @@ class KeyValueCache:
         """A cache whose tensors are `change` of those of this one."""
         changed = KeyValueCache(len(self._layers), rows, length, self.branches)
         changed._layers = [None if pair is None else (change(pair[0]), change(pair[1])) for pair in self._layers]
-        changed._hidden = None if self._hidden is None else change(self._hidden)
+        changed._hidden = {slot: change(hidden) for slot, hidden in self._hidden.items()}
         changed._used = self._used
         return changed
 
@@ -151,8 +154,8 @@ class ChosenRows:
     def update(self, layer: int, index: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         return self.cache.update(layer, index, k, v, self.chosen)
 
-    def update_hidden(self, index: Tensor, hidden: Tensor) -> Tensor:
-        return self.cache.update_hidden(index, hidden, self.chosen)
+    def update_hidden(self, slot: int, index: Tensor, hidden: Tensor) -> Tensor:
+        return self.cache.update_hidden(slot, index, hidden, self.chosen)
 
 
 def _store(memory: Tensor, rows: Tensor | None, index: Tensor, values: Tensor) -> Tensor:

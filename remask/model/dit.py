@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, layer_norm, silu
 
 from remask.errors import RemaskError
-from remask.model.attention import FULL, Attention, Rendered
+from remask.model.attention import FULL, Attention
 from remask.model.cache import Cache
 from remask.model.head import select
+from remask.model.reading import Reading, locate
 from remask.model.rotary import rotate
 from remask.model.sizes import Architecture
 from remask.model.soft import Soft, embed
-from remask.model.transformer import locate
 
 FREQUENCIES = 256
 """Number of sinusoids in the embedding of the noise level."""
@@ -50,7 +50,7 @@ class DiTArchitecture(Architecture):
             raise RemaskError("a DiT without adaLN cannot be conditioned on time")
         if self.silent is not None and not 0 <= self.silent < self.predicted:
             raise RemaskError(f"the silent id {self.silent} is not among the {self.predicted} predicted ones")
-        for name in ("tied", "shifted", "qkv_bias", "qk_norm", "rope_bf16"):
+        for name in ("tied", "shifted", "qkv_bias", "qk_norm", "rope_bf16", "convolution"):
             if getattr(self, name):
                 raise RemaskError(f"architecture.{name} is not for a DiT")
         if self.kv_heads != self.heads or self.head_width * self.heads != self.width:
@@ -104,11 +104,11 @@ class DiT(nn.Module):
         cache: Cache | None = None,
     ) -> Tensor:
         """As `Transformer.forward`: (N, V) float32 logits at the asked positions, or (N,) nats of a target there."""
-        _, table, attend, index = locate(self.architecture, tokens, index, attention, positions, cache)
+        _, reading = locate(self.architecture, tokens, index, attention, positions, cache)
         level = self._level(time, tokens.device)
         x = embed(tokens, self.vocab_embed.weight)  # (B, Q, D)
         for block in self.blocks:
-            x = block(x, table, attend, level, cache, index)
+            x = block(x, reading, level)
         logits = self.output_layer(x, level, ask).float()
         if self.architecture.silent is not None:
             logits[..., self.architecture.silent] = IMPOSSIBLE
@@ -150,36 +150,21 @@ class DiTBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(a.width, a.ffn), nn.GELU(approximate="tanh"), nn.Linear(a.ffn, a.width))
         self.adaLN_modulation = nn.Linear(a.condition, 6 * a.width) if a.adaln else None
 
-    def forward(
-        self,
-        x: Tensor,
-        table: tuple[Tensor, Tensor],
-        attend: Rendered,
-        level: Tensor | None,
-        cache: Cache | None = None,
-        index: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, reading: Reading, level: Tensor | None) -> Tensor:
         if self.adaLN_modulation is None:
-            x = x + self.attention(self.norm1(x), table, attend, cache, index)
+            x = x + self.attention(self.norm1(x), reading)
             return x + self.mlp(self.norm2(x))
         a, b, c, d, e, f = self.adaLN_modulation(level).chunk(6, -1)  # shift, scale, gate; twice
-        x = x + c * self.attention(modulate(self.norm1(x), a, b), table, attend, cache, index)
+        x = x + c * self.attention(modulate(self.norm1(x), a, b), reading)
         return x + f * self.mlp(modulate(self.norm2(x), d, e))
 
-    def attention(
-        self,
-        x: Tensor,
-        table: tuple[Tensor, Tensor],
-        attend: Rendered,
-        cache: Cache | None,
-        index: Tensor | None,
-    ) -> Tensor:
+    def attention(self, x: Tensor, reading: Reading) -> Tensor:
         """(B, Q, D) -> (B, Q, D)."""
         q, k, v = self.attn_qkv(x).unflatten(-1, (3, -1, self.head_width)).permute(2, 0, 3, 1, 4)  # (B, H, S, d)
-        q, k = rotate(q, *table), rotate(k, *table)
-        if cache is not None and index is not None:
-            k, v = cache.update(self.index, index, k, v)
-        return self.attn_out(attend(q, k, v).transpose(1, 2).flatten(2))
+        q, k = rotate(q, *reading.table), rotate(k, *reading.table)
+        if reading.cache is not None and reading.index is not None:
+            k, v = reading.cache.update(self.index, reading.index, k, v)
+        return self.attn_out(reading.attend(q, k, v).transpose(1, 2).flatten(2))
 
 
 class Output(nn.Module):

@@ -44,6 +44,9 @@ class Architecture:
     autoregressive before (DiffuLLaMA, Dream). The first position of a text uses its own."""
     time: bool = False
     """Whether every layer is conditioned on the noise level."""
+    convolution: int = 0
+    """Positions that the short convolutions of a layer cover, an odd number such as 5; 0 for none. There is one on the
+    normalised input of attention and one on that of the SwiGLU. Of these positions, causal models see half."""
     rows: int = 0
     """Rows of the embedding: the number of ids that can be read."""
     predicted: int = 0
@@ -63,6 +66,11 @@ class Architecture:
             raise RemaskError(f"architecture.kv_heads {self.kv_heads} does not divide heads {self.heads}")
         if self.head_width % 2:
             raise RemaskError(f"architecture.head_width {self.head_width} is odd; rotary embeddings need an even one")
+        if self.convolution and (self.convolution % 2 == 0 or not 3 <= self.convolution <= 63):
+            raise RemaskError(
+                f"architecture.convolution is {self.convolution}; it must be 0, for none, or an odd number of "
+                "positions from 3 to 63"
+            )
         if self.rope_scaling is not None:
             object.__setattr__(self, "rope_scaling", tuple(map(float, self.rope_scaling)))
             if len(self.rope_scaling) != 4 or min(self.rope_scaling) <= 0:
@@ -74,7 +82,7 @@ class Architecture:
     def non_embedding(self) -> int:
         """N: the number of parameters outside embedding and head, those of the norms included."""
         attention = 2 * self.width * self.head_width * (self.heads + self.kv_heads)
-        block = attention + 3 * self.width * self.ffn + 2 * self.width + self._attention_vectors
+        block = attention + 3 * self.width * self.ffn + 2 * self.width + self._attention_vectors + self._convolutions
         return self.layers * block + self.width + self._time_parameters
 
     @property
@@ -91,12 +99,17 @@ class Architecture:
         return bias + (2 * self.head_width if self.qk_norm else 0)
 
     @property
+    def _convolutions(self) -> int:
+        """Parameters of one layer's convolutions: a weight for each channel of each neighbour."""
+        return 2 * (self.convolution - 1) * self.width if self.convolution else 0
+
+    @property
     def parameters(self) -> int:
         """The number of all parameters."""
         return self.non_embedding + self.width * (self.rows + (0 if self.tied else self.predicted))
 
     def flops(self, length: int, *, asked: float = 1.0, causal: bool = False) -> float:
-        """Exact FLOPs of the matrix products per token, forward and backward, for rows of `length` tokens.
+        """Exact FLOPs of matrix products and convolutions per token, forward and backward, for rows of `length` tokens.
 
         `asked` is the share of positions at which the head runs. Attention counts the pairs of query and key that see
         each other, which are about half of all when it is causal.
@@ -190,6 +203,7 @@ class SizeOverrides:
     norm_eps: float | None = None
     tied: bool | None = None
     time: bool | None = None
+    convolution: int | None = None
 
     def of(self, base: Architecture) -> Architecture:
         """`base` with these changes. Where the width or the number of heads changes, the head width follows."""

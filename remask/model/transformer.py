@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 from remask.errors import RemaskError
-from remask.model.attention import FULL, Attention, Rendered, render
+from remask.model.attention import FULL, Attention
 from remask.model.cache import Cache
+from remask.model.convolution import Convolution
 from remask.model.head import Head, nll_to_compile, select
-from remask.model.rotary import rotary, rotate
+from remask.model.reading import LAST_HIDDEN, Reading, locate
+from remask.model.rotary import rotate
 from remask.model.sizes import FREQUENCIES, TIME, Architecture
 from remask.model.soft import Soft, embed
 
@@ -63,10 +65,10 @@ class Transformer(nn.Module):
             Logits in float32, (N, V) at the asked positions or (B, Q, V) where `ask` is None; with a target
             (N,) float32 nats, -log p(target), without ever holding float32 logits.
         """
-        positions, table, attend, index = locate(self.architecture, tokens, index, attention, positions, cache)
-        hidden = self.model(tokens, table, attend, time, cache, index)
+        positions, reading = locate(self.architecture, tokens, index, attention, positions, cache)
+        hidden = self.model(tokens, reading, time)
         if self.architecture.shifted:
-            hidden = shift_hidden_states(hidden, positions, index, cache)
+            hidden = shift_hidden_states(hidden, positions, reading)
         return self.lm_head(hidden if ask is None else select(hidden, ask), target)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
@@ -94,22 +96,22 @@ class Trunk(nn.Module):
     def forward(
         self,
         tokens: Tensor | Soft,
-        table: tuple[Tensor, Tensor],
-        attend: Rendered,
+        reading: Reading,
         time: Tensor | None = None,
-        cache: Cache | None = None,
-        index: Tensor | None = None,
     ) -> Tensor:
         """(B, Q) ids -> (B, Q, D) normalised hidden states, which the head reads."""
         x = embed(tokens, self.embed_tokens.weight)
         level = self.time_embed(time) if self.time_embed is not None else None
         for layer in self.layers:
-            x = layer(x, table, attend, level, cache, index)
+            x = layer(x, reading, level)
         return self.norm(x)
 
 
 class Block(nn.Module):
-    """Attention and SwiGLU, each of which reads a normalised copy of the residual stream and adds its output to it."""
+    """Attention and SwiGLU, each of which reads a normalised copy of the residual stream and adds its output to it.
+
+    Where the architecture has convolutions, each reads its neighbours' copies too.
+    """
 
     def __init__(self, a: Architecture, index: int) -> None:
         super().__init__()
@@ -118,23 +120,31 @@ class Block(nn.Module):
         self.post_attention_layernorm = nn.RMSNorm(a.width, eps=a.norm_eps)
         self.mlp = SwiGLU(a)
         self.modulation = nn.Linear(TIME, 6 * a.width) if a.time else None
+        self.attention_conv = Convolution(a.convolution, a.width, 2 * index) if a.convolution else None
+        self.mlp_conv = Convolution(a.convolution, a.width, 2 * index + 1) if a.convolution else None
 
-    def forward(
-        self,
-        x: Tensor,
-        table: tuple[Tensor, Tensor],
-        attend: Rendered,
-        level: Tensor | None,
-        cache: Cache | None = None,
-        index: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, reading: Reading, level: Tensor | None) -> Tensor:
         if self.modulation is None:
-            x = x + self.self_attn(self.input_layernorm(x), table, attend, cache, index)
-            return x + self.mlp(self.post_attention_layernorm(x))
+            x = x + self.self_attn(self.attention_input(x, reading), reading)
+            return x + self.mlp(self.mlp_input(x, reading))
         # adaLN: a shift, a scale and a gate for attention and for SwiGLU; with zero weights they change nothing
         a, b, c, d, e, f = self.modulation(level).chunk(6, -1)
-        x = x + (1 + c) * self.self_attn(self.input_layernorm(x) * (1 + b) + a, table, attend, cache, index)
-        return x + (1 + f) * self.mlp(self.post_attention_layernorm(x) * (1 + e) + d)
+        x = x + (1 + c) * self.self_attn(self.attention_input(x, reading) * (1 + b) + a, reading)
+        return x + (1 + f) * self.mlp(self.mlp_input(x, reading) * (1 + e) + d)
+
+    def attention_input(self, x: Tensor, reading: Reading) -> Tensor:
+        """What attention reads: (B, Q, D) -> (B, Q, D)."""
+        x = self.input_layernorm(x)
+        return (
+            x
+            if self.attention_conv is None
+            else self.attention_conv(x, reading.neighbours, reading.index, reading.cache)
+        )
+
+    def mlp_input(self, x: Tensor, reading: Reading) -> Tensor:
+        """What SwiGLU reads: (B, Q, D) -> (B, Q, D)."""
+        x = self.post_attention_layernorm(x)
+        return x if self.mlp_conv is None else self.mlp_conv(x, reading.neighbours, reading.index, reading.cache)
 
 
 class SelfAttention(nn.Module):
@@ -150,24 +160,17 @@ class SelfAttention(nn.Module):
         self.q_norm = nn.RMSNorm(a.head_width, eps=a.norm_eps) if a.qk_norm else None
         self.k_norm = nn.RMSNorm(a.head_width, eps=a.norm_eps) if a.qk_norm else None
 
-    def forward(
-        self,
-        x: Tensor,
-        table: tuple[Tensor, Tensor],
-        attend: Rendered,
-        cache: Cache | None = None,
-        index: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, x: Tensor, reading: Reading) -> Tensor:
         q, k, v = (
             project(x).unflatten(-1, (-1, self.head_width)).transpose(1, 2)  # (B, H or G, Q, d)
             for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
-        q, k = rotate(q, *table), rotate(k, *table)
-        if cache is not None and index is not None:
-            k, v = cache.update(self.index, index, k, v)
-        return self.o_proj(attend(q, k, v).transpose(1, 2).flatten(2))
+        q, k = rotate(q, *reading.table), rotate(k, *reading.table)
+        if reading.cache is not None and reading.index is not None:
+            k, v = reading.cache.update(self.index, reading.index, k, v)
+        return self.o_proj(reading.attend(q, k, v).transpose(1, 2).flatten(2))
 
 
 class SwiGLU(nn.Module):
@@ -218,44 +221,18 @@ class TimeEmbedding(nn.Module):
         return silu(self.outer(silu(self.inner(waves))))
 
 
-def locate(
-    a: Architecture,
-    tokens: Tensor | Soft,
-    index: Tensor | None,
-    attention: Attention,
-    positions: Tensor | None,
-    cache: Cache | None,
-) -> tuple[Tensor, tuple[Tensor, Tensor], Rendered, Tensor | None]:
-    """What depends on where the (B, Q) tokens of a call stand on the canvas.
-
-    Returns their rotary positions, the rotary table, the attention rule in the form of a kernel, and their canvas
-    positions `index`, which are None where neither a cache nor a partial read needs them.
-    """
-    rows, size = tokens.shape[:2]
-    along = torch.arange(size, device=tokens.device)
-    if cache is not None and index is None:
-        index = along.expand(rows, size)
-    if positions is None:
-        positions = along if index is None else index.clamp(min=0)
-    if index is None:
-        attend = render(attention, rows, along, in_order=True)
-    else:
-        keys = None if cache is None else torch.arange(cache.extent(index), device=tokens.device)
-        attend = render(attention, rows, index, keys)
-    return positions, rotary(a, positions), attend, index
-
-
-def shift_hidden_states(hidden: Tensor, positions: Tensor, index: Tensor | None, cache: Cache | None) -> Tensor:
+def shift_hidden_states(hidden: Tensor, positions: Tensor, reading: Reading) -> Tensor:
     """(B, Q, D) hidden states, each replaced by that of the canvas position before it, for `Architecture.shifted`.
 
     The first position of a text (rotary position 0) keeps its own. With a cache, the position before may have been
     read in an earlier call; without one, it must be read in this call.
     """
+    index, cache = reading.index, reading.cache
     if index is None:
         before = torch.cat([hidden[:, :1], hidden[:, :-1]], 1)
     else:
         if cache is not None:
-            canvas = cache.update_hidden(index, hidden)
+            canvas = cache.update_hidden(LAST_HIDDEN, index, hidden)
         else:
             canvas = hidden.new_zeros(len(hidden), int(index.max()) + 2, hidden.shape[2])
             canvas = canvas.scatter(1, (index + 1)[..., None].expand_as(hidden), hidden)[:, 1:]
@@ -271,7 +248,8 @@ def initialise(model: Transformer, rule: Initialisation, rng: torch.Generator) -
     """Draws the initial weights.
 
     smdm: N(0, 2/(5 D)), but N(0, 1/(D layers^2)) for the matrices whose output is added to the residual stream.
-    normal: a standard deviation of 0.02, divided by sqrt(2 layers) for those matrices (GPT-2).
+    normal: a standard deviation of 0.02, divided by sqrt(2 layers) for those matrices (GPT-2). Convolutions start as
+    N(0, 0.2^2) in both.
     """
     a = model.architecture
     inner = {"smdm": math.sqrt(2 / (5 * a.width)), "normal": 0.02}[rule]
@@ -281,6 +259,8 @@ def initialise(model: Transformer, rule: Initialisation, rng: torch.Generator) -
             weight.fill_(1.0)
         elif "modulation" in name or name.endswith("bias"):
             weight.zero_()
+        elif "conv" in name:
+            weight.normal_(0.0, 0.2, generator=rng)
         else:
             std = added if name.endswith(("o_proj.weight", "down_proj.weight")) else inner
             weight.normal_(0.0, std, generator=rng)

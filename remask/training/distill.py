@@ -72,7 +72,7 @@ class Distillation(Recipe):
     """Rounds, and how far apart student and teacher stand."""
     budget: Budget = field(default_factory=Budget)
     """How much to train: one of flops (the student's), tokens, steps."""
-    optimizer: Optimizer = field(default_factory=lambda: Optimizer(lr=6e-5, weight_decay=0.0))
+    optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="adamw", lr=6e-5, weight_decay=0.0))
     """AdamW and its learning rate over the run."""
     length: int | None = None
     """Tokens in a row; by default the context of the model."""

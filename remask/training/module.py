@@ -29,7 +29,7 @@ class Module(lightning.LightningModule):
         self.given = setup
         self.denoiser, self.family, self.batches = setup.denoiser, setup.family, setup.batches
         self.objective = objective
-        self.optimizer = replace(setup.recipe.optimizer, warmup=plan.warmup)
+        self.optimizer = replace(setup.optimizer, warmup=plan.warmup)
         self.steps, self.seed, self.micro_batches = plan.steps, setup.recipe.seed, setup.recipe.accumulate
         self.losses: list[Tensor] = []
         """Loss of each micro-batch of this step, on this process."""
@@ -83,7 +83,7 @@ class Module(lightning.LightningModule):
     def configure_optimizers(self) -> dict[str, object]:
         optimizer = self.optimizer.build(self.denoiser)
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: self.optimizer.rate(step + 1, self.steps) / self.optimizer.lr
+            optimizer, lambda step: self.optimizer.rate(step + 1, self.steps) / self.optimizer.peak
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

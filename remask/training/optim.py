@@ -1,14 +1,22 @@
 """How long to train, at what learning rate, with which optimiser."""
 
 import math
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from remask.errors import RemaskError
+from remask.errors import RemaskError, unknown
 
 if TYPE_CHECKING:  # so that the options are known without torch
     import torch
+
+
+Kind = Literal["muon", "adamw"]
+MUON_LR = 1e-2
+"""Peak rate of AdamW beside Muon, at width 128 and 4,096 tokens a step; measured there (experiments/learning)."""
+INSIDE = re.compile(r"(model\.layers|blocks)\.\d+\.(?!.*(conv|modulation|adaLN))")
+"""Parameters inside the blocks that are no convolutions and no modulations by the noise level."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +62,22 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """AdamW, and its learning rate over the run."""
+    """The optimiser, and its learning rates over the run."""
 
-    lr: float = 1e-3
-    """Peak learning rate."""
+    kind: Kind = "muon"
+    """muon: Muon for the matrices inside the blocks, AdamW for embedding, head, gains and vectors. adamw: AdamW for
+    everything, as in the published runs."""
+    lr: float | None = None
+    """Peak learning rate of AdamW. By default it follows the size of the run: with muon
+    1e-2 (128 / width)^(1/2) (tokens of a step / 4096)^(1/2), at most 1e-2; with adamw 1e-3."""
+    muon_lr: float = 0.02
+    """Peak learning rate of Muon, whose updates have the same norm at every width."""
+    muon_momentum: float = 0.95
+    """Decay of Muon's running mean of the gradient."""
+    muon_decay: float = 0.01
+    """Decoupled weight decay of the matrices that Muon trains."""
     floor: float = 0.1
-    """Last learning rate, as a share of the peak."""
+    """Last learning rates, as a share of the peak."""
     schedule: Literal["cosine", "wsd"] = "cosine"
     """cosine: warm-up, then half a cosine. wsd: warm-up, a stable rate, then linear decay; a finished run of wsd can
     be given a larger budget, since the training state before its decay is kept (checkpoints/stable-*.ckpt)."""
@@ -69,39 +87,64 @@ class Optimizer:
     """Share of the steps over which wsd decays: the last ones."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Decay of AdamW's running means of the gradient and of its square."""
-    weight_decay: float = 0.1
-    """Decoupled weight decay, of matrices other than embeddings."""
+    weight_decay: float | None = None
+    """Decoupled weight decay of AdamW, of matrices other than embeddings; by default 0.1 with adamw, 0 with muon."""
     decay_all: bool = False
-    """Apply weight decay to norms and embeddings too, as SMDM does."""
+    """Apply AdamW's weight decay to norms and embeddings too, as SMDM does."""
     clip: float = 1.0
     """Largest norm of the gradient; 0 does not clip."""
 
     def __post_init__(self) -> None:
-        for name, low, high in (("lr", 0.0, math.inf), ("decay", 0.0, 1.0)):
+        for name, low, high in (("lr", 0.0, math.inf), ("muon_lr", 0.0, math.inf), ("decay", 0.0, 1.0)):
             value = getattr(self, name)
-            if not (low < value <= high and math.isfinite(value)):
+            if value is not None and not (low < value <= high and math.isfinite(value)):
                 most = f"at most {high:g}" if math.isfinite(high) else "finite"
                 raise RemaskError(f"optimizer.{name} is {value}; it must be above {low:g} and {most}")
+        if self.kind not in get_args(Kind):
+            raise unknown("optimizer", self.kind, get_args(Kind))
         if self.warmup is not None and self.warmup < 0:
             raise RemaskError(f"optimizer.warmup is {self.warmup}; it must be at least 0")
         if not 0 <= self.floor <= 1:
             raise RemaskError(f"optimizer.floor is {self.floor}; it must lie between 0 and 1")
-        for name in ("clip", "weight_decay"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise RemaskError(f"optimizer.{name} is {getattr(self, name)}; it must be 0 or more, and finite")
+        for name in ("clip", "weight_decay", "muon_decay"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise RemaskError(f"optimizer.{name} is {value}; it must be 0 or more, and finite")
+        if not 0 < self.muon_momentum < 1:
+            raise RemaskError(f"optimizer.muon_momentum is {self.muon_momentum}; it must lie between 0 and 1")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise RemaskError(f"optimizer.betas is {self.betas}; both must be at least 0 and below 1")
 
+    def for_size(self, width: int, tokens: int) -> "Optimizer":
+        """With the rates and the decay that a network of `width` and steps of `tokens` have where none are given."""
+        if self.kind == "muon":
+            lr = min(MUON_LR, MUON_LR * math.sqrt(128 / width * tokens / 4096))
+            decay = 0.0
+        else:
+            lr, decay = 1e-3, 0.1
+        return replace(
+            self,
+            lr=lr if self.lr is None else self.lr,
+            weight_decay=decay if self.weight_decay is None else self.weight_decay,
+        )
+
     def rate(self, step: int, steps: int) -> float:
-        """Learning rate of step 0 <= `step` <= `steps`; 0 at step 0."""
-        warmup = self.warmup_steps(steps)
+        """Learning rate of AdamW at step 0 <= `step` <= `steps`; 0 at step 0. That of Muon is in proportion."""
+        lr, warmup = self.peak, self.warmup_steps(steps)
         if step < warmup:
-            return self.lr * step / warmup
-        low = self.lr * self.floor
+            return lr * step / warmup
+        low = lr * self.floor
         if self.schedule == "cosine":
-            return low + (self.lr - low) * cosine(step, warmup, steps)
+            return low + (lr - low) * cosine(step, warmup, steps)
         start = steps - self.decay * steps
-        return self.lr if step < start else low + (self.lr - low) * max(0.0, (steps - step) / (steps - start))
+        return lr if step < start else low + (lr - low) * max(0.0, (steps - step) / (steps - start))
+
+    @property
+    def peak(self) -> float:
+        """Peak learning rate of AdamW. RemaskError before `for_size`, where none is given."""
+        if self.lr is None:
+            raise RemaskError("the learning rate follows the size of the run: call .for_size(width, tokens)")
+        return self.lr
 
     def warmup_steps(self, steps: int) -> int:
         """Steps of warm-up in a run of `steps`."""
@@ -115,14 +158,35 @@ class Optimizer:
         return max(0, int(steps - self.decay * steps) - 1) if self.schedule == "wsd" else 0
 
     def build(self, model: "torch.nn.Module") -> "torch.optim.AdamW":
-        """Fused AdamW; by default weight decay applies only to matrices other than embeddings."""
+        """The optimiser of a network, at its peak rates. RemaskError before `for_size`, where no rate is given."""
         import torch
 
-        groups: dict[bool, list[torch.nn.Parameter]] = {True: [], False: []}
+        from remask.training.muon import Muon, fastest_dtype
+
+        groups: dict[str, list[torch.nn.Parameter]] = {"muon": [], "decayed": [], "plain": []}
         for name, weight in model.named_parameters():
-            groups[self.decay_all or (weight.ndim >= 2 and "embed" not in name)].append(weight)
-        parts = [{"params": p, "weight_decay": self.weight_decay * decays} for decays, p in groups.items() if p]
-        return torch.optim.AdamW(parts, lr=self.lr, betas=self.betas, fused=True)
+            is_matrix = weight.ndim >= 2 and "embed" not in name
+            if self.kind == "muon" and is_matrix and weight.ndim == 2 and INSIDE.match(name):
+                groups["muon"].append(weight)
+            else:
+                groups["decayed" if self.decay_all or is_matrix else "plain"].append(weight)
+        adamw = {"lr": self.peak, "betas": self.betas}
+        parts: list[dict[str, Any]] = [
+            {"params": groups[name], "weight_decay": (self.weight_decay or 0.0) * (name == "decayed")}
+            for name in ("decayed", "plain")
+            if groups[name]
+        ]
+        if self.kind == "adamw":
+            return torch.optim.AdamW(parts, **adamw, fused=True)
+        if not groups["muon"]:
+            raise RemaskError("optimizer.kind is muon, and the network has no matrices inside blocks; use adamw")
+        matrices = {"params": groups["muon"], "lr": self.muon_lr, "weight_decay": self.muon_decay}
+        device = groups["muon"][0].device
+        return Muon(
+            [matrices | {"momentum": self.muon_momentum}, *(part | {"momentum": 0.0} for part in parts)],
+            **adamw,
+            dtype=fastest_dtype(device),
+        )
 
 
 def usual_warmup(steps: int) -> int:

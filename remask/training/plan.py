@@ -93,7 +93,7 @@ def time_step(setup: Setup, bf16: bool) -> float:
     """Seconds of a step of this run."""
     denoiser, accumulate = setup.denoiser.to(setup.device), setup.recipe.accumulate
     rows = setup.batches.share(0, 0, setup.batches.batch // accumulate).to(setup.device)
-    return seconds_per_step(denoiser, setup.family, rows, bf16=bf16, accumulate=accumulate)
+    return seconds_per_step(denoiser, setup.family, rows, setup.optimizer, bf16=bf16, accumulate=accumulate)
 
 
 def worth_compiling(setup: Setup, seconds: float) -> bool:
@@ -128,6 +128,7 @@ def read_run(out: Path) -> tuple[dict[str, Any], Plan] | None:
             for old, new in RENAMED.get(options["family"]["class_path"], {}).items():
                 if old in of_family:
                     of_family[new] = of_family.pop(old)
+        options["optimizer"].setdefault("kind", "adamw")  # which was the only one
         warmup = plan["warmup"] if "warmup" in plan else options["optimizer"]["warmup"]
         plan["warmup"] = usual_warmup(plan["steps"]) if warmup is None else warmup
         return options, Plan(**{f.name: plan[f.name] for f in fields(Plan)})

@@ -20,6 +20,7 @@ from remask.model.sizes import SIZES, Architecture, SizeOverrides, size
 from remask.model.transformer import initialise
 from remask.seeds import mix_seeds
 from remask.terminal import say
+from remask.training.optim import Optimizer
 from remask.training.recipe import Recipe
 
 
@@ -47,6 +48,11 @@ class Setup:
     def tokens_per_step(self) -> int:
         """Tokens of a step, over all processes."""
         return self.batches.batch * self.batches.rows.length
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The recipe's, with the rates that a run of this size has where none are given."""
+        return self.recipe.optimizer.for_size(self.denoiser.architecture.width, self.tokens_per_step)
 
     def fill(self, denoiser: Any = None) -> None:
         """Reads the network's weights from the checkpoint, or draws them: the same in every process.

@@ -10,26 +10,36 @@ import torch
 from remask.batch import Batch
 from remask.families import Family
 from remask.model.transformer import Transformer
-
-OPTIMISER_SHARE = 1.03
-"""A step with clipping and AdamW takes this many times as long as its forward and backward passes."""
+from remask.training.optim import Optimizer
 
 
 def seconds_per_step(
-    denoiser: Transformer, family: Family, rows: Batch, *, bf16: bool, accumulate: int = 1, repeats: int = 4
+    denoiser: Transformer,
+    family: Family,
+    rows: Batch,
+    optimizer: Optimizer,
+    *,
+    bf16: bool,
+    accumulate: int = 1,
+    repeats: int = 4,
 ) -> float:
     """Seconds of a step of `accumulate` micro-batches like `rows`: the median of a few, after two to warm up.
 
-    Weights stay as they are. `rows` must be where the denoiser is.
+    Weights stay as they are, since the steps are taken at a learning rate of 0. `rows` must be where the denoiser is.
     """
     rows, spent = replace(rows, progress=0.0), []
+    stepping = optimizer.build(denoiser)
+    for group in stepping.param_groups:
+        group["lr"] = 0.0
     for number in range(2 + repeats):
         start = time.perf_counter()
         for _ in range(accumulate):
             with torch.autocast(denoiser.device.type, torch.bfloat16, enabled=bf16):
                 loss = family.loss(denoiser, rows, torch.Generator().manual_seed(number)).per_token()
             loss.backward()
+        torch.nn.utils.clip_grad_norm_(denoiser.parameters(), optimizer.clip or float("inf"))
+        stepping.step()
         loss.item()
         spent.append(time.perf_counter() - start)
         denoiser.zero_grad()
-    return statistics.median(spent[2:]) * OPTIMISER_SHARE
+    return statistics.median(spent[2:])

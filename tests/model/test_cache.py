@@ -14,10 +14,12 @@ def close(found: torch.Tensor, wanted: torch.Tensor) -> None:
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
-@given(st.lists(st.integers(1, 5), min_size=1, max_size=6), st.sampled_from([4, 2]), st.booleans())
+@given(
+    st.lists(st.integers(1, 5), min_size=1, max_size=6), st.sampled_from([4, 2]), st.booleans(), st.sampled_from([0, 5])
+)
 @settings(max_examples=25, deadline=None)
-def test_cached_pieces_are_the_whole(pieces: list[int], kv_heads: int, shifted: bool) -> None:
-    model, length = made(kv_heads=kv_heads, shifted=shifted), sum(pieces)
+def test_cached_pieces_are_the_whole(pieces: list[int], kv_heads: int, shifted: bool, convolution: int) -> None:
+    model, length = made(kv_heads=kv_heads, shifted=shifted, convolution=convolution), sum(pieces)
     tokens, along = ids(2, length), torch.arange(length).expand(2, -1)
     cache = KeyValueCache(model.architecture.layers, 2, length + 3)
     parts = zip(tokens.split(pieces, 1), along.split(pieces, 1), strict=True)
@@ -25,12 +27,12 @@ def test_cached_pieces_are_the_whole(pieces: list[int], kv_heads: int, shifted: 
     close(torch.cat(found, 1), model(tokens, attention=CAUSAL))
 
 
-@given(st.integers(0, 10_000), st.booleans())
+@given(st.integers(0, 10_000), st.booleans(), st.sampled_from([0, 5]))
 @settings(max_examples=25, deadline=None)
-def test_any_order_of_reading_with_rows_at_different_stages(seed: int, shifted: bool) -> None:
+def test_any_order_of_reading_with_rows_at_different_stages(seed: int, shifted: bool, convolution: int) -> None:
     """Rows of unlike lengths, each read in an order of its own, so many positions at a time, the rest holes."""
     draw = torch.Generator().manual_seed(seed)
-    model, lengths = made(shifted=shifted), [9, 6, 1]
+    model, lengths = made(shifted=shifted, convolution=convolution), [9, 6, 1]
     tokens = ids(3, 9, seed)
     rank = torch.full((3, 9), 99)
     for row, length in enumerate(lengths):

@@ -75,7 +75,7 @@ def test_all_thirty_are_there() -> None:
 
 
 @pytest.mark.parametrize("name", SIZES)
-@pytest.mark.parametrize("more", [{}, {"tied": True}, {"time": True}], ids=["plain", "tied", "time"])
+@pytest.mark.parametrize("more", [{}, {"tied": True}, {"time": True}, {"convolution": 5}], ids=str)
 def test_counts_are_those_of_the_network(name: str, more: dict) -> None:
     shape = replace(size(name), rows=1001, predicted=1000, **more)
     assert actual(shape) == shape.parameters

@@ -131,7 +131,7 @@ def decayed(optimizer: torch.optim.AdamW, network: torch.nn.Module) -> dict[str,
 @pytest.mark.parametrize("more", [{}, {"tied": True}, {"time": True}], ids=str)
 def test_only_matrices_decay(more: dict) -> None:
     network = model(**more)
-    found = decayed(Optimizer(weight_decay=0.3).build(network), network)
+    found = decayed(Optimizer(kind="adamw", lr=1e-3, weight_decay=0.3).build(network), network)
     assert found.keys() == dict(network.named_parameters()).keys()
     for name, decay in found.items():
         free = "norm" in name or "embed" in name or name.endswith("bias")
@@ -141,7 +141,7 @@ def test_only_matrices_decay(more: dict) -> None:
 
 def test_everything_decays_when_asked() -> None:
     network = model(time=True)
-    found = decayed(Optimizer(weight_decay=0.3, decay_all=True).build(network), network)
+    found = decayed(Optimizer(kind="adamw", lr=1e-3, weight_decay=0.3, decay_all=True).build(network), network)
     assert found.keys() == dict(network.named_parameters()).keys()
     assert set(found.values()) == {0.3}
 

@@ -114,4 +114,4 @@ def check_types(given: dict[str, Any], where: str, kind: Any) -> None:
 
 def optimizer(one: Run) -> Optimizer:
     """How a run is optimised."""
-    return Optimizer(lr=one.lr, schedule=one.schedule, warmup=one.warmup)
+    return Optimizer(kind="adamw", lr=one.lr, schedule=one.schedule, warmup=one.warmup)

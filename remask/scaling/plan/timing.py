@@ -12,6 +12,7 @@ from remask.families import Family, describe
 from remask.model.sizes import Architecture
 from remask.model.transformer import Transformer, initialise
 from remask.scaling.plan.ladder import nearest_size
+from remask.training.optim import Optimizer
 from remask.training.timing import seconds_per_step
 
 LARGEST = 3e7
@@ -51,4 +52,4 @@ def measure(family: Family, shape: Architecture, batch: int) -> float:
     initialise(model, "smdm", random)
     tokens = torch.randint(0, shape.predicted, (batch, shape.context), generator=random)
     rows = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
-    return seconds_per_step(model, family, rows, bf16=machine.fast_bf16("cpu"))
+    return seconds_per_step(model, family, rows, Optimizer(kind="adamw", lr=1e-3), bf16=machine.fast_bf16("cpu"))
