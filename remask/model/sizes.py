@@ -202,6 +202,7 @@ class SizeOverrides:
     rope_bf16: bool | None = None
     norm_eps: float | None = None
     tied: bool | None = None
+    qk_norm: bool | None = None
     time: bool | None = None
     convolution: int | None = None
 

@@ -1,0 +1,130 @@
+"""What makes small models learn: one change after another, at the size of the demo, each with several seeds.
+
+    remask prepare stdlib --vocab-size 4096 --out DATA
+    python experiments/learning/study.py DATA OUT --seeds 3 --workers 2
+    python experiments/learning/study.py DATA OUT --table
+
+Runs are `remask train` commands of 635 steps of 16 x 256 tokens, one thread each; those that are finished are not run
+again, and one that was stopped goes on. `runs.csv` beside this file has a line for each finished run: the bound (for
+the autoregressive twin the exact value) on 192 held-out rows, with the error of its noise.
+"""
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+TABLE = Path(__file__).with_name("runs.csv")
+COMMON = (
+    "--model tiny --length 256 --batch 16 --budget.steps 635 --validation_rows 192 --validate_every 635 --compile on"
+)
+ADAMW = "--optimizer.kind adamw --optimizer.lr 3e-3"
+MUON = "--optimizer.kind muon --optimizer.lr 3e-3"
+BOLD = "--optimizer.kind muon --optimizer.lr 1e-2"
+MASKED = "--family Masked --family.objective low_variance"
+TWIN = "--family Autoregressive"
+PLAIN = "--architecture.convolution 0"
+CONV = "--architecture.convolution 5"
+CEILING = "--family.ceiling 0.4"
+NONE = "--family.ceiling 1"
+
+VARIANTS = {
+    "masked: AdamW 3e-3": f"{MASKED} {NONE} {PLAIN} {ADAMW}",
+    "masked: convolution, Muon, AdamW 1e-2, ceiling 0.4": f"{MASKED} {CEILING} {CONV} {BOLD}",
+    "autoregressive: convolution, Muon, AdamW 1e-2": f"{TWIN} {CONV} {BOLD}",
+    "masked: all, and bell 0.8": f"{MASKED} {CEILING} --family.bell 0.8 {CONV} {BOLD}",
+    "masked: all, AdamW 2e-2": f"{MASKED} {CEILING} {CONV} {BOLD} --optimizer.lr 2e-2",
+    "masked: all but the convolution": f"{MASKED} {CEILING} {PLAIN} {BOLD}",
+    "masked: all, ceiling 0.3 until 0.8": f"{MASKED} --family.ceiling 0.3 --family.ceiling_until 0.8 {CONV} {BOLD}",
+    "masked: all, pairs of 8 rows": f"{MASKED} {CEILING} {CONV} {BOLD} --family.pairs --batch 8",
+    "autoregressive: AdamW 3e-3": f"{TWIN} {PLAIN} {ADAMW}",
+    "masked: all but Muon": f"{MASKED} {CEILING} {CONV} --optimizer.kind adamw --optimizer.lr 3e-3",
+    "masked: all but the ceiling": f"{MASKED} {NONE} {CONV} {BOLD}",
+    "masked: all, Muon 0.03": f"{MASKED} {CEILING} {CONV} {BOLD} --optimizer.muon_lr 0.03",
+    "masked: all, fixed counts": f"{MASKED} {CEILING} {CONV} {BOLD} --family.fixed_counts",
+    "masked: all, last rate 0": f"{MASKED} {CEILING} {CONV} {BOLD} --optimizer.floor 0",
+    "masked: all, normalised queries and keys": f"{MASKED} {CEILING} {CONV} {BOLD} --architecture.qk_norm",
+}
+"""What differs between the runs, the most telling first."""
+
+
+def main() -> None:
+    """Runs what is missing, or prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", default="", help="the variants whose names hold this word")
+    parser.add_argument("--table", action="store_true", help="print what was found")
+    given = parser.parse_args()
+    if given.table:
+        print(table())
+        return
+    todo = [(name, seed) for seed in range(given.seeds) for name in VARIANTS if given.only in name]
+    with ThreadPoolExecutor(given.workers) as pool:
+        for _ in pool.map(lambda one: run(given.data, given.out, *one), todo):
+            pass
+
+
+def run(data: Path, out: Path, name: str, seed: int) -> None:
+    """One run, and its line in the table."""
+    if any((row["variant"], row["seed"]) == (name, str(seed)) for row in read()):
+        return
+    folder = out / f"{name.translate(str.maketrans(' :,.', '----'))}-{seed}"
+    command = [sys.executable, "-m", "remask", "train", "--data", str(data), "--out", str(folder)]
+    command += [*COMMON.split(), *VARIANTS[name].split(), "--seed", str(seed)]
+    with open(folder.with_suffix(".log"), "a") as log:
+        subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=log, stderr=log, check=True)
+    with open(folder / "metrics.csv") as file:
+        last = list(csv.DictReader(file))[-1]
+    config = json.loads((folder / "latest" / "config.json").read_text())
+    row = {
+        "variant": name,
+        "seed": seed,
+        "bits_per_byte": f"{float(last['valid_bits_per_byte']):.4f}",
+        "stderr": f"{float(last['valid_stderr']):.4f}",
+        "seconds": f"{float(last['seconds']):.0f}",
+        "steps": last["step"],
+        "flops_6n": last["flops_6n"],
+        "parameters": config["about"]["parameters"],
+    }
+    fresh = not TABLE.exists()
+    with open(TABLE, "a", newline="") as file:
+        writer = csv.DictWriter(file, list(row))
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)
+    print(f"{name}, seed {seed}: {row['bits_per_byte']}", flush=True)
+
+
+def read() -> list[dict[str, str]]:
+    """The lines of the table."""
+    if not TABLE.exists():
+        return []
+    with open(TABLE) as file:
+        return list(csv.DictReader(file))
+
+
+def table() -> str:
+    """Markdown: the mean over the seeds, its standard error over them, and the time of a step."""
+    lines = ["| variant | bits per byte | seeds | s a step |", "|---|---|---|---|"]
+    for name in VARIANTS:
+        rows = [row for row in read() if row["variant"] == name]
+        if not rows:
+            continue
+        bits = [float(row["bits_per_byte"]) for row in rows]
+        error = f" ± {statistics.stdev(bits) / len(bits) ** 0.5:.3f}" if len(bits) > 1 else ""
+        sign = "=" if name.startswith("autoregressive") else "≤"
+        pace = statistics.mean(float(row["seconds"]) / float(row["steps"]) for row in rows)
+        lines.append(f"| {name} | {sign} {statistics.mean(bits):.3f}{error} | {len(bits)} | {pace:.2f} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
