@@ -66,6 +66,7 @@ def main() -> None:
     if given.table:
         print(table())
         return
+    given.out.mkdir(parents=True, exist_ok=True)
     todo = [(name, seed) for seed in range(given.seeds) for name in VARIANTS if given.only in name]
     with ThreadPoolExecutor(given.workers) as pool:
         for _ in pool.map(lambda one: run(given.data, given.out, *one), todo):
@@ -78,7 +79,7 @@ def run(data: Path, out: Path, name: str, seed: int) -> None:
         return
     folder = out / f"{name.translate(str.maketrans(' :,.', '----'))}-{seed}"
     command = [sys.executable, "-m", "remask", "train", "--data", str(data), "--out", str(folder)]
-    command += [*COMMON.split(), *VARIANTS[name].split(), "--seed", str(seed)]
+    command += [*COMMON.split(), "--compile", "on", *VARIANTS[name].split(), "--seed", str(seed)]
     with open(folder.with_suffix(".log"), "a") as log:
         subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=log, stderr=log, check=True)
     with open(folder / "metrics.csv") as file:
