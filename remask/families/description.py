@@ -10,6 +10,15 @@ from remask.families.base import Family
 RENAMED = {"Uniform": {"least": "t_min", "top_k": "soft_top_k"}}
 """Options that older checkpoints have under other names: {family: {old name: name}}."""
 
+ADDED = {"Masked": {"objective": "bound", "ceiling": 1.0}, "Interpolating": {"ceiling": 1.0}}
+"""Options that older checkpoints and runs do not name, and what they were then."""
+
+
+def renewed(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a family as an older version described them, in the words and with the options of today."""
+    renamed = {RENAMED.get(name, {}).get(old, old): value for old, value in options.items()}
+    return ADDED.get(name, {}) | renamed
+
 
 def families() -> dict[str, type[Family]]:
     """Every family of this package by class name."""
@@ -34,10 +43,7 @@ def build(description: dict[str, Any]) -> Family:
     name = options.pop("name", None)
     if not isinstance(name, str) or name not in known:
         raise unknown("family", name, known)
-    for old, new in RENAMED.get(name, {}).items():
-        if old in options:
-            options[new] = options.pop(old)
     try:
-        return known[name](**options)
+        return known[name](**renewed(name, options))
     except TypeError as error:
         raise RemaskError(f"family {name}: {error}") from None

@@ -32,9 +32,9 @@ Objective = Literal["bound", "low_variance", "count"]
 class Masked(MaskRates, Family):
     """Absorbing-state diffusion on a bidirectional network."""
 
-    objective: Objective = "bound"
-    """What training minimises. bound: independent masks, weight 1/p (SMDM, LLaDA). low_variance: the same masks,
-    weight 1 (Scaling Beyond Masked Diffusion; not a bound). count: exactly k masks, weight L/k."""
+    objective: Objective = "low_variance"
+    """What training minimises. low_variance: independent masks, weight 1 (Scaling Beyond Masked Diffusion; not a
+    bound). bound: the same masks, weight 1/p (SMDM, LLaDA). count: exactly k masks, weight L/k."""
     eps: float = 1e-3
     """Least masking probability of independent masks: p = (1 - eps) t + eps."""
 

@@ -7,20 +7,24 @@ and both. They end before training does, so that the last part sees all rates. W
 any case, which no law of training enters.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from remask.errors import RemaskError
 
+CEILING = 0.4
+"""First ceiling by default; measured at the size of the demo (experiments/learning)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MaskRates:
     """Options of families that train on masks."""
 
-    ceiling: float = 1.0
-    """Highest mask rate at the first step of training; 1 for all rates. It rises evenly to 1."""
+    ceiling: float | None = None
+    """Highest mask rate at the first step of training, which rises evenly to 1; 1: all rates from the beginning.
+    By default 0.4 with the objective low_variance, and 1 with others, whose weights are those of uniform rates."""
     ceiling_until: float = 0.6
     """Share of the training after which the ceiling is 1."""
     bell: float = 0.0
@@ -28,34 +32,44 @@ class MaskRates:
 
     def check_rates(self, objective: str) -> None:
         """RemaskError where an option is out of range, and where the objective has no weight for such rates."""
-        if not 0 < self.ceiling <= 1:
+        if self.ceiling is not None and not 0 < self.ceiling <= 1:
             raise RemaskError(f"ceiling is {self.ceiling}; it must be above 0 and at most 1, which is no ceiling")
         for name in ("ceiling_until", "bell"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RemaskError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
         if self.change_rates and objective != "low_variance":
-            given = f"ceiling {self.ceiling:g}" if self.ceiling < 1 else f"bell {self.bell:g}"
+            given = f"bell {self.bell:g}" if self.bell else f"ceiling {self.first_ceiling:g}"
             raise RemaskError(
                 f"objective is {objective} and {given}: the weights of this objective are those of uniform rates, and "
                 "some rates have no density now. Use the objective low_variance, or uniform rates (ceiling 1, bell 0)"
             )
 
     @property
+    def first_ceiling(self) -> float:
+        """Highest mask rate at the first step of training."""
+        if self.ceiling is not None:
+            return self.ceiling
+        return CEILING if getattr(self, "objective", None) == "low_variance" else 1.0
+
+    @property
     def change_rates(self) -> bool:
         """Whether rates differ from uniform ones in some part of the training."""
-        return (self.ceiling < 1 and self.ceiling_until > 0) or self.bell > 0
+        return (self.first_ceiling < 1 and self.ceiling_until > 0) or self.bell > 0
+
+    def rates_in_words(self) -> str:
+        """How mask rates are drawn in training, for the line with which a run begins."""
+        laws = [f"around one half for {self.bell:.0%} of the steps"] if self.bell else []
+        if self.first_ceiling < 1 and self.ceiling_until:
+            laws.append(f"below a ceiling that rises from {self.first_ceiling:g} to 1 over {self.ceiling_until:.0%}")
+        return f"mask rates {' and '.join(laws) or 'uniform'}"
 
     def training_levels(self, levels: Tensor, progress: float) -> Tensor:
         """(B,) uniform levels in [0, 1) -> levels as they are drawn when a share `progress` of the training is done."""
         if progress < self.bell:
             levels = bell_quantile(levels)
         if progress < self.ceiling_until:
-            levels = levels * (self.ceiling + (1 - self.ceiling) * progress / self.ceiling_until)
+            levels = levels * (self.first_ceiling + (1 - self.first_ceiling) * progress / self.ceiling_until)
         return levels
-
-
-RATES = {f.name: f.default for f in fields(MaskRates)}
-"""The options of `MaskRates` as they were before they existed: uniform rates."""
 
 
 def bell_quantile(u: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Architectures of the network: their settings, parameter counts and FLOPs, and the named sizes.
 
 The named sizes are all 30 of *Scaling up Masked Diffusion Models on Text* (named by their non-embedding parameters),
-the 1B and 8B of LLaDA, and small ones for CPUs.
+the 1B and 8B of LLaDA, and small ones for CPUs, which have short convolutions.
 """
 
 from dataclasses import dataclass, replace
@@ -171,10 +171,10 @@ _SMDM = {
 }
 
 SIZES: dict[str, Architecture] = {
-    "tiny": _shape(4, 4, 128, 384),
-    "3M": _shape(6, 4, 192, 640),
-    "10M": _shape(6, 6, 384, 1024),
-    "30M": _shape(8, 8, 512, 1792),
+    "tiny": _shape(4, 4, 128, 384, convolution=5),
+    "3M": _shape(6, 4, 192, 640, convolution=5),
+    "10M": _shape(6, 6, 384, 1024, convolution=5),
+    "30M": _shape(8, 8, 512, 1792, convolution=5),
     **{name: _shape(*shape) for name, shape in _SMDM.items()},
     "LLaDA-1B": _shape(22, 32, 2048, 5634, kv_heads=4, context=4096, rope_base=500000.0),
     "LLaDA-8B": _shape(32, 32, 4096, 12288, context=4096, rope_base=500000.0),

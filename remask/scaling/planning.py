@@ -22,6 +22,7 @@ from remask.errors import RemaskError, unknown
 from remask.families import Family, families
 from remask.files import differences
 from remask.locking import locked
+from remask.model.sizes import Architecture
 from remask.options import parse_options
 from remask.scaling.fit.isoflop import isoflop
 from remask.scaling.fit.law import Surface
@@ -35,8 +36,9 @@ from remask.scaling.plan.study import FILE, Convention, Plan, Run
 from remask.scaling.plan.table import document, table
 from remask.scaling.plan.timing import Speeds
 from remask.scaling.run.results import Row, read_planned
+from remask.training.optim import Kind, Optimizer
 
-Rule = Literal["kaplan", "constant"]
+Rule = Literal["size", "kaplan", "constant"]
 
 
 def plan(
@@ -53,7 +55,9 @@ def plan(
     length: int = 256,
     batch: int = 8,
     validation_rows: int = 4096,
-    rule: Rule = "kaplan",
+    optimizer: Kind = "muon",
+    convolution: int = 5,
+    rule: Rule = "size",
     share: bool = False,
     lr: float = 1e-3,
     time: bool = True,
@@ -78,8 +82,11 @@ def plan(
         batch: Rows of a step.
         validation_rows: Rows that every run is scored on at its end, with the same noise; many, since differences
             between sizes are small.
-        rule: Learning rates: kaplan, 0.003239 - 0.0001395 ln N (Kaplan et al. 2020); or constant.
-        lr: The learning rate of rule constant; rule kaplan is multiplied by lr/1e-3.
+        optimizer: muon, which learns several times as fast in small networks, or adamw.
+        convolution: Positions that the short convolutions of a layer cover, an odd number; 0 for none.
+        rule: Peak learning rates of AdamW: size, those of `remask train` for the width and the tokens of a step;
+            kaplan, 0.003239 - 0.0001395 ln N (Kaplan et al. 2020); or constant.
+        lr: The learning rate of rule constant; others are multiplied by lr/1e-3.
         share: Let runs of one size share their steps before the decay: schedule wsd, and the same sizes at all budgets.
         time: Time a few steps to predict hours.
         json: Print one JSON document on standard output, and nothing else.
@@ -102,11 +109,12 @@ def plan(
             "convention": flops,
             "length": length,
             "validation_rows": validation_rows,
-            "rule": f"constant, {lr:g}" if rule == "constant" else f"kaplan, times {lr / 1e-3:g}",
+            "rule": f"constant, {lr:g}" if rule == "constant" else f"{rule}, times {lr / 1e-3:g}",
         }
         check_same_study(out, before, common)
-        speeds = Speeds(length, batch) if time else None
-        settings = Settings(prepared, flops, length, batch, learning_rates(rule, lr), speeds)
+        speeds = Speeds(length, batch, optimizer) if time else None
+        rates = learning_rates(rule, lr, optimizer)
+        settings = Settings(prepared, flops, length, batch, rates, optimizer, convolution, speeds)
         planner = Planner(out, before, settings, sizes, spread, share)
         runs = list(before.runs) if before is not None else []
         for spec, family in wanted.items():
@@ -249,14 +257,19 @@ def check_same_study(out: Path, before: Plan | None, common: dict[str, Any]) -> 
             raise RemaskError(f"{out} is another study: {'; '.join(other)}. Choose another --out")
 
 
-def learning_rates(rule: Rule, lr: float) -> Callable[[int], float]:
-    """The learning rate of N parameters."""
+def learning_rates(rule: Rule, lr: float, optimizer: Kind) -> Callable[[Architecture, int], float]:
+    """The peak learning rate of AdamW for a network and the tokens of a step."""
 
-    def rate(n: int) -> float:
+    def rate(shape: Architecture, tokens: int) -> float:
+        if rule == "constant":
+            return lr
+        if rule == "size":
+            return lr / 1e-3 * Optimizer(kind=optimizer).for_size(shape.width, tokens).peak
+        n = shape.non_embedding
         kaplan = 0.003239 - 0.0001395 * math.log(n)
-        if rule == "kaplan" and kaplan < 1e-5:
+        if kaplan < 1e-5:
             raise RemaskError(f"rule kaplan has no learning rate for {n:,} parameters; take --rule constant")
-        return lr if rule == "constant" else lr / 1e-3 * kaplan
+        return lr / 1e-3 * kaplan
 
     return rate
 

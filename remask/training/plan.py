@@ -13,7 +13,7 @@ import yaml
 
 from remask import machine
 from remask.errors import RemaskError
-from remask.families.description import RENAMED
+from remask.families.description import renewed
 from remask.files import differences, write_atomically
 from remask.terminal import say
 from remask.training.optim import usual_warmup
@@ -124,10 +124,8 @@ def read_run(out: Path) -> tuple[dict[str, Any], Plan] | None:
         saved = json.loads(path.read_text())
         options, plan = saved["recipe"] if "recipe" in saved else saved["options"], saved["plan"]
         if "family" in options:
-            of_family = options["family"]["init_args"]
-            for old, new in RENAMED.get(options["family"]["class_path"], {}).items():
-                if old in of_family:
-                    of_family[new] = of_family.pop(old)
+            described = options["family"]
+            described["init_args"] = renewed(described["class_path"], described["init_args"])
         options["optimizer"].setdefault("kind", "adamw")  # which was the only one
         warmup = plan["warmup"] if "warmup" in plan else options["optimizer"]["warmup"]
         plan["warmup"] = usual_warmup(plan["steps"]) if warmup is None else warmup

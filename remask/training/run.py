@@ -17,6 +17,7 @@ from remask import machine
 from remask.checkpoints.folder import LazyCheckpoint
 from remask.errors import Interrupted, RemaskError
 from remask.families import Family
+from remask.families.rates import MaskRates
 from remask.locking import locked
 from remask.model.transformer import Transformer
 from remask.signals import handled
@@ -178,12 +179,20 @@ def leave_processes() -> None:
 
 
 def describe_run(setup: Setup, plan: Plan) -> str:
-    """One line about a run: its network, its length, its arithmetic."""
-    shape = setup.denoiser.architecture
+    """Two lines about a run: its network, its length and its arithmetic; and how it learns."""
+    shape, family, optimizer = setup.denoiser.architecture, setup.family, setup.optimizer
+    learns = [f"AdamW {optimizer.peak:g}"]
+    if optimizer.kind == "muon":
+        learns = [f"Muon {optimizer.muon_lr:g} for matrices, AdamW {optimizer.peak:g} for the rest"]
+    if shape.convolution:
+        learns.append(f"convolutions over {shape.convolution} positions")
+    if isinstance(family, MaskRates):
+        learns.append(family.rates_in_words())
     return (
-        f"{type(setup.family).__name__} {setup.recipe.model}: {shape.non_embedding:,} parameters "
+        f"{type(family).__name__} {setup.recipe.model}: {shape.non_embedding:,} parameters "
         f"({shape.parameters:,} with embeddings), {plan.steps:,} steps of {plan.tokens:,} tokens, "
-        f"{'bf16' if plan.bf16 else 'fp32'}, {'compiled' if plan.compile else 'not compiled'}"
+        f"{'bf16' if plan.bf16 else 'fp32'}, {'compiled' if plan.compile else 'not compiled'}\n"
+        f"  {', '.join(learns)}"
     )
 
 

@@ -10,6 +10,7 @@ from remask.model.sizes import Architecture
 from remask.scaling.plan.ladder import nearest_size
 from remask.scaling.plan.study import Convention, Run
 from remask.scaling.plan.timing import Speeds
+from remask.training.optim import Kind
 
 Predict = Callable[[float, float, float], float]
 """Loss of N parameters trained for some epochs on U distinct tokens: predict(N, U, epochs)."""
@@ -23,15 +24,17 @@ class Settings:
     convention: Convention
     length: int
     batch: int
-    rate: Callable[[int], float]
-    """Learning rate of N parameters."""
+    rate: Callable[[Architecture, int], float]
+    """Peak learning rate of AdamW, of a network and the tokens of a step."""
+    optimizer: Kind = "adamw"
+    convolution: int = 0
     speeds: Speeds | None = None
 
     def curve(self, spec: str, family: Family, c: float, sizes: Sequence[float], predict: Predict) -> list[Run]:
         """The runs of one family at one budget, from small to large."""
         found: list[Run] = []
         for size in sizes:
-            shape = nearest_size(size)
+            shape = self.shape(size)
             steps = int(c / self.costs(family, shape)[self.convention] / (self.batch * self.length))
             if steps < 1:
                 raise RemaskError(
@@ -44,7 +47,7 @@ class Settings:
 
     def repeats(self, spec: str, family: Family, epochs: Sequence[float], n: float, predict: Predict) -> list[Run]:
         """The runs of one network that read the corpus so many times."""
-        shape, found = nearest_size(n), []
+        shape, found = self.shape(n), []
         for count in sorted(epochs):
             steps = round(count * self.corpus / (self.batch * self.length))
             if steps < 1:
@@ -52,6 +55,10 @@ class Settings:
             c = self.costs(family, shape)[self.convention] * steps * self.batch * self.length
             found.append(self.run(spec, family, shape, steps, predict, c, f"{count:g}x"))
         return found
+
+    def shape(self, size: float) -> Architecture:
+        """The network of the ladder that is nearest to `size` parameters, with the study's convolutions."""
+        return replace(nearest_size(size), convolution=self.convolution)
 
     @property
     def corpus(self) -> int:
@@ -92,7 +99,9 @@ class Settings:
             steps=steps,
             epochs=tokens / self.corpus,
             batch=self.batch,
-            lr=self.rate(shape.non_embedding),
+            lr=self.rate(shape, self.batch * self.length),
+            optimizer=self.optimizer,
+            convolution=self.convolution,
             flops_6n=costs["6ND"] * tokens,
             flops_exact=costs["exact"] * tokens,
             loss=predict(shape.non_embedding, min(tokens, self.corpus), max(1.0, tokens / self.corpus)),

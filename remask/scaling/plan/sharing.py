@@ -55,7 +55,7 @@ def chain_runs(runs: Sequence[Run], fresh: Sequence[Run]) -> list[Run]:
 
 def alike(one: Run, other: Run) -> bool:
     """Whether two runs train the same network in the same way, but for how long."""
-    same = ("label", "layers", "width", "heads", "ffn", "batch", "lr")
+    same = ("label", "layers", "width", "heads", "ffn", "convolution", "batch", "optimizer", "lr")
     return all(getattr(one, name) == getattr(other, name) for name in same)
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from remask.errors import RemaskError
 from remask.files import write_atomically
-from remask.training.optim import Optimizer
+from remask.training.optim import Kind, Optimizer
 
 Convention = Literal["6ND", "exact"]
 FILE = "plan.json"
@@ -39,12 +39,17 @@ class Run:
     """How often a token of the corpus is seen."""
     batch: int
     lr: float
+    """Peak learning rate of AdamW."""
     flops_6n: float
     """6 N D, D counting what the network reads."""
     flops_exact: float
     """All matrix products, attention and head included."""
     loss: float
     """Predicted by the law, nats a token."""
+    optimizer: Kind = "adamw"
+    """Optimiser: muon or adamw."""
+    convolution: int = 0
+    """Positions that the short convolutions cover; 0 for none."""
     schedule: Literal["cosine", "wsd"] = "cosine"
     warmup: int | None = None
     """Warm-up steps; the usual rule where None."""
@@ -114,4 +119,4 @@ def check_types(given: dict[str, Any], where: str, kind: Any) -> None:
 
 def optimizer(one: Run) -> Optimizer:
     """How a run is optimised."""
-    return Optimizer(kind="adamw", lr=one.lr, schedule=one.schedule, warmup=one.warmup)
+    return Optimizer(kind=one.optimizer, lr=one.lr, schedule=one.schedule, warmup=one.warmup)

@@ -26,7 +26,9 @@ def recipe(study: Path, plan: Plan, one: Run, devices: int = 1, accelerator: Any
         data=Path(plan.data),
         out=study / "runs" / one.name,
         family=build(one.family),
-        architecture=SizeOverrides(layers=one.layers, width=one.width, heads=one.heads, ffn=one.ffn),
+        architecture=SizeOverrides(
+            layers=one.layers, width=one.width, heads=one.heads, ffn=one.ffn, convolution=one.convolution
+        ),
         budget=Budget(steps=one.steps),
         optimizer=optimizer(one),
         length=plan.length,
