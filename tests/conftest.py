@@ -54,6 +54,7 @@ def fit(corpus: Path) -> Fit:
             "compile": "off",
             "accelerator": "cpu",
             "validation_rows": 0,
+            "left_to_right_rows": 0,
         }
         return train(Recipe(out=out, **{**options, **more}))
 

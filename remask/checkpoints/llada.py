@@ -140,7 +140,7 @@ class LLaDA(Format):
         if type(a) is not Architecture or a.time or a.qk_norm or a.shifted or a.rope_scaling or a.convolution:
             raise RemaskError(
                 "the llada layout holds plain Llama networks only: no DiT, time, q/k norms, shift, scaling or "
-                "convolutions"
+                "convolutions; one trained with --architecture.convolution 0 goes out"
             )
         if family.order != "any":
             raise RemaskError(f"the llada layout is for masked models, and this one is {type(family).__name__}")

@@ -137,7 +137,10 @@ class Llama(Format):
 
     def config(self, a: Architecture, family: Family) -> dict[str, Any]:
         if type(a) is not Architecture or a.time or a.shifted or a.convolution:
-            raise RemaskError("the llama layout holds plain Llama networks only: no DiT, time, shift or convolutions")
+            raise RemaskError(
+                "the llama layout holds plain Llama networks only: no DiT, time, shift or convolutions; one trained "
+                "with --architecture.convolution 0 goes out"
+            )
         if family.order != "left":
             raise RemaskError(
                 f"the llama layout is for autoregressive models, and this one is {type(family).__name__}: "

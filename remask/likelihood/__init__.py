@@ -9,10 +9,22 @@ folder imports them.
 from remask.extensions import import_files
 from remask.likelihood.estimate import Estimate
 from remask.likelihood.estimator import Copy, Estimator, choose, estimators
+from remask.likelihood.levels import LossByLevel
 from remask.likelihood.loop import score
 from remask.likelihood.request import Request
-from remask.likelihood.validation import validate
+from remask.likelihood.validation import compare_left_to_right, validate
 
 import_files(__name__)
 
-__all__ = ["Copy", "Estimate", "Estimator", "Request", "choose", "estimators", "score", "validate"]
+__all__ = [
+    "Copy",
+    "Estimate",
+    "Estimator",
+    "LossByLevel",
+    "Request",
+    "choose",
+    "compare_left_to_right",
+    "estimators",
+    "score",
+    "validate",
+]

@@ -1,5 +1,6 @@
 """What happens beside the steps: validating, saving, publishing."""
 
+import math
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from remask.checkpoints import folder
 from remask.data.batches import in_order
-from remask.likelihood import Estimate, validate
+from remask.likelihood import Estimate, LossByLevel, compare_left_to_right, validate
+from remask.terminal import say
 from remask.training.ema import EMA
 from remask.training.log import Log
 from remask.training.module import Module
@@ -42,6 +44,9 @@ class CheckpointCallback(lightning.Callback):
         self.validate_every = self.recipe.validate_every or part
         self.best = float("inf")
         self.estimate: Estimate | None = None
+        self.by_level = LossByLevel()
+        self.both: tuple[Estimate, Estimate] | None = None
+        """The bound of a few rows, and their likelihood from left to right, after the last step."""
         self.asked_to_stop = False
         self._last = -1
 
@@ -62,7 +67,9 @@ class CheckpointCallback(lightning.Callback):
         module.give_up_if_hopeless(self.last_good_state)
         over = step >= self.plan.steps
         better = self.validate_if_due(trainer, module, over)
-        self.logbook.write_if_due(trainer, module, self.estimate)  # before saving: a state holds what is logged so far
+        self.logbook.write_if_due(
+            trainer, module, self.estimate, self.by_level
+        )  # before saving: a state holds what is logged so far
         self.save_if_due(trainer, module, over, better)
         trainer.should_stop = trainer.should_stop or self.asked_to_stop
         self.logbook.start_clock()
@@ -77,24 +84,44 @@ class CheckpointCallback(lightning.Callback):
         if self.validation is None or not (over or self._last % self.validate_every == 0):
             return False
         self.estimate = self.validate(trainer, module)
+        if over:
+            self.both = self.compare_left_to_right(trainer, module)
         better = self.estimate.bits_per_byte < self.best
         self.best = min(self.best, self.estimate.bits_per_byte)
         return better
 
     def validate(self, trainer: lightning.Trainer, module: Module) -> Estimate:
-        """The bound of the validation rows, each process scoring its share of them."""
+        """The bound of the validation rows, and the loss by noise level; each process scores its share of them."""
+        by_level = LossByLevel()
         assert self.validation is not None
         rows = list(enumerate(in_order(self.validation, self.recipe.validation_rows, min(32, self.recipe.batch))))
         mine = rows[trainer.global_rank :: trainer.world_size]
         moved = ((number, (batch.to(module.device), sizes)) for number, (batch, sizes) in mine)
         with self.averaged(module), trainer.precision_plugin.forward_context():
-            found = validate(module.denoiser, module.family, moved)
+            found = validate(module.denoiser, module.family, moved, by_level=by_level)
             if self.recipe.sharded and len(mine) < -(-len(rows) // trainer.world_size):
                 number, (batch, sizes) = rows[0]  # the others go on, and need this process's part of the network
                 validate(module.denoiser, module.family, [(number, (batch.to(module.device), sizes))])
         numbers = torch.tensor([found.nats, found.stderr**2, found.tokens, found.bytes], dtype=torch.float64)
-        nats, variance, tokens, size = trainer.strategy.reduce(numbers.to(module.device), reduce_op="sum").tolist()
+        numbers = torch.cat([numbers, by_level.total, by_level.tokens]).to(module.device)
+        every = trainer.strategy.reduce(numbers, reduce_op="sum").cpu()
+        nats, variance, tokens, size = every[:4].tolist()
+        self.by_level = LossByLevel(*every[4:].chunk(2))
         return Estimate(nats, variance**0.5, found.kind, int(tokens), int(size))
+
+    def compare_left_to_right(self, trainer: lightning.Trainer, module: Module) -> tuple[Estimate, Estimate] | None:
+        """The bound of a few validation rows, and their likelihood from left to right; None where there is none."""
+        assert self.validation is not None
+        length, affordable = self.validation.length, 0.03 * self.plan.steps * 3 * self.recipe.batch
+        count = min(self.recipe.left_to_right_rows, int(affordable / (2 * length)), len(self.validation))
+        if not count or "chain" not in module.family.estimators or self.recipe.sharded or not trainer.is_global_zero:
+            return None
+        chosen = [i * len(self.validation) // count for i in range(count)]
+        rows = [(self.validation[i].tolist(), self.validation.bytes_of(i)) for i in chosen]
+        with self.averaged(module), trainer.precision_plugin.forward_context():
+            bound, exact = compare_left_to_right(module.denoiser, module.family, rows, module.device)
+        say(f"left to right {exact}; the bound of the same {len(rows)} row{'s' * (len(rows) > 1)} {bound}")
+        return bound, exact
 
     def averaged(self, module: Module) -> Any:
         """A context in which the network has the weights that are published."""
@@ -153,6 +180,11 @@ class CheckpointCallback(lightning.Callback):
         }
         if self.estimate is not None:
             about["validation"] = {**vars(self.estimate), "bits_per_byte": self.estimate.bits_per_byte}
+            if self.estimate.kind == "bound":
+                about["validation"]["nats_by_level"] = [None if math.isnan(x) else x for x in self.by_level.means()]
+        if self.both is not None:
+            names = ("bound_of_the_same_rows", "left_to_right")
+            about |= {name: found.bits_per_byte for name, found in zip(names, self.both, strict=True)}
         return about
 
     def state_dict(self) -> dict[str, Any]:
@@ -174,5 +206,10 @@ def model_card(module: Module, about: dict[str, Any], found: Estimate | None) ->
     ]
     if found is not None:
         lines.append(f"* validation: -log p {found} ({found.kind})")
+    if "left_to_right" in about:
+        lines.append(
+            f"* a few rows: written from left to right = {about['left_to_right']:.4f} bits/byte, "
+            f"bound <= {about['bound_of_the_same_rows']:.4f}"
+        )
     lines += ["", "```", "remask sample FOLDER", "```", ""]
     return "\n".join(lines)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from remask import machine
 from remask.files import write_atomically
-from remask.likelihood import Estimate
+from remask.likelihood import Estimate, LossByLevel
+from remask.likelihood.levels import middles
 from remask.training.module import Module
 from remask.training.plan import Plan
 
@@ -37,6 +38,7 @@ class Log(lightning.Callback):
         "valid_bits_per_byte",
         "valid_stderr",
         "valid_kind",
+        *(f"valid_nats_at_{level:.2f}" for level in middles()),
     )
 
     def __init__(self, out: Path, tick: Any, every: int, plan: Plan) -> None:
@@ -82,7 +84,9 @@ class Log(lightning.Callback):
         """The time of the next step begins: validating and saving are not training."""
         self._since = time.monotonic()
 
-    def write_if_due(self, trainer: lightning.Trainer, module: Module, found: Estimate | None) -> None:
+    def write_if_due(
+        self, trainer: lightning.Trainer, module: Module, found: Estimate | None, by_level: LossByLevel
+    ) -> None:
         """Adds a row every so many steps, with each validation, and at the end."""
         step = trainer.global_step
         if step % self.every and found is None and step < module.steps:
@@ -92,7 +96,7 @@ class Log(lightning.Callback):
         self.total, self.count = 0.0, 0
         self._show(module, loss, found)
         if trainer.is_global_zero:
-            self._write(trainer, module, loss, found)
+            self._write(trainer, module, loss, found, by_level)
 
     def _show(self, module: Module, loss: float, found: Estimate | None) -> None:
         """What stands beside the progress bar from now on."""
@@ -105,7 +109,9 @@ class Log(lightning.Callback):
         if module.skipped:
             self.shown["skipped"] = module.skipped
 
-    def _write(self, trainer: lightning.Trainer, module: Module, loss: float, found: Estimate | None) -> None:
+    def _write(
+        self, trainer: lightning.Trainer, module: Module, loss: float, found: Estimate | None, by_level: LossByLevel
+    ) -> None:
         """Adds the row of the last step to metrics.csv, and to the loggers."""
         step = trainer.global_step
         row: dict[str, Any] = {
@@ -125,6 +131,8 @@ class Log(lightning.Callback):
                 "valid_stderr": found.bits_per_byte_stderr,
                 "valid_kind": found.kind,
             }
+            levels = zip(middles(), by_level.means(), strict=True)
+            row |= {f"valid_nats_at_{level:.2f}": nats for level, nats in levels if not math.isnan(nats)}
         path = self.out / "metrics.csv"
         fresh = not path.exists()
         with open(path, "a", newline="") as file:

@@ -62,6 +62,9 @@ class Recipe:
     """Seed of the weights, of the order of the rows, and of the noise."""
     validation_rows: int = 64
     """Rows of the validation split that are scored; 0 for none."""
+    left_to_right_rows: int = 2
+    """Rows of the validation split whose exact likelihood from left to right is worked out after the last step, beside
+    their bound, where the family predicts in any order; fewer where that would take over 3 % of the training."""
     validate_every: int | None = None
     """Steps between validations; a twentieth of the run by default."""
     save_every: int | None = None
@@ -81,7 +84,7 @@ class Recipe:
     def __post_init__(self) -> None:
         for name in ("length", "batch", "accumulate", "log_every", "save_every", "validate_every", "devices", "nodes"):
             self._check_at_least(name, 1)
-        for name in ("validation_rows", "seed"):
+        for name in ("validation_rows", "left_to_right_rows", "seed"):
             self._check_at_least(name, 0)
         if self.batch > MOST_ROWS:
             raise RemaskError(f"batch is {self.batch}; it must be at most {MOST_ROWS}")

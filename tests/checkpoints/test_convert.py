@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,11 @@ from remask.checkpoints.convert import convert
 from remask.checkpoints.format import written_formats
 from remask.checkpoints.overrides import Overrides
 from remask.errors import RemaskError
+from remask.families.autoregressive import Autoregressive
+from remask.families.masked import Masked
+from remask.model.sizes import SizeOverrides
+
+Fit = Callable[..., Path]
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -53,8 +59,10 @@ def test_what_a_layout_cannot_hold_is_refused(tmp_path: Path) -> None:
         convert(kinds["smdm"], tmp_path / "out", to="smdm")
 
 
-def test_the_model_of_a_run_goes_out_and_comes_back(autoregressive_run: Path, masked_run: Path, tmp_path: Path) -> None:
-    for run, to in ((autoregressive_run, "llama"), (masked_run, "llada")):
+def test_the_model_of_a_run_goes_out_and_comes_back(fit: Fit, tmp_path: Path) -> None:
+    plain = SizeOverrides(layers=2, width=32, heads=2, ffn=64, convolution=0)
+    for family, to in ((Autoregressive(), "llama"), (Masked(), "llada")):
+        run = fit(tmp_path / f"run-{to}", steps=3, family=family, architecture=plain)
         one, two = load(run), load(convert(run, tmp_path / to, to=to))
         state, found = one.model.state_dict(), two.model.state_dict()
         for key, value in found.items():
@@ -62,8 +70,19 @@ def test_the_model_of_a_run_goes_out_and_comes_back(autoregressive_run: Path, ma
         text = "abcabc"
         assert one.tokenizer.encode(text) == two.tokenizer.encode(text)
         assert (tmp_path / to / "tokenizer_config.json").is_file()
-    ids = one_ids(load(autoregressive_run))
-    torch.testing.assert_close(load(autoregressive_run).logits(ids), load(tmp_path / "llama").logits(ids))
+    theirs = load(tmp_path / "run-llama")
+    ids = one_ids(theirs)
+    torch.testing.assert_close(theirs.logits(ids), load(tmp_path / "llama").logits(ids))
+
+
+@pytest.mark.parametrize("to", ["llama", "llada"])
+def test_convolutions_stay_here(autoregressive_run: Path, masked_run: Path, tmp_path: Path, to: str) -> None:
+    run = autoregressive_run if to == "llama" else masked_run
+    with pytest.raises(
+        RemaskError, match=r"or\s+convolutions; one trained with --architecture\.convolution 0 goes out"
+    ):
+        convert(run, tmp_path / "out", to=to)
+    assert not (tmp_path / "out").exists()
 
 
 def one_ids(m: Checkpoint) -> Tensor:

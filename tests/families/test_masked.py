@@ -213,7 +213,7 @@ def test_loss_divides_by_all_scored_tokens() -> None:
     log_probs = log_probs.clone()
     log_probs[:, 2] = torch.log(torch.tensor([math.exp(-3), 1 - math.exp(-3)], dtype=torch.float64))
     table = Table(log_probs)
-    family = Masked().over(table.vocabulary)
+    family = Masked(objective="bound").over(table.vocabulary)
     batch = whole(torch.zeros(1, 4, dtype=torch.long))
     uniform = torch.tensor([[0.1, 0.9, 0.5004, 0.5006]])
     hidden, weight = family.masks(batch.scored, torch.tensor([0.5]), uniform)

@@ -123,4 +123,5 @@ def test_what_cannot_be(options: dict, says: str) -> None:
 def test_runs_of_other_length_share_no_steps_under_a_law() -> None:
     assert Masked(objective="low_variance", ceiling=0.4).has_curriculum
     assert Masked(objective="low_variance", bell=0.4).has_curriculum
-    assert not Masked(objective="low_variance").has_curriculum and not Masked().has_curriculum
+    assert Masked().has_curriculum and not Masked(ceiling=1.0).has_curriculum
+    assert not Masked(objective="bound").has_curriculum and not Interpolating().has_curriculum

@@ -115,7 +115,7 @@ def test_widths_that_cannot_be(width: int) -> None:
 
 
 def test_parameters_and_flops() -> None:
-    shape, plain = replace(size("tiny"), convolution=WIDTH), size("tiny")
+    shape, plain = (replace(size("tiny"), convolution=width) for width in (WIDTH, 0))
     weights = 4 * 2 * 4 * 128  # layers, convolutions in each, neighbours, channels
     assert shape.non_embedding - plain.non_embedding == weights
     assert shape.flops(256) - plain.flops(256) == 3 * 2 * weights

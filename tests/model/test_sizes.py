@@ -131,7 +131,9 @@ def test_a_tied_head_needs_its_rows() -> None:
 @pytest.mark.parametrize("asked", [1.0, 0.25])
 @pytest.mark.parametrize("kv_heads", [4, 2])
 def test_flops_are_those_of_the_matrix_products(length: int, asked: float, kv_heads: int) -> None:
-    shape = SizeOverrides(layers=2, width=32, heads=4, kv_heads=kv_heads, ffn=80).of(over("tiny", 51, 50))
+    shape = SizeOverrides(layers=2, width=32, heads=4, kv_heads=kv_heads, ffn=80, convolution=0).of(
+        over("tiny", 51, 50)
+    )
     model, rows = Transformer(shape), 2
     ask = torch.zeros(rows, length, dtype=torch.bool)
     ask[:, : round(asked * length)] = True
