@@ -70,6 +70,20 @@ def masked_run(fit: Fit, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def plain_runs(fit: Fit, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The run directories of networks without convolutions, as other formats have them: "masked" and "left"."""
+    from remask.families.autoregressive import Autoregressive
+    from remask.families.masked import Masked
+    from remask.model.sizes import SizeOverrides
+
+    folder = tmp_path_factory.mktemp("plain")
+    plain = SizeOverrides(layers=2, width=32, heads=2, ffn=64, convolution=0)
+    for name, family in (("masked", Masked()), ("left", Autoregressive())):
+        fit(folder / name, steps=10, family=family, architecture=plain)
+    return {name: folder / name for name in ("masked", "left")}
+
+
+@pytest.fixture(scope="session")
 def autoregressive_run(fit: Fit, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of an autoregressive model that has learnt a little."""
     from remask.families.autoregressive import Autoregressive

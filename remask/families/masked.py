@@ -12,7 +12,7 @@ at a time. The network need not be given the time: the number of masks shows it.
 The corruption, the inputs and the bound are those of `Family`; here is the choice of objectives.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -23,6 +23,7 @@ from remask.errors import RemaskError, unknown
 from remask.families.base import Family, exact_counts
 from remask.families.denoiser import Noisy
 from remask.families.rates import MaskRates
+from remask.model.attention import LookAhead
 from remask.model.sizes import Architecture
 
 Objective = Literal["bound", "low_variance", "count"]
@@ -43,7 +44,13 @@ class Masked(MaskRates, Family):
     fixed_counts: bool = False
     """Mask exactly a rate's share of the tokens of a row, instead of each with that probability."""
 
+    opening: float = 0.0
+    """Share of the training, from its beginning, over which attention opens from causal to full: for networks that
+    were autoregressive before. 0 opens it at once."""
+
     def __post_init__(self) -> None:
+        if not 0 <= self.opening <= 1:
+            raise RemaskError(f"opening is {self.opening}; it must lie between 0 and 1")
         if self.objective not in get_args(Objective):
             raise unknown("objective", self.objective, get_args(Objective))
         if not 0 <= self.eps < 1:
@@ -66,6 +73,9 @@ class Masked(MaskRates, Family):
     def corrupt(self, batch: Batch, rng: Noise, levels: Tensor | None = None) -> Noisy:
         """Masked rows at `levels`, or at levels as training draws them; with `pairs` each row twice."""
         levels = self.training_levels(batch.levels(rng), batch.progress) if levels is None else levels
+        if batch.progress < self.opening:
+            ahead = round(batch.progress / self.opening * batch.tokens.shape[1])
+            batch = replace(batch, attention=batch.attention & LookAhead(ahead))
         hidden, weight = self.masks(batch.scored, levels, batch.draw((batch.tokens.shape[1],), rng))
         if not self.pairs:
             return self.inputs_for(batch, hidden, weight)
@@ -74,7 +84,7 @@ class Masked(MaskRates, Family):
 
     @property
     def has_curriculum(self) -> bool:
-        return self.change_rates
+        return self.change_rates or self.opening > 0
 
     @property
     def reads(self) -> float:  # type: ignore[override]

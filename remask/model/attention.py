@@ -78,6 +78,16 @@ class Causal(Attention):
 
 
 @dataclass(frozen=True)
+class LookAhead(Attention):
+    """A position sees itself, those before it, and the next `ahead`: between causal and full attention."""
+
+    ahead: int
+
+    def may_see(self, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return (query + self.ahead >= key) & (row >= 0)
+
+
+@dataclass(frozen=True)
 class Ranked(Attention):
     """A position sees those of its own rank and of lower ranks.
 

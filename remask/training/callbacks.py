@@ -175,6 +175,7 @@ class CheckpointCallback(lightning.Callback):
             "reads": module.family.reads,
             "unique_tokens": len(rows) * rows.length,
             "flops_6n": plan.steps * plan.flops_6n,
+            **({"flops_6n_before": plan.flops_6n_before} if plan.flops_6n_before else {}),
             "options": {name: value for name, value in recipe.to_dict().items() if name != "data"},
             "step": self._last,
         }
@@ -204,6 +205,12 @@ def model_card(module: Module, about: dict[str, Any], found: Estimate | None) ->
         "",
         f"* step {about['step']:,} of {about['steps']:,}, {about['tokens_a_step']:,} tokens a step",
     ]
+    if "flops_6n_before" in about:
+        before, own = about["flops_6n_before"], about["flops_6n"] * about["step"] / about["steps"]
+        lines.append(
+            f"* trained on from {about['options']['model']}: {before:.3g} FLOPs (6 N D) went into that checkpoint, "
+            f"{own:.3g} into this run, {before + own:.3g} together"
+        )
     if found is not None:
         lines.append(f"* validation: -log p {found} ({found.kind})")
     if "left_to_right" in about:

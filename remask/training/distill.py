@@ -26,7 +26,7 @@ from remask.model.networks import network
 from remask.model.sizes import SizeOverrides
 from remask.model.transformer import Initialisation, Transformer
 from remask.training.optim import Budget, Optimizer
-from remask.training.recipe import Recipe
+from remask.training.recipe import Conversion, Recipe
 from remask.training.run import launch
 
 CLEAN = (0.9987, 0.0062)
@@ -64,6 +64,7 @@ class Distillation(Recipe):
     family: Family = field(default_factory=Uniform, init=False)
     architecture: SizeOverrides = field(default_factory=SizeOverrides, init=False)
     initialisation: Initialisation = field(default="smdm", init=False)
+    conversion: Conversion = field(default_factory=Conversion, init=False)
     strategy: Literal["ddp", "fsdp"] = field(default="ddp", init=False)
 
     model: str = field()

@@ -44,6 +44,8 @@ class Plan:
     """FLOPs of the matrix products of a step."""
     flops_6n: float
     """FLOPs of a step as 6 N D."""
+    flops_6n_before: float = 0.0
+    """FLOPs, as 6 N D, that went into the checkpoint which the run starts from, as far as it says."""
 
 
 def decide(setup: Setup, seconds: Callable[[], float] | None = None) -> Plan:
@@ -70,7 +72,14 @@ def decide(setup: Setup, seconds: Callable[[], float] | None = None) -> Plan:
         tokens=setup.tokens_per_step,
         flops=setup.tokens_per_step * per_token,
         flops_6n=setup.tokens_per_step * family.reads * shape.flops_6n,
+        flops_6n_before=0.0 if setup.start is None else flops_spent(setup.start.about),
     )
+
+
+def flops_spent(about: dict[str, Any]) -> float:
+    """FLOPs, as 6 N D, of all the training of a checkpoint, by its config.json; 0 where it is silent."""
+    share = about.get("step", 0) / max(1, about.get("steps", 1))
+    return float(about.get("flops_6n", 0.0)) * share + float(about.get("flops_6n_before", 0.0))
 
 
 def count_steps(setup: Setup, bf16: bool, measure: Callable[[], float]) -> int:
@@ -129,7 +138,7 @@ def read_run(out: Path) -> tuple[dict[str, Any], Plan] | None:
         options["optimizer"].setdefault("kind", "adamw")  # which was the only one
         warmup = plan["warmup"] if "warmup" in plan else options["optimizer"]["warmup"]
         plan["warmup"] = usual_warmup(plan["steps"]) if warmup is None else warmup
-        return options, Plan(**{f.name: plan[f.name] for f in fields(Plan)})
+        return options, Plan(**{f.name: plan[f.name] for f in fields(Plan) if f.name in plan})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RemaskError(f"{path} is damaged: {error}; remove it, or choose another --out") from None
 

@@ -22,6 +22,17 @@ MOST_ROWS = 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """How an autoregressive checkpoint becomes a diffusion model."""
+
+    keep_shift: bool = False
+    """Predict the token of a position from the hidden state of the one before it, as the checkpoint does, so that its
+    head is used as it is (DiffuLLaMA, Dream)."""
+    fresh_head: bool = False
+    """Draw the output head anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """What a run trains, on what, how much and how. RemaskError for a value that is out of range."""
 
@@ -38,6 +49,8 @@ class Recipe:
     """Named size, such as tiny, 10M, 85M, 1028M, LLaDA-8B; or a checkpoint to start from."""
     architecture: SizeOverrides = field(default_factory=SizeOverrides)
     """Changes to the named size. The context is the row length unless given."""
+    conversion: Conversion = field(default_factory=Conversion)
+    """How an autoregressive checkpoint becomes a diffusion model."""
     budget: Budget = field(default_factory=Budget)
     """How much to train: one of flops, tokens, steps, minutes."""
     optimizer: Optimizer = field(default_factory=Optimizer)

@@ -15,13 +15,14 @@ from remask.data.tokenizer import Tokenizer
 from remask.data.tokens import Prepared, open_tokens
 from remask.errors import RemaskError
 from remask.families import Family
+from remask.model.convolution import Convolution
 from remask.model.networks import network
 from remask.model.sizes import SIZES, Architecture, SizeOverrides, size
 from remask.model.transformer import initialise
 from remask.seeds import mix_seeds
 from remask.terminal import say
 from remask.training.optim import Optimizer
-from remask.training.recipe import Recipe
+from remask.training.recipe import Conversion, Recipe
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,17 @@ class Setup:
         with torch.no_grad():
             for name, weight in denoiser.named_parameters():
                 weight.copy_(self.start.tensors[name])
+            if self.converts:
+                open_to_the_right(denoiser)
+                if self.recipe.conversion.fresh_head:
+                    fresh = network(self.denoiser.architecture)
+                    initialise(fresh, self.recipe.initialisation, _generator(self.recipe.seed))
+                    denoiser.lm_head.weight.copy_(fresh.lm_head.weight)
+
+    @property
+    def converts(self) -> bool:
+        """Whether a network that was autoregressive goes on as one that sees both sides."""
+        return self.start is not None and self.start.family.order == "left" and self.family.order != "left"
 
     def build_network(self) -> Any:
         """Another network like this one, on the CPU, its weights filled."""
@@ -78,6 +90,13 @@ class Setup:
 
 def _generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(mix_seeds(seed, 0))
+
+
+def open_to_the_right(denoiser: Any) -> None:
+    """Sets the convolutions' weights of the neighbours to the right, which a causal network never used, to 0."""
+    for module in denoiser.modules():
+        if isinstance(module, Convolution):
+            module.weight[len(module.weight) // 2 :] = 0.0
 
 
 def set_up(recipe: Recipe, family: Family, start: LazyCheckpoint | None) -> Setup:
@@ -157,10 +176,15 @@ def resolve_architecture(
 ) -> tuple[Architecture, Family]:
     """The network's shape, and the family bound to its ids. RemaskError where a checkpoint and the data do not fit."""
     if start is None:
+        if recipe.conversion != Conversion():
+            raise RemaskError(f"conversion is for an autoregressive checkpoint, and {recipe.model} is a named size")
         return _of_a_named_size(recipe, family, tokenizer)
     check_checkpoint(recipe, family, start)
     check_tokenizer(recipe, family, start, tokenizer)
-    return start.architecture, family.over(start.family.vocabulary)
+    shape = start.architecture
+    if recipe.conversion.keep_shift:
+        shape = replace(shape, shifted=True)
+    return shape, family.over(start.family.vocabulary)
 
 
 def _of_a_named_size(recipe: Recipe, family: Family, tokenizer: Tokenizer) -> tuple[Architecture, Family]:
@@ -187,6 +211,14 @@ def check_checkpoint(recipe: Recipe, family: Family, start: LazyCheckpoint) -> N
         raise RemaskError(f"{model} is conditioned on time, which {kind} models do not tell")
     if family.time == "required" and not shape.time:
         raise RemaskError(f"{model} is not conditioned on time, which {kind} models have to be")
+    began = (recipe.out / "run.json").exists()  # then `start` is what the run itself has published
+    if recipe.conversion != Conversion() and not began and (start.family.order, family.order) != ("left", "any"):
+        raise RemaskError(
+            f"conversion is for autoregressive checkpoints that go on as masked ones; {model} is "
+            f"{type(start.family).__name__}, to go on as {kind}"
+        )
+    if recipe.conversion.fresh_head and shape.tied:
+        raise RemaskError(f"the head of {model} is its embedding, so conversion.fresh_head cannot draw it anew")
     if family.reads_masks and start.family.vocabulary.mask is None:
         raise RemaskError(f"{model} has no row for a mask: make one with `remask convert {model} DST --family Masked`")
 

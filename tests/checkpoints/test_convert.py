@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,11 +16,6 @@ from remask.checkpoints.convert import convert
 from remask.checkpoints.format import written_formats
 from remask.checkpoints.overrides import Overrides
 from remask.errors import RemaskError
-from remask.families.autoregressive import Autoregressive
-from remask.families.masked import Masked
-from remask.model.sizes import SizeOverrides
-
-Fit = Callable[..., Path]
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -59,10 +53,9 @@ def test_what_a_layout_cannot_hold_is_refused(tmp_path: Path) -> None:
         convert(kinds["smdm"], tmp_path / "out", to="smdm")
 
 
-def test_the_model_of_a_run_goes_out_and_comes_back(fit: Fit, tmp_path: Path) -> None:
-    plain = SizeOverrides(layers=2, width=32, heads=2, ffn=64, convolution=0)
-    for family, to in ((Autoregressive(), "llama"), (Masked(), "llada")):
-        run = fit(tmp_path / f"run-{to}", steps=3, family=family, architecture=plain)
+def test_the_model_of_a_run_goes_out_and_comes_back(plain_runs: dict[str, Path], tmp_path: Path) -> None:
+    for kind, to in (("left", "llama"), ("masked", "llada")):
+        run = plain_runs[kind]
         one, two = load(run), load(convert(run, tmp_path / to, to=to))
         state, found = one.model.state_dict(), two.model.state_dict()
         for key, value in found.items():
@@ -70,7 +63,7 @@ def test_the_model_of_a_run_goes_out_and_comes_back(fit: Fit, tmp_path: Path) ->
         text = "abcabc"
         assert one.tokenizer.encode(text) == two.tokenizer.encode(text)
         assert (tmp_path / to / "tokenizer_config.json").is_file()
-    theirs = load(tmp_path / "run-llama")
+    theirs = load(plain_runs["left"])
     ids = one_ids(theirs)
     torch.testing.assert_close(theirs.logits(ids), load(tmp_path / "llama").logits(ids))
 
