@@ -48,10 +48,14 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+        loss = None
+        if closure is not None:  # before the groups are parted, since it zeroes the gradients of all of them
+            with torch.enable_grad():
+                loss = closure()
         every = self.param_groups
         try:
             self.param_groups = [group for group in every if not group["momentum"]]
-            loss = super().step(closure)
+            super().step()
         finally:
             self.param_groups = every
         for group in every:

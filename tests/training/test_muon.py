@@ -104,6 +104,25 @@ def test_a_saved_state_goes_on_to_the_bit() -> None:
         assert torch.equal(one, two)
 
 
+def test_a_closure_zeroes_all_gradients() -> None:
+    """As Lightning's does, which also runs the backward pass."""
+    model, plain = network(), network()
+    made, again = (Optimizer().for_size(32, 512).build(one) for one in (model, plain))
+    for step in range(3):
+
+        def closure(step: int = step) -> None:
+            made.zero_grad()
+            for name, weight in model.named_parameters():
+                assert weight.grad is None, name
+            set_gradients(model, step)
+
+        made.step(closure)
+        set_gradients(plain, step)
+        again.step()
+    for one, two in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
 def test_a_weight_without_gradient_stays() -> None:
     model = network()
     made = Optimizer().for_size(32, 512).build(model)
