@@ -137,13 +137,13 @@ class LLaDA(Format):
         return torch.cat([only, only[-1:].expand(a.rows - a.predicted, -1)])
 
     def config(self, a: Architecture, family: Family) -> dict[str, Any]:
+        if family.order != "any":
+            raise RemaskError(f"the llada layout is for masked models, and this one is {type(family).__name__}")
         if type(a) is not Architecture or a.time or a.qk_norm or a.shifted or a.rope_scaling or a.convolution:
             raise RemaskError(
                 "the llada layout holds plain Llama networks only: no DiT, time, q/k norms, shift, scaling or "
                 "convolutions; one trained with --architecture.convolution 0 goes out"
             )
-        if family.order != "any":
-            raise RemaskError(f"the llada layout is for masked models, and this one is {type(family).__name__}")
         if a.head_width * a.heads != a.width:
             raise RemaskError("the llada layout needs heads that together are as wide as the stream")
         return {

@@ -136,15 +136,15 @@ class Llama(Format):
         return only[: a.predicted] if theirs == EMBEDDING else only
 
     def config(self, a: Architecture, family: Family) -> dict[str, Any]:
-        if type(a) is not Architecture or a.time or a.shifted or a.convolution:
-            raise RemaskError(
-                "the llama layout holds plain Llama networks only: no DiT, time, shift or convolutions; one trained "
-                "with --architecture.convolution 0 goes out"
-            )
         if family.order != "left":
             raise RemaskError(
                 f"the llama layout is for autoregressive models, and this one is {type(family).__name__}: "
                 "engines would read it from left to right. For masked models there is --to llada"
+            )
+        if type(a) is not Architecture or a.time or a.shifted or a.convolution:
+            raise RemaskError(
+                "the llama layout holds plain Llama networks only: no DiT, time, shift or convolutions; one trained "
+                "with --architecture.convolution 0 goes out"
             )
         if a.qk_norm or a.qkv_bias:
             raise RemaskError("the llama layout has no biases on, or norms of, queries and keys; this model has")

@@ -47,7 +47,10 @@ def why_not(setup: Setup) -> str | None:
             "A run with --optimizer.schedule wsd can be given more later"
         )
     if recipe.progress_matters or setup.family.has_curriculum:
-        return "its loss changes with the share of the training that is done"
+        return (
+            "its loss changes with the share of the training that is done. A masked run with --family.ceiling 1, whose "
+            "mask rates do not, can be given more later"
+        )
     return None
 
 

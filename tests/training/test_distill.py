@@ -134,7 +134,11 @@ def test_a_folder_with_the_name_of_a_size(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "tiny").symlink_to(teacher)
     options: dict[str, Any] = {"budget": Budget(steps=1), "batch": 2, "compile": "off", "validation_rows": 0}
-    distill(Distillation(model="tiny", data=corpus, out=tmp_path / "out", optimizer=Optimizer(lr=1e-9), **options))
+    distill(
+        Distillation(
+            model="tiny", data=corpus, out=tmp_path / "out", optimizer=Optimizer(kind="adamw", lr=1e-9), **options
+        )
+    )
     before, after = (load_file(x / "latest" / "model.safetensors") for x in (teacher, tmp_path / "out"))
     for name in before:
         torch.testing.assert_close(before[name], after[name], rtol=0, atol=1e-6)

@@ -34,7 +34,8 @@ Fit = Callable[..., Path]
 
 def test_accumulated_steps_are_whole_steps(fit: Fit, tmp_path: Path) -> None:
     for accumulate in (1, 4):
-        fit(tmp_path / str(accumulate), steps=8, log_every=1, accumulate=accumulate)
+        adamw = Optimizer(kind="adamw")  # Muon enlarges the rounding of small singular values
+        fit(tmp_path / str(accumulate), steps=8, log_every=1, accumulate=accumulate, optimizer=adamw)
     for name in ("loss", "gradient_norm", "lr", "tokens"):
         assert column(tmp_path / "4", name) == pytest.approx(column(tmp_path / "1", name), rel=1e-4), name
 
@@ -55,7 +56,8 @@ def uneven_steps(corpus: Path, out: Path, accumulate: int, devices: int) -> tupl
     import_lightning()
     recipe = Recipe(
         data=corpus, out=out, architecture=SizeOverrides(layers=2, width=32, heads=2, ffn=64), budget=Budget(steps=3),
-        optimizer=Optimizer(lr=0.01), length=64, batch=8, accumulate=accumulate, precision="fp32", compile="off",
+        optimizer=Optimizer(kind="adamw", lr=0.01), length=64, batch=8, accumulate=accumulate, precision="fp32",
+        compile="off",
     )  # fmt: skip
     setup = set_up(recipe, recipe.family, None)
     setup.fill()
@@ -112,7 +114,7 @@ def test_random_length_loses_no_token(fit: Fit, corpus: Path, tmp_path: Path) ->
         assert batch.scored.all()
         assert batch.segments is not None and (batch.segments.amax(1) == 1).all()
     out = tmp_path / "run"
-    fit(out, steps=60, random_length=1.0)
+    fit(out, steps=60, random_length=1.0, family=Masked(ceiling=1.0))
     assert json.loads((out / "run.json").read_text())["plan"]["tokens"] == 8 * 64
     assert column(out, "loss")[-1] < column(out, "loss")[0] - 0.5
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from remask import machine
 from remask.errors import RemaskError
 from remask.families.autoregressive import Autoregressive
 from remask.families.interpolating import Interpolating
+from remask.families.masked import Masked
 from remask.families.uniform import Uniform
 from remask.model.sizes import SizeOverrides
 from remask.training.optim import Budget, Optimizer
@@ -87,7 +89,7 @@ def test_other_options_on_the_same_run(fit: Fit, tmp_path: Path) -> None:
     with pytest.raises(RemaskError) as error:
         fit(tmp_path, steps=3, batch=4, optimizer=Optimizer(lr=0.5), family=Autoregressive())
     said = str(error.value)
-    assert str(tmp_path) in said and "--batch 8 there, 4 now" in said and "--optimizer.lr 0.001 there, 0.5 now" in said
+    assert str(tmp_path) in said and "--batch 8 there, 4 now" in said and "--optimizer.lr unset there, 0.5 now" in said
     assert "--family Masked there, Autoregressive now" in said and "another --out" in said
     assert "length" not in said and "betas" not in said
     assert same(weights(tmp_path), before)
@@ -108,6 +110,23 @@ def test_the_run_file_of_an_earlier_version(corpus: Path, tmp_path: Path) -> Non
     other = tiny(corpus, tmp_path, family=Uniform(t_min=0.02), budget=Budget(steps=60), random_length=0.5)
     said = ["--family.t_min 0.01 there, 0.02 now", "--random_length 0.0 there, 0.5 now"]
     assert changed_options(*found, other) == said
+
+
+def test_runs_from_before_muon_and_ceilings(corpus: Path, tmp_path: Path) -> None:
+    """They go on as they began, where the command says so; what differs from it today is named."""
+    recipe = tiny(corpus, tmp_path, family=Masked(objective="low_variance", ceiling=1.0), budget=Budget(steps=60))
+    recipe = replace(recipe, optimizer=Optimizer(kind="adamw", lr=1e-3, weight_decay=0.1))
+    options = json.loads(json.dumps(recipe.to_dict()))
+    for name in ("ceiling", "ceiling_until", "bell", "pairs", "fixed_counts", "opening"):
+        del options["family"]["init_args"][name]
+    for name in ("kind", "muon_lr", "muon_momentum", "muon_decay"):
+        del options["optimizer"][name]
+    plan = {"corpus": "x", "steps": 60, "bf16": False, "compile": False, "tokens": 256, "flops": 1.0, "flops_6n": 1.0}
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": options, "plan": {**plan, "warmup": 6}}))
+    found = read_run(tmp_path)
+    assert found is not None and not changed_options(*found, recipe)
+    said = changed_options(*found, tiny(corpus, tmp_path, budget=Budget(steps=60)))
+    assert "--family.ceiling 1.0 there, unset now" in said and "--optimizer.kind adamw there, muon now" in said
 
 
 @pytest.mark.parametrize("text", ['{"options": ', "[]", '{"recipe": {}, "plan": {}}'])

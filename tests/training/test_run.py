@@ -41,8 +41,7 @@ def test_a_run_learns_and_publishes(fit: Fit, tmp_path: Path, family: Family) ->
     latest = fit(out, steps=80, family=family, validation_rows=4, validate_every=20, save_every=40)
     assert latest == out / "latest"
     valid = column(out, "valid_nats_per_token")
-    assert len(valid) == 4 and valid[-1] < valid[0] - 0.5 and valid[-1] < 3.6
-    assert column(out, "loss")[-1] < column(out, "loss")[0] - 0.5
+    assert len(valid) == 4 and valid[-1] < valid[0] and valid[-1] < 1.8, "8 symbols, so 2.1 nats for who knows nothing"
     assert column(out, "step") == [*range(10, 81, 10)]
     assert column(out, "tokens")[-1] == 80 * 8 * 64
     assert {row["valid_kind"] for row in metrics(out)} - {""} == {"exact" if family.exact else "bound"}

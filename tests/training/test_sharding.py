@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 OPTIONS = shlex.split(
     "--model tiny --architecture.layers 2 --architecture.width 32 --architecture.heads 2 --architecture.ffn 64 "
     "--length 64 --batch 8 --precision fp32 --compile off --accelerator cpu --budget.steps 6 --log_every 1 "
-    "--validation_rows 4 --validate_every 3 --save_every 3 --ema 0.9 --devices 2 --strategy"
+    "--validation_rows 4 --validate_every 3 --save_every 3 --ema 0.9 --left_to_right_rows 0 --devices 2 --strategy"
 )
 
 
@@ -52,23 +52,26 @@ def train_by_one_command(corpus: Path, out: Path, strategy: str) -> None:
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_make_the_steps_of_one(fit: Fit, corpus: Path, tmp_path: Path, strategy: str) -> None:
-    """To rounding. And the state of step 3 leads to the same end: to the bit with two processes, also with one."""
+    """To rounding, which Muon enlarges where singular values are small.
+
+    And the state of step 3 leads to the same end: to the bit with two processes, also with one.
+    """
     options: dict[str, Any] = {"steps": 6, "log_every": 1, "validation_rows": 4, "validate_every": 3, "save_every": 3}
     options |= {"ema": 0.9}
     fit(tmp_path / "one", **options)
     (train_by_one_command if strategy == "ddp" else train_with_two_processes)(corpus, tmp_path / "two", strategy)
     for name in ("step", "tokens", "loss", "gradient_norm", "lr", "valid_bits_per_byte"):
         found = column(tmp_path / "two", name)
-        assert found == pytest.approx(column(tmp_path / "one", name), rel=1e-4) and found, name
+        assert found == pytest.approx(column(tmp_path / "one", name), rel=5e-3) and found, name
     one, two = killing.weights(tmp_path / "one"), killing.weights(tmp_path / "two")
     for name, weight in one.items():
-        torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(two[name], weight, rtol=1e-2, atol=3e-3)
     for goes_on in ("again", "alone"):
         shutil.copytree(tmp_path / "two", tmp_path / goes_on)
         (tmp_path / goes_on / "checkpoints" / "step-00000006.ckpt").unlink()
     fit(tmp_path / "alone", **options)
     for name, weight in killing.weights(tmp_path / "alone").items():
-        torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(two[name], weight, rtol=1e-2, atol=3e-3)
     train_with_two_processes(corpus, tmp_path / "again", strategy)
     assert killing.same(killing.weights(tmp_path / "again"), two)
 
