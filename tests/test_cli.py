@@ -275,10 +275,10 @@ def test_a_process_of_its_own_ends_with_the_status() -> None:
     assert process("-m", "remask", "nonsense").status == 2
 
 
-def test_other_peoples_weights_by_the_command_line(remask: Any, autoregressive_run: Path, tmp_path: Path) -> None:
+def test_other_peoples_weights_by_the_command_line(remask: Any, plain_runs: dict[str, Path], tmp_path: Path) -> None:
     """Out as a Llama; in as the beginning of a masked model, by flags with dashes; what it is, and a text from it."""
     llama, masked = tmp_path / "llama", tmp_path / "masked"
-    assert remask("convert", autoregressive_run, llama, "--to", "llama").status == 0
+    assert remask("convert", plain_runs["left"], llama, "--to", "llama").status == 0
     done = remask("convert", llama, masked, "--from", "llama", "--family", "Masked", "--shift", "--norm-eps", "1e-6")
     assert done.status == 0 and "next: remask sample" in done.out
     found = remask("info", masked, "--json").document

@@ -126,7 +126,7 @@ def filled(shape: Architecture, weights: dict[str, Tensor]) -> Transformer:
 
 def over(model: Transformer, mask: int) -> Masked:
     """The family over a network's ids."""
-    return Masked().over(Vocabulary(size=model.architecture.rows, mask=mask))
+    return Masked(objective="bound").over(Vocabulary(size=model.architecture.rows, mask=mask))
 
 
 # SMDM: network and training loss
@@ -143,7 +143,7 @@ def test_smdm_logits() -> None:
 def test_smdm_training_loss() -> None:
     io, model = recorded("smdm_mdm/io"), smdm("smdm_mdm")
     about = settings("smdm_mdm/settings")
-    family = Masked(eps=about["eps_train"]).over(Vocabulary(size=129, mask=about["mask_id"]))
+    family = Masked(objective="bound", eps=about["eps_train"]).over(Vocabulary(size=129, mask=about["mask_id"]))
     batch = Batch(io["loss_x0"], torch.ones_like(io["loss_x0"], dtype=torch.bool))
     hidden, weight = family.masks(batch.scored, io["loss_t"], io["loss_u"])
     assert torch.equal(hidden, io["loss_mask"])
@@ -236,7 +236,7 @@ def replayed(
     at = torch.arange(length + behind)
     scored = ((at >= len(prefix)) & (at < length)).expand(rows, -1)
     prompt = (at < len(prefix)).expand(rows, -1)
-    independent = Masked(eps=0.0).over(family.vocabulary)  # p = t, without the eps of training
+    independent = Masked(objective="bound", eps=0.0).over(family.vocabulary)  # p = t, without the eps of training
     values = []
     for i in range(batches):
         levels = (offset[i] + torch.arange(rows) / rows) % 1

@@ -58,7 +58,7 @@ def small_study(folder: Path, corpus: Path, budget: float = 3e8, sizes: Sequence
     """A plan of a few runs of a few steps: of two families, by default at two sizes."""
     prepared, runs = open_tokens(corpus), []
     for spec, family in (("Masked:objective=low_variance", Masked(objective="low_variance")), ("AR", Autoregressive())):
-        settings = Settings(prepared, "6ND", 32, 4, lambda n: 1e-3)
+        settings = Settings(prepared, "6ND", 32, 4, lambda shape, tokens: 1e-3)
         runs += settings.curve(spec, family, budget, sizes, predict(QUOKKA, family))
     return save_plan(folder, corpus, runs)
 
@@ -75,7 +75,7 @@ def save_plan(folder: Path, corpus: Path, runs: list[Run]) -> Plan:
 def shared_study(folder: Path, corpus: Path) -> list[Run]:
     """A plan of one network at two budgets."""
     prepared, runs = open_tokens(corpus), []
-    settings = Settings(prepared, "6ND", 32, 4, lambda n: 1e-3)
+    settings = Settings(prepared, "6ND", 32, 4, lambda shape, tokens: 1e-3)
     for budget in (3e8, 6e8):
-        runs += chain_runs(runs, settings.curve("Masked", Masked(), budget, [2.5e4], LOSS))
+        runs += chain_runs(runs, settings.curve("Masked:ceiling=1", Masked(ceiling=1.0), budget, [2.5e4], LOSS))
     return list(save_plan(folder, corpus, runs).runs)

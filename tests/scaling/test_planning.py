@@ -24,7 +24,8 @@ from tests.scaling.made import SMALL
 @pytest.mark.parametrize("convention", ["6ND", "exact"])
 def test_runs_spend_their_budget(corpus: Path, tmp_path: Path, convention: str) -> None:
     families = ["Autoregressive", "Masked:objective=low_variance", "Interpolating:alpha_0=0.5"]
-    made = plan(corpus, tmp_path / "study", families, flops=convention, **SMALL)  # type: ignore[arg-type]
+    how = {"optimizer": "adamw", "convolution": 0, "rule": "kaplan"} if convention == "6ND" else {}
+    made = plan(corpus, tmp_path / "study", families, flops=convention, **SMALL, **how)  # type: ignore[arg-type]
     assert len(made.runs) == 3 * 2 * 5 and len({run.name for run in made.runs}) == 30
     for run in made.runs:
         spent = run.flops_6n if convention == "6ND" else run.flops_exact
@@ -34,7 +35,9 @@ def test_runs_spend_their_budget(corpus: Path, tmp_path: Path, convention: str) 
         assert run.epochs == pytest.approx(run.tokens / open_tokens(corpus).manifest["train"]["tokens"])
         reads = 1.5 if run.label.startswith("Inter") else 1.0
         assert run.flops_6n == pytest.approx(6 * run.n * run.tokens * reads)
-        assert run.lr == pytest.approx(0.003239 - 0.0001395 * np.log(run.n)) and run.hours is None
+        wanted = 0.003239 - 0.0001395 * np.log(run.n) if how else 1e-2 * (128 / run.width * 4 * 32 / 4096) ** 0.5
+        assert run.lr == pytest.approx(min(1e-2, wanted)) and run.hours is None
+        assert (run.optimizer, run.convolution) == (("adamw", 0) if how else ("muon", 5))
     for label, law in zip(families, (CHINCHILLA_CORRECTED, QUOKKA, QUOKKA), strict=True):
         sizes = [run.n for run in made.runs if run.label == label and run.budget == 1e14]
         best = law.best(1e14)[0]
@@ -93,7 +96,7 @@ def finished(folder: Path, runs, law: Surface) -> None:
 
 def best_size(folder: Path, plan: Plan, c: float) -> float:
     """Where the next sizes of a masked family would stand around."""
-    settings = Settings(None, "6ND", 32, 4, lambda n: 1e-3)  # type: ignore[arg-type]
+    settings = Settings(None, "6ND", 32, 4, lambda shape, tokens: 1e-3)  # type: ignore[arg-type]
     return Planner(folder, plan, settings, 5, 2.0, False).best_size("Masked", QUOKKA, c)
 
 
@@ -136,7 +139,8 @@ def test_a_budget_that_falls_to_one_side_gets_more_sizes(corpus: Path, tmp_path:
 def test_the_smallest_budgets_have_all_their_sizes(corpus: Path, tmp_path: Path) -> None:
     """Around a best size that no network is as small as."""
     made = plan(corpus, tmp_path / "s", ["Masked"], **SMALL | {"budgets": [3e8], "spread": 1.7})  # type: ignore[arg-type]
-    assert QUOKKA.best(3e8)[0] < ladder()[0].non_embedding == made.runs[0].n and len(made.runs) == 5
+    smallest = replace(ladder()[0], convolution=5)
+    assert QUOKKA.best(3e8)[0] < smallest.non_embedding == made.runs[0].n and len(made.runs) == 5
 
 
 def test_families_are_spelled_with_options() -> None:
@@ -155,7 +159,7 @@ def test_families_are_spelled_with_options() -> None:
     [({"batch": 10**9}, "FLOPs is less than one step of 1000000000 rows"),
      ({"budgets": []}, r"budgets are \[\]"),
      ({"budgets": [1e13, 1e13]}, "all different"), ({"budgets": [1e40]}, "is not on the ladder"),
-         ({"budgets": [1e5]}, "less than one step of 4 rows .* of a network of 10,096 parameters"),
+         ({"budgets": [1e5]}, "less than one step of 4 rows .* of a network of 10,480 parameters"),
      ({"families": []}, "families is empty"), ({"length": 10**6}, r"split of .* less than a row of 1000000"),
      ({"sizes": 2}, "sizes is 2; it must be at least 3"),
      ({"spread": 1.0}, "spread is 1.0"), ({"law": "mine"}, "unknown law 'mine'. Known: chinchilla")],

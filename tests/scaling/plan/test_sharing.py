@@ -14,8 +14,8 @@ from tests.scaling.made import SMALL
 def test_budgets_that_share_have_sizes_in_common(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = plan(corpus, tmp_path / "study", ["Masked"], share=True, **SMALL)  # type: ignore[arg-type]
-    more = plan(corpus, tmp_path / "study", ["Masked"], share=True, **SMALL | {"budgets": [3e14]})  # type: ignore[arg-type]
+    made = plan(corpus, tmp_path / "study", ["Masked:ceiling=1"], share=True, **SMALL)  # type: ignore[arg-type]
+    more = plan(corpus, tmp_path / "study", ["Masked:ceiling=1"], share=True, **SMALL | {"budgets": [3e14]})  # type: ignore[arg-type]
     assert more.runs[: len(made.runs)] == made.runs
     by_name = {run.name: run for run in more.runs}
     sharing = [run for run in more.runs if run.after is not None]

@@ -48,7 +48,9 @@ def test_a_run_of_every_family_counts_as_it_was_planned(corpus: Path, tmp_path: 
     """In this process: N without the time embedding, and D what is read, in the plan, the run and the table alike."""
     made = small_study(tmp_path / "study", corpus)
     prepared = open_tokens(corpus)
-    one = Settings(prepared, "6ND", 32, 4, lambda n: 1e-3).curve(spec, parse_family(spec), 3e8, [2.5e4], LOSS)[0]
+    one = Settings(prepared, "6ND", 32, 4, lambda shape, tokens: 1e-3).curve(
+        spec, parse_family(spec), 3e8, [2.5e4], LOSS
+    )[0]
     replace(made, runs=(one,)).save(tmp_path / "study")
     run(tmp_path / "study", where="here", accelerator="cpu")
     assert finished(tmp_path / "study", made, one)
