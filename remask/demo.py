@@ -2,12 +2,14 @@
 
     remask demo --out runs/demo
 
-Trains a tokenizer, a masked model and an autoregressive one at equal compute; scores both on held-out
-files; shows text being denoised and a function body being filled in; writes a report with pictures.
+Trains a tokenizer, and at equal compute a masked model, an autoregressive one, and a masked one that was autoregressive
+for the first half; scores all on held-out files; shows text being denoised and a function body being filled in; writes
+a report with pictures.
 """
 
 import json
 import lzma
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -16,13 +18,13 @@ from typing import Any
 
 from remask.api import Sample, sample, stream
 from remask.checkpoints.checkpoint import Checkpoint, load
+from remask.checkpoints.replacing import replacing
 from remask.data.batches import Rows, in_order
 from remask.data.tokens import Prepared, prepare
 from remask.errors import RemaskError
 from remask.families.autoregressive import Autoregressive
-from remask.families.masked import Masked
 from remask.likelihood import Estimate, validate
-from remask.plots import denoising_strip, loss_curves
+from remask.plots import denoising_strip, loss_by_level, loss_curves
 from remask.sampling.loop import Step
 from remask.terminal import duration, say
 from remask.training.optim import Budget, Optimizer
@@ -31,6 +33,8 @@ from remask.training.run import train
 from remask.watch import watch
 
 LENGTH = 256
+SHARE = 0.33
+"""Of the time, that the first of the three models is trained; the others take 1.1 and 0.5 times as long."""
 PROMPT = 'def read(path):\n    """'
 BODY = '''def mean(values):
     """Return the mean of a list of numbers."""
@@ -60,14 +64,12 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
     size = prepared.manifest["train"]
     say(f"   {size['bytes']:,} bytes in {size['documents']:,} documents, {size['tokens']:,} tokens\n")
 
-    # two runs at equal FLOPs: the first is timed, the second takes as many steps
+    # three models at equal FLOPs: the first is timed, the others take as many steps
     recipe = Recipe(
         data=prepared.folder,
         out=out / "masked",
-        family=Masked(objective="low_variance"),
         model="tiny" if minutes < 15 else "3M",
-        budget=Budget(minutes=(minutes * 60 - 25) * 0.40 / 60),
-        optimizer=Optimizer(lr=3e-3),
+        budget=Budget(minutes=(minutes * 60 - 25) * SHARE / 60),
         length=LENGTH,
         batch=16,
         seed=seed,
@@ -77,15 +79,17 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
     train(recipe)
     steps = json.loads((out / "masked" / "run.json").read_text())["plan"]["steps"]
     say("\n3. An autoregressive model of the same size, on as much text and with as many FLOPs")
-    train(replace(recipe, out=out / "autoregressive", family=Autoregressive(), budget=Budget(steps=steps)))
+    half = train_twin(replace(recipe, out=out / "autoregressive", family=Autoregressive()), steps)
+    say("\n4. The autoregressive model as it was after half of the steps, which goes on as a masked one for the others")
+    train(replace(recipe, out=out / "converted", model=str(half), budget=Budget(steps=max(1, steps - steps // 2))))
 
-    say("\n4. Held-out files")
-    runs = {"masked": load(out / "masked"), "autoregressive": load(out / "autoregressive")}
+    say("\n5. Held-out files")
+    runs = {name: load(out / name) for name in ("masked", "autoregressive", "converted")}
     scores = {name: score_held_out_files(checkpoint, prepared, seed) for name, checkpoint in runs.items()}
     table = scoreboard(scores, measure_xz(prepared))
     say(table)
 
-    say("\n5. A text being denoised")
+    say("\n6. A text being denoised")
     writing: dict[str, Any] = dict(prompt=PROMPT, length=96, sampler="Ancestral", steps=48, top_p=0.9, seed=seed)
     written: list[Step] = []
     watch(collect(stream(runs["masked"], **writing), written), runs["masked"].tokenizer)
@@ -94,10 +98,25 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
         "autoregressive": sample(runs["autoregressive"], prompt=PROMPT, length=96, top_p=0.9, seed=seed),
     }
     body = sample(runs["masked"], infill=BODY, sampler="Confidence", temperature=0.0, seed=seed)
-    say(f"\n6. A function body, filled in by the masked model\n\n{body.text}")
+    say(f"\n7. A function body, filled in by the masked model\n\n{body.text}")
     spent = time.monotonic() - start
     write_report(out, table, texts, body, written, runs["masked"], spent)
     say(f"Report: {out / 'report' / 'report.md'}, after {duration(spent)}")
+
+
+def train_twin(recipe: Recipe, steps: int) -> Path:
+    """Trains the autoregressive model; returns a copy of it as it was after half of the steps.
+
+    With a rate that is stable until its decay, the whole run goes on from the half one.
+    """
+    wsd = replace(recipe, optimizer=Optimizer(schedule="wsd"))
+    half = recipe.out.with_name("half")
+    if not half.exists():
+        latest = train(replace(wsd, budget=Budget(steps=max(1, steps // 2))))
+        with replacing(half) as fresh:
+            shutil.copytree(latest, fresh, dirs_exist_ok=True)
+    train(replace(wsd, budget=Budget(steps=steps)))
+    return half
 
 
 def score_held_out_files(checkpoint: Checkpoint, prepared: Prepared, seed: int) -> Estimate:
@@ -135,16 +154,19 @@ def write_report(
     """report.md with its pictures."""
     folder = out / "report"
     folder.mkdir(parents=True, exist_ok=True)
-    loss_curves({"masked": out / "masked", "autoregressive": out / "autoregressive"}, folder / "loss.png")
+    loss_curves({name: out / name for name in ("masked", "autoregressive", "converted")}, folder / "loss.png")
+    loss_by_level({name: out / name for name in ("masked", "converted")}, folder / "levels.png")
     denoising_strip(written, masked.tokenizer, folder / "denoising.png")
     about, shape = masked.about, masked.model.architecture
     parts = [
         "# remask demo",
-        f"Two models of {shape.non_embedding:,} parameters without embeddings, {about['steps']:,} steps of "
+        f"Three models of {shape.non_embedding:,} parameters without embeddings, {about['steps']:,} steps of "
         f"{about['tokens_a_step']:,} tokens each ({about['flops_6n']:.2e} training FLOPs, as 6ND), "
         f"on Python's standard library. All of it took {duration(spent)}.",
         table,
+        "The converted model was autoregressive for the first half of its steps and masked for the second.",
         "![Validation loss against compute](loss.png)",
+        "![Nats of a masked token against the share of the tokens that is masked](levels.png)",
         "## A text being denoised",
         "![The text at five moments](denoising.png)",
     ]

@@ -2,12 +2,13 @@
 
 import csv
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 from remask.data.tokenizer import Tokenizer
+from remask.likelihood.levels import middles
 from remask.sampling.loop import Step
-
-COLOURS = {"masked": "#d9d9d9", "fresh": "#1a7f37", "old": "#24292f"}
 
 
 def loss_curves(runs: dict[str, Path], path: Path) -> None:
@@ -34,56 +35,131 @@ def loss_curves(runs: dict[str, Path], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def denoising_strip(
-    steps: Sequence[Step], tokenizer: Tokenizer, path: Path, frames: int = 5, columns: int = 76
-) -> None:
-    """A text at several moments of its denoising: masks grey, new tokens green, earlier ones black."""
+def loss_by_level(runs: dict[str, Path], path: Path) -> None:
+    """Nats of a masked token against the share of the text that is masked, at the last validation of several runs."""
     from matplotlib.figure import Figure
 
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for (name, run), marker in zip(runs.items(), "os^vD" * len(runs), strict=False):
+        rows = [r for r in _metrics(run) if r["valid_bits_per_byte"]]
+        points = [(at, float(nats)) for at in middles() if rows and (nats := rows[-1].get(f"valid_nats_at_{at:.2f}"))]
+        axes.plot(*zip(*points, strict=True), marker=marker, markersize=4, label=name) if points else None
+    axes.set(xlabel="share of the tokens that is masked", ylabel="nats of a masked token", xlim=(0, 1), ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A piece of one token on one line of a text."""
+
+    line: int
+    column: int
+    text: str
+    """What stands there; a hidden token is two spaces."""
+    state: Literal["hidden", "new", "earlier", "given"]
+    confidence: float
+
+
+def denoising_strip(
+    steps: Sequence[Step], tokenizer: Tokenizer, path: Path, frames: int = 5, columns: int = 80
+) -> None:
+    """A text at several moments of its denoising.
+
+    Hidden tokens are grey; those that are new since the moment before stand on a colour that says with which
+    probability they were written.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
     shown = [steps[round(i * (len(steps) - 1) / (frames - 1))] for i in range(frames)]
-    pages = []
-    before = None
-    for step in shown:
-        pages.append(_lines(step, before, tokenizer, columns))
-        before = step
-    height = sum(len(page) + 1.6 for page in pages)
-    figure = Figure(figsize=(columns * 0.105 + 0.3, height * 0.185 + 0.2))
-    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
-    axes.set(xlim=(-1.5, columns + 1), ylim=(height + 0.5, -0.5))
+    given = (~(steps[0].masked | steps[0].changed))[0].tolist()
+    befores = zip(shown, [None, *shown], strict=False)
+    pages = [cells(step, before, given, tokenizer, columns) for step, before in befores]
+    lines = [1 + max((cell.line for cell in page), default=0) for page in pages]
+    height = sum(lines) + GAP * frames + 2.2
+    figure = Figure(figsize=((columns + 4) * ADVANCE, height * LINE), facecolor="white")
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0), xlim=(-2, columns + 2), ylim=(height, 0))
     axes.axis("off")
-    top = 0.8
-    for step, page in zip(shown, pages, strict=True):
-        left = int(step.masked[0].sum())
-        calls = int(step.calls[0])
-        axes.text(0, top, f"after {calls} network calls, {left} masked", fontsize=7.5, color="#57606a", va="center")
-        for line in page:
-            top += 1
-            column = 0
-            for piece, state in line:
-                style = {"fontsize": 9, "family": "monospace", "va": "center", "color": COLOURS[state]}
-                for character in piece:
-                    axes.text(column, top, character, parse_math=False, **style)  # type: ignore[arg-type]
-                    column += 1
-        top += 1.6
-    figure.savefig(path, dpi=110)
+    font: dict[str, Any] = {"family": "DejaVu Sans Mono", "fontsize": SIZE, "va": "center_baseline"}
+    small: dict[str, Any] = font | {"fontsize": 0.8 * SIZE, "color": "#57606a"}
+    top = 0.0
+    for step, page, count in zip(shown, pages, lines, strict=True):
+        calls, left = int(step.calls[0]), int(step.masked[0].sum())
+        title = f"{calls} network call{'s' * (calls != 1)}, {left} hidden"
+        axes.text(0, top + GAP - 0.7, title, **small)
+        top += GAP
+        for cell in page:
+            at, wide = top + cell.line, len(cell.text)
+            if cell.state in ("hidden", "new"):
+                colour = HIDDEN if cell.state == "hidden" else confidence_colour(cell.confidence)
+                inset = 0.06 if cell.state == "hidden" else 0.0
+                axes.add_patch(
+                    Rectangle((cell.column + inset, at + 0.08), wide - 2 * inset, 0.84, color=colour, linewidth=0)
+                )
+            colour = "#8c959f" if cell.state == "given" else "#1f2328"
+            axes.text(cell.column, at + 0.5, cell.text, **font, color=colour, parse_math=False)
+        top += count
+    _legend(axes, top + 1.2, small, Rectangle)
+    figure.savefig(path, dpi=150)
 
 
-def _lines(step: Step, before: Step | None, tokenizer: Tokenizer, columns: int) -> list[list[tuple[str, str]]]:
-    """The text of one step, wrapped, as lines of (character, state); `before` is the step shown before it."""
-    ids, masked = step.tokens[0].tolist(), step.masked[0].tolist()
+SIZE = 9.0
+"""Points of the text."""
+ADVANCE, LINE = 0.60205 * SIZE / 72, 1.5 * SIZE / 72
+"""Inches of a character of DejaVu Sans Mono, and of a line."""
+GAP = 1.7
+"""Lines before a moment, in which its title stands."""
+HIDDEN = "#e3e6ea"
+
+
+def confidence_colour(probability: float) -> tuple[float, float, float]:
+    """From amber, for tokens that were written with a small probability, to green, for certain ones."""
+    low, high = (1.0, 0.80, 0.45), (0.55, 0.86, 0.62)
+    return tuple(a + (b - a) * probability for a, b in zip(low, high, strict=True))  # type: ignore[return-value]
+
+
+def _legend(axes: Any, at: float, small: dict[str, Any], rectangle: Any) -> None:
+    """What the colours mean."""
+    column = 0.0
+    for colour, says in ((HIDDEN, "hidden"), (None, "new, by the probability it was written with")):
+        if colour is not None:
+            axes.add_patch(rectangle((column, at - 0.42), 2, 0.84, color=colour, linewidth=0))
+            column += 2
+        else:
+            for step in range(16):
+                shade = confidence_colour(step / 15)
+                axes.add_patch(rectangle((column, at - 0.42), 0.51, 0.84, color=shade, linewidth=0))
+                column += 0.5
+        axes.text(column + 0.7, at, says, **small)
+        column += 0.8 * len(says) + 3
+    axes.text(column, at, "grey text: given", **small)
+
+
+def cells(step: Step, before: Step | None, given: Sequence[bool], tokenizer: Tokenizer, columns: int) -> list[Cell]:
+    """The text of one step on lines of so many columns.
+
+    `before` is the step that is shown before it, and `given` says which positions the model did not write.
+    """
+    ids, masked, confidence = (x[0].tolist() for x in (step.tokens, step.masked, step.confidence))
     was = before.masked[0].tolist() if before is not None else step.changed[0].tolist()
-    lines: list[list[tuple[str, str]]] = [[]]
-    used = 0
-    for piece, hidden, new in zip(tokenizer.pieces(ids, end="\u25a0"), masked, was, strict=True):
-        state = "masked" if hidden else "fresh" if new else "old"
-        for character in "\u2588\u2588" if hidden else piece.replace("\t", "    "):
-            if character == "\n" or used >= columns:
-                lines.append([])
-                used = 0
-            if character != "\n":
-                lines[-1].append((character, state))
-                used += 1
-    return lines
+    found: list[Cell] = []
+    line = used = 0
+    for i, (piece, hidden) in enumerate(zip(tokenizer.pieces(ids, end="\u25a0"), masked, strict=True)):
+        state = "hidden" if hidden else "new" if was[i] else "given" if given[i] else "earlier"
+        text = "  " if hidden else piece.replace("\t", "    ")
+        for number, part in enumerate(text.split("\n")):
+            if number:
+                line, used = line + 1, 0
+            while part:
+                if used >= columns:
+                    line, used = line + 1, 0
+                here, part = part[: columns - used], part[columns - used :]
+                found.append(Cell(line, used, here, state, confidence[i]))  # type: ignore[arg-type]
+                used += len(here)
+    return found
 
 
 def _metrics(run: Path) -> list[dict[str, str]]:
