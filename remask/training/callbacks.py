@@ -1,6 +1,7 @@
 """What happens beside the steps: validating, saving, publishing."""
 
 import math
+import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,13 @@ from remask.training.sharding import gather_weights
 from remask.training.start import Setup
 from remask.training.states import KEPT, list_states, stable_state, state_path, step_of, write_state
 
+VALIDATION_DRAWS = 2
+"""Draws of each validation row."""
+BACKWARD = 3
+"""A training step has this many times the arithmetic of its forward pass."""
+SAVED_RECENTLY = 15.0
+"""Seconds after a save in which a run does not save again, unless it is told how often to."""
+
 
 class AtomicIO(TorchCheckpointIO):
     """Under its final name a checkpoint is whole or absent."""
@@ -41,7 +49,8 @@ class CheckpointCallback(lightning.Callback):
         self.batches, self.validation, self.tokenizer = setup.batches, setup.validation, setup.prepared.tokenizer
         part = max(1, plan.steps // 20)
         self.save_every = self.recipe.save_every or part
-        self.validate_every = self.recipe.validate_every or part
+        self.validate_every = self.recipe.validate_every or max(part, math.ceil(plan.steps / self.affordable()))
+        self.saved_at = time.monotonic()
         self.best = float("inf")
         self.estimate: Estimate | None = None
         self.by_level = LossByLevel()
@@ -49,6 +58,11 @@ class CheckpointCallback(lightning.Callback):
         """The bound of a few rows, and their likelihood from left to right, after the last step."""
         self.asked_to_stop = False
         self._last = -1
+
+    def affordable(self) -> int:
+        """Validations that together take at most a twentieth of the training's arithmetic; one at least."""
+        read = VALIDATION_DRAWS * max(1, self.recipe.validation_rows)
+        return max(1, int(0.05 * self.plan.steps * BACKWARD * self.recipe.batch / read))
 
     @property
     def out(self) -> Path:
@@ -98,7 +112,7 @@ class CheckpointCallback(lightning.Callback):
         mine = rows[trainer.global_rank :: trainer.world_size]
         moved = ((number, (batch.to(module.device), sizes)) for number, (batch, sizes) in mine)
         with self.averaged(module), trainer.precision_plugin.forward_context():
-            found = validate(module.denoiser, module.family, moved, by_level=by_level)
+            found = validate(module.denoiser, module.family, moved, draws=VALIDATION_DRAWS, by_level=by_level)
             if self.recipe.sharded and len(mine) < -(-len(rows) // trainer.world_size):
                 number, (batch, sizes) = rows[0]  # the others go on, and need this process's part of the network
                 validate(module.denoiser, module.family, [(number, (batch.to(module.device), sizes))])
@@ -112,7 +126,7 @@ class CheckpointCallback(lightning.Callback):
     def compare_left_to_right(self, trainer: lightning.Trainer, module: Module) -> tuple[Estimate, Estimate] | None:
         """The bound of a few validation rows, and their likelihood from left to right; None where there is none."""
         assert self.validation is not None
-        length, affordable = self.validation.length, 0.03 * self.plan.steps * 3 * self.recipe.batch
+        length, affordable = self.validation.length, 0.03 * self.plan.steps * BACKWARD * self.recipe.batch
         count = min(self.recipe.left_to_right_rows, int(affordable / (2 * length)), len(self.validation))
         if not count or "chain" not in module.family.estimators or self.recipe.sharded or not trainer.is_global_zero:
             return None
@@ -132,14 +146,20 @@ class CheckpointCallback(lightning.Callback):
         step = self._last
         if step and step == module.optimizer.stable(self.plan.steps):
             self.save_stable(trainer)
-        saving = over or step % self.save_every == 0 or self.asked_to_stop
+        saving = over or self.asked_to_stop or (step % self.save_every == 0 and self.save_is_worth_it(trainer))
         if better or saving:
             self.publish(trainer, module, [name for name, due in (("best", better), ("latest", saving)) if due])
         if saving:  # after publishing: a state that is there says that its folders are too
             self.save(trainer)
 
+    def save_is_worth_it(self, trainer: lightning.Trainer) -> bool:
+        """Whether the run saves at a step that is due: by default not within some seconds of the last time."""
+        late = self.recipe.save_every is not None or time.monotonic() - self.saved_at > SAVED_RECENTLY
+        return bool(trainer.strategy.broadcast(late))  # the processes' clocks differ
+
     def save(self, trainer: lightning.Trainer) -> None:
         """Writes the training state and drops all but the newest few."""
+        self.saved_at = time.monotonic()
         trainer.save_checkpoint(state_path(self.out, self._last))
         if trainer.is_global_zero:
             ours = [path for path in list_states(self.out) if step_of(path) <= self._last]

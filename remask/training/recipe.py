@@ -79,9 +79,10 @@ class Recipe:
     """Rows of the validation split whose exact likelihood from left to right is worked out after the last step, beside
     their bound, where the family predicts in any order; fewer where that would take over 3 % of the training."""
     validate_every: int | None = None
-    """Steps between validations; a twentieth of the run by default."""
+    """Steps between validations; by default a twentieth of the run, or more where validating would take over 5 % of
+    the time of training."""
     save_every: int | None = None
-    """Steps between checkpoints; a twentieth of the run by default."""
+    """Steps between checkpoints; by default a twentieth of the run, but at least 15 s."""
     log_every: int = 10
     """Steps between rows of metrics.csv."""
     devices: int = 1
