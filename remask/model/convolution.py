@@ -96,10 +96,16 @@ class Convolution(nn.Module):
                     y = y + weight[number] * padded[:, reach + offset : reach + offset + size]
             return y
         known = x if cache is None or index is None else cache.update_hidden(self.slot, index, x)
-        flat, first = known.flatten(0, 1), torch.arange(len(x), device=x.device)[:, None] * known.shape[1]
         y = x
         for number in range(2 * reach):
             at = neighbours.at[..., number]
-            other = flat.index_select(0, (first + at.clamp(min=0)).flatten()).view_as(x)
-            y = y + weight[number] * (other * (at >= 0)[..., None])
+            y = y + weight[number] * (pick(known, at.clamp(min=0)) * (at >= 0)[..., None])
         return y
+
+
+def pick(x: Tensor, at: Tensor) -> Tensor:
+    """(B, K, D) and places (B, Q) -> (B, Q, D): by the operation whose backward pass is fast, in training."""
+    if not x.requires_grad:  # the memory of a cache is not copied
+        return x.gather(1, at[..., None].expand(-1, -1, x.shape[2]))
+    first = torch.arange(len(x), device=x.device)[:, None] * x.shape[1]
+    return x.flatten(0, 1).index_select(0, (first + at).flatten()).view(*at.shape, x.shape[2])
