@@ -23,7 +23,7 @@ from remask.data.batches import Rows, in_order
 from remask.data.tokens import Prepared, prepare
 from remask.errors import RemaskError
 from remask.families.autoregressive import Autoregressive
-from remask.likelihood import Estimate, validate
+from remask.likelihood import Estimate, LossByLevel, validate
 from remask.plots import denoising_strip, loss_by_level, loss_curves
 from remask.sampling.loop import Step
 from remask.terminal import duration, say
@@ -85,7 +85,8 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
 
     say("\n5. Held-out files")
     runs = {name: load(out / name) for name in ("masked", "autoregressive", "converted")}
-    scores = {name: score_held_out_files(checkpoint, prepared, seed) for name, checkpoint in runs.items()}
+    by_level = {name: LossByLevel() for name in runs}
+    scores = {name: score_held_out_files(one, prepared, seed, by_level[name]) for name, one in runs.items()}
     table = scoreboard(scores, measure_xz(prepared))
     say(table)
 
@@ -100,6 +101,8 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
     body = sample(runs["masked"], infill=BODY, sampler="Confidence", temperature=0.0, seed=seed)
     say(f"\n7. A function body, filled in by the masked model\n\n{body.text}")
     spent = time.monotonic() - start
+    del by_level["autoregressive"]
+    loss_by_level(by_level, report_folder(out) / "levels.png")
     write_report(out, table, texts, body, written, runs["masked"], spent)
     say(f"Report: {out / 'report' / 'report.md'}, after {duration(spent)}")
 
@@ -119,10 +122,10 @@ def train_twin(recipe: Recipe, steps: int) -> Path:
     return half
 
 
-def score_held_out_files(checkpoint: Checkpoint, prepared: Prepared, seed: int) -> Estimate:
-    """Likelihood of the validation files, in float32."""
-    rows = Rows(prepared.valid, LENGTH)
-    return validate(checkpoint.model, checkpoint.family, enumerate(in_order(rows, None, 32)), draws=4, seed=seed)
+def score_held_out_files(checkpoint: Checkpoint, prepared: Prepared, seed: int, by_level: LossByLevel) -> Estimate:
+    """Likelihood of the validation files, in float32, and the loss at each noise level."""
+    batches = enumerate(in_order(Rows(prepared.valid, LENGTH), None, 32))
+    return validate(checkpoint.model, checkpoint.family, batches, draws=4, seed=seed, by_level=by_level)
 
 
 def measure_xz(prepared: Prepared) -> float:
@@ -152,10 +155,8 @@ def write_report(
     out: Path, table: str, texts: dict[str, Sample], body: Sample, written: list[Step], masked: Checkpoint, spent: float
 ) -> None:
     """report.md with its pictures."""
-    folder = out / "report"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = report_folder(out)
     loss_curves({name: out / name for name in ("masked", "autoregressive", "converted")}, folder / "loss.png")
-    loss_by_level({name: out / name for name in ("masked", "converted")}, folder / "levels.png")
     denoising_strip(written, masked.tokenizer, folder / "denoising.png")
     about, shape = masked.about, masked.model.architecture
     parts = [
@@ -177,6 +178,13 @@ def write_report(
         ]
     parts += ["## A function body, filled in by the masked model", code_block(body.text)]
     (folder / "report.md").write_text("\n\n".join(parts) + "\n")
+
+
+def report_folder(out: Path) -> Path:
+    """Where the report lies; made where it is not there yet."""
+    folder = out / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def code_block(text: str) -> str:

@@ -1,27 +1,32 @@
 """Pictures for reports: loss curves, and a text being denoised."""
 
 import csv
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from remask.data.tokenizer import Tokenizer
-from remask.likelihood.levels import middles
+from remask.likelihood.levels import LossByLevel, middles
 from remask.sampling.loop import Step
 
 
 def loss_curves(runs: dict[str, Path], path: Path) -> None:
-    """Validation bits per byte of several runs against their training FLOPs, with error bars."""
+    """Validation bits per byte of several runs against their training FLOPs, with error bars.
+
+    The FLOPs of a run that started from a checkpoint begin with those of the checkpoint.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
     for (name, run), marker in zip(runs.items(), "os^vD" * len(runs), strict=False):
         rows = [r for r in _metrics(run) if r["valid_bits_per_byte"]]
+        before = json.loads((run / "run.json").read_text())["plan"].get("flops_6n_before", 0.0)
         kind = "bound" if rows and rows[-1]["valid_kind"] == "bound" else "exact"
         axes.errorbar(
-            [float(r["flops_6n"]) for r in rows],
+            [before + float(r["flops_6n"]) for r in rows],
             [float(r["valid_bits_per_byte"]) for r in rows],
             yerr=[float(r["valid_stderr"]) for r in rows],
             marker=marker,
@@ -35,16 +40,14 @@ def loss_curves(runs: dict[str, Path], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def loss_by_level(runs: dict[str, Path], path: Path) -> None:
-    """Nats of a masked token against the share of the text that is masked, at the last validation of several runs."""
+def loss_by_level(losses: dict[str, LossByLevel], path: Path) -> None:
+    """Nats of a masked token against the share of the text that is masked, for several models."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for (name, run), marker in zip(runs.items(), "os^vD" * len(runs), strict=False):
-        rows = [r for r in _metrics(run) if r["valid_bits_per_byte"]]
-        points = [(at, float(nats)) for at in middles() if rows and (nats := rows[-1].get(f"valid_nats_at_{at:.2f}"))]
-        axes.plot(*zip(*points, strict=True), marker=marker, markersize=4, label=name) if points else None
+    for (name, found), marker in zip(losses.items(), "os^vD" * len(losses), strict=False):
+        axes.plot(middles(), found.means(), marker=marker, markersize=4, label=name)
     axes.set(xlabel="share of the tokens that is masked", ylabel="nats of a masked token", xlim=(0, 1), ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend()
