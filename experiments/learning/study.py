@@ -20,7 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 TABLE = Path(__file__).with_name("runs.csv")
-COMMON = (
+STEPS = 635
+COMMON = f"--model tiny --length 256 --batch 16 --budget.steps {STEPS} --validation_rows 192 --validate_every {STEPS}"
     "--model tiny --length 256 --batch 16 --budget.steps 635 --validation_rows 192 --validate_every 635 --compile on"
 )
 ADAMW = "--optimizer.kind adamw --optimizer.lr 3e-3"
@@ -39,6 +40,11 @@ VARIANTS = {
     "autoregressive: convolution, Muon, AdamW 1e-2": f"{TWIN} {CONV} {BOLD}",
     "masked: all, and bell 0.8": f"{MASKED} {CEILING} --family.bell 0.8 {CONV} {BOLD}",
     "masked: all, AdamW 2e-2": f"{MASKED} {CEILING} {CONV} {BOLD} --optimizer.lr 2e-2",
+    "converted: half of the steps autoregressive": f"{TWIN} {CONV} {BOLD} --budget.steps 317 THEN {MASKED} {BOLD}",
+    "converted: half of the steps autoregressive, shift kept": (
+        f"{TWIN} {CONV} {BOLD} --budget.steps 317 THEN {MASKED} {BOLD} --conversion.keep_shift"
+    ),
+    "converted: three quarters autoregressive": f"{TWIN} {CONV} {BOLD} --budget.steps 476 THEN {MASKED} {BOLD}",
     "masked: all but the convolution": f"{MASKED} {CEILING} {PLAIN} {BOLD}",
     "masked: all, ceiling 0.3 until 0.8": f"{MASKED} --family.ceiling 0.3 --family.ceiling_until 0.8 {CONV} {BOLD}",
     "masked: all, pairs of 8 rows": f"{MASKED} {CEILING} {CONV} {BOLD} --family.pairs --batch 8",
@@ -50,7 +56,8 @@ VARIANTS = {
     "masked: all, last rate 0": f"{MASKED} {CEILING} {CONV} {BOLD} --optimizer.floor 0",
     "masked: all, normalised queries and keys": f"{MASKED} {CEILING} {CONV} {BOLD} --architecture.qk_norm",
 }
-"""What differs between the runs, the most telling first."""
+"""What differs between the runs, the most telling first. Behind THEN stands the run that goes on with the steps that
+are left, from the checkpoint of the one before it."""
 
 
 def main() -> None:
@@ -78,10 +85,15 @@ def run(data: Path, out: Path, name: str, seed: int) -> None:
     if any((row["variant"], row["seed"]) == (name, str(seed)) for row in read()):
         return
     folder = out / f"{name.translate(str.maketrans(' :,.', '----'))}-{seed}"
-    command = [sys.executable, "-m", "remask", "train", "--data", str(data), "--out", str(folder)]
-    command += [*COMMON.split(), "--compile", "on", *VARIANTS[name].split(), "--seed", str(seed)]
-    with open(folder.with_suffix(".log"), "a") as log:
-        subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=log, stderr=log, check=True)
+    first, _, second = VARIANTS[name].partition(" THEN ")
+    if second:
+        steps = int(first.split()[-1])
+        start = out / f"autoregressive-{steps}-{seed}"
+        train(data, start, [*first.split(), "--seed", str(seed)])
+        rest = ["--model", str(start), "--budget.steps", str(STEPS - steps), "--validate_every", str(STEPS - steps)]
+        train(data, folder, [*second.split(), *rest, "--seed", str(seed)])
+    else:
+        train(data, folder, [*first.split(), "--seed", str(seed)])
     with open(folder / "metrics.csv") as file:
         last = list(csv.DictReader(file))[-1]
     config = json.loads((folder / "latest" / "config.json").read_text())
@@ -102,6 +114,14 @@ def run(data: Path, out: Path, name: str, seed: int) -> None:
             writer.writeheader()
         writer.writerow(row)
     print(f"{name}, seed {seed}: {row['bits_per_byte']}", flush=True)
+
+
+def train(data: Path, folder: Path, options: list[str]) -> None:
+    """One `remask train` command."""
+    command = [sys.executable, "-m", "remask", "train", "--data", str(data), "--out", str(folder)]
+    command += [*COMMON.split(), "--compile", "on", *options]
+    with open(folder.with_suffix(".log"), "a") as log:
+        subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=log, stderr=log, check=True)
 
 
 def read() -> list[dict[str, str]]:
