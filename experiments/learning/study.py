@@ -22,8 +22,6 @@ from pathlib import Path
 TABLE = Path(__file__).with_name("runs.csv")
 STEPS = 635
 COMMON = f"--model tiny --length 256 --batch 16 --budget.steps {STEPS} --validation_rows 192 --validate_every {STEPS}"
-    "--model tiny --length 256 --batch 16 --budget.steps 635 --validation_rows 192 --validate_every 635 --compile on"
-)
 ADAMW = "--optimizer.kind adamw --optimizer.lr 3e-3"
 MUON = "--optimizer.kind muon --optimizer.lr 3e-3"
 BOLD = "--optimizer.kind muon --optimizer.lr 1e-2"
@@ -41,10 +39,10 @@ VARIANTS = {
     "masked: all, and bell 0.8": f"{MASKED} {CEILING} --family.bell 0.8 {CONV} {BOLD}",
     "masked: all, AdamW 2e-2": f"{MASKED} {CEILING} {CONV} {BOLD} --optimizer.lr 2e-2",
     "converted: half of the steps autoregressive": f"{TWIN} {CONV} {BOLD} --budget.steps 317 THEN {MASKED} {BOLD}",
+    "converted: three quarters autoregressive": f"{TWIN} {CONV} {BOLD} --budget.steps 476 THEN {MASKED} {BOLD}",
     "converted: half of the steps autoregressive, shift kept": (
         f"{TWIN} {CONV} {BOLD} --budget.steps 317 THEN {MASKED} {BOLD} --conversion.keep_shift"
     ),
-    "converted: three quarters autoregressive": f"{TWIN} {CONV} {BOLD} --budget.steps 476 THEN {MASKED} {BOLD}",
     "masked: all but the convolution": f"{MASKED} {CEILING} {PLAIN} {BOLD}",
     "masked: all, ceiling 0.3 until 0.8": f"{MASKED} --family.ceiling 0.3 --family.ceiling_until 0.8 {CONV} {BOLD}",
     "masked: all, pairs of 8 rows": f"{MASKED} {CEILING} {CONV} {BOLD} --family.pairs --batch 8",
