@@ -23,7 +23,6 @@ TABLE = Path(__file__).with_name("runs.csv")
 STEPS = 635
 COMMON = f"--model tiny --length 256 --batch 16 --budget.steps {STEPS} --validation_rows 192 --validate_every {STEPS}"
 ADAMW = "--optimizer.kind adamw --optimizer.lr 3e-3"
-MUON = "--optimizer.kind muon --optimizer.lr 3e-3"
 BOLD = "--optimizer.kind muon --optimizer.lr 1e-2"
 MASKED = "--family Masked --family.objective low_variance"
 TWIN = "--family Autoregressive"
