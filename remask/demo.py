@@ -33,6 +33,8 @@ from remask.training.run import train
 from remask.watch import watch
 
 LENGTH = 256
+LEAST = 8
+"""Steps of which half can be told from all."""
 SHARE = 0.33
 """Of the time, that the first of the three models is trained; the others take 1.1 and 0.5 times as long."""
 PROMPT = 'def read(path):\n    """'
@@ -56,8 +58,8 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
         minutes: How long all of it may take.
         seed: Of everything.
     """
-    if not 0.5 <= minutes <= 24 * 60:
-        raise RemaskError(f"minutes is {minutes}; it must be at least half a minute and at most a day")
+    if not 1 <= minutes <= 24 * 60:
+        raise RemaskError(f"minutes is {minutes}; it must be at least 1 and at most a day")
     start = time.monotonic()
     say("1. Corpus: the source files and help texts of this machine's Python")
     prepared = prepare("stdlib", out / "data", vocab_size=4096)
@@ -78,6 +80,10 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
     say("2. A masked diffusion model, which learns to fill in what is hidden")
     train(recipe)
     steps = json.loads((out / "masked" / "run.json").read_text())["plan"]["steps"]
+    if steps < LEAST:
+        raise RemaskError(
+            f"in {minutes:g} minutes there is time for {steps} steps only, and it needs {LEAST}: give more"
+        )
     say("\n3. An autoregressive model of the same size, on as much text and with as many FLOPs")
     half = train_twin(replace(recipe, out=out / "autoregressive", family=Autoregressive()), steps)
     say("\n4. The autoregressive model as it was after half of the steps, which goes on as a masked one for the others")

@@ -44,7 +44,7 @@ VARIANTS = {
     ),
     "masked: all but the convolution": f"{MASKED} {CEILING} {PLAIN} {BOLD}",
     "masked: all, ceiling 0.3 until 0.8": f"{MASKED} --family.ceiling 0.3 --family.ceiling_until 0.8 {CONV} {BOLD}",
-    "masked: all, pairs of 8 rows": f"{MASKED} {CEILING} {CONV} {BOLD} --family.pairs --batch 8",
+    "masked: pairs of 8 rows in place of the ceiling": f"{MASKED} {CONV} {BOLD} --family.pairs --batch 8",
     "autoregressive: AdamW 3e-3": f"{TWIN} {PLAIN} {ADAMW}",
     "masked: all but Muon": f"{MASKED} {CEILING} {CONV} --optimizer.kind adamw --optimizer.lr 3e-3",
     "masked: all but the ceiling": f"{MASKED} {NONE} {CONV} {BOLD}",

@@ -56,6 +56,11 @@ class Masked(MaskRates, Family):
         if not 0 <= self.eps < 1:
             raise RemaskError(f"eps is {self.eps}; it must be at least 0 and below 1")
         self.check_rates(self.objective)
+        if self.pairs and self.first_ceiling < 1:
+            raise RemaskError(
+                f"ceiling is {self.ceiling} with pairs: of two complementary masks one always has a rate above one half; "
+                "leave out one of the two options"
+            )
         for name in ("pairs", "fixed_counts"):
             if getattr(self, name) and self.objective != "low_variance":
                 raise RemaskError(f"{name} is for the objective low_variance, and objective is {self.objective}")
@@ -85,6 +90,11 @@ class Masked(MaskRates, Family):
     @property
     def has_curriculum(self) -> bool:
         return self.change_rates or self.opening > 0
+
+    @property
+    def asked(self) -> float:  # type: ignore[override]
+        """Rates are even or symmetric around one half, but under a ceiling."""
+        return 0.5 * (1 - self.ceiling_until * (1 - self.first_ceiling) / 2)
 
     @property
     def reads(self) -> float:  # type: ignore[override]

@@ -24,7 +24,8 @@ class MaskRates:
 
     ceiling: float | None = None
     """Highest mask rate at the first step of training, which rises evenly to 1; 1: all rates from the beginning.
-    By default 0.4 with the objective low_variance, and 1 with others, whose weights are those of uniform rates."""
+    By default 0.4 with the objective low_variance, and 1 with others, whose weights are those of uniform rates, and with
+    complementary pairs of masks."""
     ceiling_until: float = 0.6
     """Share of the training after which the ceiling is 1."""
     bell: float = 0.0
@@ -49,7 +50,8 @@ class MaskRates:
         """Highest mask rate at the first step of training."""
         if self.ceiling is not None:
             return self.ceiling
-        return CEILING if getattr(self, "objective", None) == "low_variance" else 1.0
+        plain = getattr(self, "objective", None) == "low_variance" and not getattr(self, "pairs", False)
+        return CEILING if plain else 1.0
 
     @property
     def change_rates(self) -> bool:

@@ -18,7 +18,8 @@ class LossByLevel:
     """Mean nats per token of rows, in ten bins of their noise level.
 
     For masked families the level is the share of the tokens that is masked, and the value of a bin the cross entropy of
-    a masked token there; for others it is the bound's integrand at that noise time.
+    a masked token there; so it is for interpolating ones with alpha_0 = 1. For others it is the bound's integrand at
+    that noise time, to which the sequential term of interpolating models is added.
     """
 
     total: Tensor = field(default_factory=lambda: torch.zeros(BINS, dtype=torch.float64))

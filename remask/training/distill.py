@@ -28,6 +28,7 @@ from remask.model.transformer import Initialisation, Transformer
 from remask.training.optim import Budget, Optimizer
 from remask.training.recipe import Conversion, Recipe
 from remask.training.run import launch
+from remask.training.states import list_states
 
 CLEAN = (0.9987, 0.0062)
 """Share of the tokens that are clean at both ends of the path, where no range of gamma is given."""
@@ -89,7 +90,7 @@ class Distillation(Recipe):
 def distill(recipe: Distillation) -> Path:
     """Distils a uniform-state model into one that needs fewer steps. Returns the published folder `out/latest`."""
     out, rounds = recipe.out, recipe.distillation
-    start = open_checkpoint(out if out.is_dir() and find(out) else recipe.model)
+    start = open_checkpoint(out if out.is_dir() and find(out) and list_states(out) else recipe.model)
     family = start.family
     family.gammas(rounds.gamma, *CLEAN)  # refused before anything is written
     return launch(recipe, family, start, lambda *given: Consistency(rounds, *given))

@@ -15,6 +15,7 @@ from remask import machine
 from remask.errors import RemaskError
 from remask.families.description import renewed
 from remask.files import differences, write_atomically
+from remask.model.sizes import SIZES
 from remask.terminal import say
 from remask.training.optim import usual_warmup
 from remask.training.recipe import Recipe, to_plain
@@ -136,6 +137,8 @@ def read_run(out: Path) -> tuple[dict[str, Any], Plan] | None:
             described = options["family"]
             described["init_args"] = renewed(described["class_path"], described["init_args"])
         options["optimizer"].setdefault("kind", "adamw")  # which was the only one
+        if options.get("model") in SIZES and "architecture" in options:
+            options["architecture"].setdefault("convolution", 0)  # there were none
         warmup = plan["warmup"] if "warmup" in plan else options["optimizer"]["warmup"]
         plan["warmup"] = usual_warmup(plan["steps"]) if warmup is None else warmup
         return options, Plan(**{f.name: plan[f.name] for f in fields(Plan) if f.name in plan})

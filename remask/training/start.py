@@ -23,6 +23,7 @@ from remask.seeds import mix_seeds
 from remask.terminal import say
 from remask.training.optim import Optimizer
 from remask.training.recipe import Conversion, Recipe
+from remask.training.states import list_states
 
 
 @dataclass(frozen=True)
@@ -159,10 +160,13 @@ def validation_rows(recipe: Recipe, prepared: Prepared) -> Rows | None:
 
 
 def starting_checkpoint(model: str, out: Path) -> LazyCheckpoint | None:
-    """The checkpoint that `model` names, None where it names a size. A run that goes on has its own: that of `out`."""
+    """The checkpoint that `model` names, None where it names a size. A run that goes on has its own: that of `out`.
+
+    A run without a training state begins anew, though it may have published its best weights.
+    """
     if model in SIZES or not (Path(model).exists() or "/" in model):
         return None
-    return open_checkpoint(out if out.is_dir() and find(out) else model)
+    return open_checkpoint(out if out.is_dir() and find(out) and list_states(out) else model)
 
 
 def default_length(recipe: Recipe, start: LazyCheckpoint | None) -> int:

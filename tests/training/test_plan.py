@@ -121,10 +121,14 @@ def test_runs_from_before_muon_and_ceilings(corpus: Path, tmp_path: Path) -> Non
         del options["family"]["init_args"][name]
     for name in ("kind", "muon_lr", "muon_momentum", "muon_decay"):
         del options["optimizer"][name]
+    del options["architecture"]["convolution"]
     plan = {"corpus": "x", "steps": 60, "bf16": False, "compile": False, "tokens": 256, "flops": 1.0, "flops_6n": 1.0}
     (tmp_path / "run.json").write_text(json.dumps({"recipe": options, "plan": {**plan, "warmup": 6}}))
     found = read_run(tmp_path)
-    assert found is not None and not changed_options(*found, recipe)
+    assert found is not None
+    assert changed_options(*found, recipe) == ["--architecture.convolution 0 there, unset now"]
+    plain = SizeOverrides(layers=1, width=16, heads=1, ffn=16, convolution=0)
+    assert not changed_options(*found, replace(recipe, architecture=plain))
     said = changed_options(*found, tiny(corpus, tmp_path, budget=Budget(steps=60)))
     assert "--family.ceiling 1.0 there, unset now" in said and "--optimizer.kind adamw there, muon now" in said
 

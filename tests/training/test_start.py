@@ -21,6 +21,7 @@ from remask.families.masked import Masked
 from remask.families.uniform import Uniform
 from remask.model.sizes import SizeOverrides
 from remask.training.optim import Optimizer
+from remask.training.states import list_states
 
 Fit = Callable[..., Path]
 
@@ -70,6 +71,20 @@ def test_a_run_that_goes_on_needs_its_beginning_no_more(
     assert "is complete: 5 steps" in capsys.readouterr().err
     with pytest.raises(RemaskError, match="no checkpoint at"):
         fit(tmp_path / "other", **options)
+
+
+def test_a_run_without_a_state_begins_with_its_checkpoint_again(fit: Fit, masked_run: Path, tmp_path: Path) -> None:
+    """And not with its own best weights, which may have been published before the first state was."""
+    options: dict[str, Any] = {"steps": 6, "model": str(masked_run), "architecture": SizeOverrides()}
+    fit(tmp_path / "whole", **options)
+    fit(tmp_path / "killed", **options)
+    for state in list_states(tmp_path / "killed"):
+        state.unlink()
+    shutil.rmtree(tmp_path / "killed" / "latest")
+    shutil.copytree(tmp_path / "whole" / "latest", tmp_path / "killed" / "best")
+    fit(tmp_path / "killed", **options)
+    before, after = (load_file(tmp_path / x / "latest" / "model.safetensors") for x in ("whole", "killed"))
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 @pytest.mark.parametrize(

@@ -119,4 +119,5 @@ def check_types(given: dict[str, Any], where: str, kind: Any) -> None:
 
 def optimizer(one: Run) -> Optimizer:
     """How a run is optimised."""
-    return Optimizer(kind=one.optimizer, lr=one.lr, schedule=one.schedule, warmup=one.warmup)
+    decay = 0.1 if one.optimizer == "adamw" else 0.0
+    return Optimizer(kind=one.optimizer, lr=one.lr, weight_decay=decay, schedule=one.schedule, warmup=one.warmup)

@@ -34,6 +34,7 @@ def recipe(study: Path, plan: Plan, one: Run, devices: int = 1, accelerator: Any
         length=plan.length,
         batch=one.batch,
         validation_rows=plan.validation_rows,
+        left_to_right_rows=0,
         validate_every=one.steps,
         compile=compiling(study, one),
         devices=devices,
