@@ -58,8 +58,8 @@ class Masked(MaskRates, Family):
         self.check_rates(self.objective)
         if self.pairs and self.first_ceiling < 1:
             raise RemaskError(
-                f"ceiling is {self.ceiling} with pairs: of two complementary masks one always has a rate above one half; "
-                "leave out one of the two options"
+                f"ceiling is {self.ceiling} with pairs: of two complementary masks one always has a rate above "
+                "one half; leave out one of the two options"
             )
         for name in ("pairs", "fixed_counts"):
             if getattr(self, name) and self.objective != "low_variance":

@@ -24,8 +24,8 @@ class MaskRates:
 
     ceiling: float | None = None
     """Highest mask rate at the first step of training, which rises evenly to 1; 1: all rates from the beginning.
-    By default 0.4 with the objective low_variance, and 1 with others, whose weights are those of uniform rates, and with
-    complementary pairs of masks."""
+    By default 0.4 with the objective low_variance, and 1 with others, whose weights are those of uniform rates, and
+    with complementary pairs of masks."""
     ceiling_until: float = 0.6
     """Share of the training after which the ceiling is 1."""
     bell: float = 0.0
