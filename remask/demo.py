@@ -86,7 +86,7 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
         )
     say("\n3. An autoregressive model of the same size, on as much text and with as many FLOPs")
     half = train_twin(replace(recipe, out=out / "autoregressive", family=Autoregressive()), steps)
-    say("\n4. The autoregressive model as it was after half of the steps, which goes on as a masked one for the others")
+    say("\n4. An autoregressive run of half the steps, its rate decayed, goes on as a masked model for the other half")
     train(replace(recipe, out=out / "converted", model=str(half), budget=Budget(steps=max(1, steps - steps // 2))))
 
     say("\n5. Held-out files")
@@ -114,9 +114,9 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
 
 
 def train_twin(recipe: Recipe, steps: int) -> Path:
-    """Trains the autoregressive model; returns a copy of it as it was after half of the steps.
+    """Trains the autoregressive model; returns a copy of the finished run of half the steps.
 
-    With a rate that is stable until its decay, the whole run goes on from the half one.
+    With a rate that is stable until its decay, the whole run goes on from where the half one had not decayed yet.
     """
     wsd = replace(recipe, optimizer=Optimizer(schedule="wsd"))
     half = recipe.out.with_name("half")

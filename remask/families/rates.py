@@ -1,10 +1,10 @@
 """How mask rates are drawn in training, which decides how soon a small network learns.
 
-A uniform rate, which the bound needs, leaves a masked position without a visible neighbour in a third of the cases, and
-a fresh network learns nothing there beyond the frequencies of tokens. Three laws give it more to learn from: rates that
+Under a uniform rate half of the masked positions have no visible neighbour (a third, as the bound weighs them), and a
+fresh network learns nothing there beyond the frequencies of tokens. Three laws give it more to learn from: rates that
 are low at first, under a ceiling that rises to 1; rates around one half, with the density 6 r (1 - r) of Beta(2, 2);
-and both. They end before training does, so that the last part sees all rates. What is reported is the uniform bound in
-any case, which no law of training enters.
+and both. They end before training does, so that the last part sees all rates. What is reported is the uniform bound,
+whatever the distribution in training.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
-"""The loss at each noise level, which separates two ways of learning nothing.
+"""The loss at each noise level, which separates two ways of learning too little.
 
 The bound is a mean over noise levels. A network that is stuck at unigrams is bad at all of them; one that knows the
-neighbours of a token but not the joint law of many is bad only where most are masked.
+neighbours of a token but not the joint distribution of many is bad only where most are masked.
 """
 
 import math

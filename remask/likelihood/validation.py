@@ -45,7 +45,8 @@ def compare_left_to_right(
 ) -> tuple[Estimate, Estimate]:
     """The bound of a few rows, and the exact likelihood of writing them from left to right with the same network.
 
-    What lies between them belongs to the objective: the bound is the mean over all orders. `rows` are ids, and the
+    Their difference shows how much better the network predicts from left to right than in a random order; one that
+    knew the joint distribution would have none. `rows` are ids, and the
     bytes that they stand for; the family is one that predicts in any order. A row of L tokens takes 2 L readings.
     """
     requests = [Request(target=ids, bytes=size) for ids, size in rows]

@@ -82,7 +82,7 @@ def plan(
         batch: Rows of a step.
         validation_rows: Rows that every run is scored on at its end, with the same noise; many, since differences
             between sizes are small.
-        optimizer: muon, which learns several times as fast in small networks, or adamw.
+        optimizer: muon or adamw, as in `remask train`.
         convolution: Positions that the short convolutions of a layer cover, an odd number; 0 for none.
         rule: Peak learning rates of AdamW: size, those of `remask train` for the width and the tokens of a step;
             kaplan, 0.003239 - 0.0001395 ln N (Kaplan et al. 2020); or constant.

@@ -65,8 +65,8 @@ class Optimizer:
     """The optimiser, and its learning rates over the run."""
 
     kind: Kind = "muon"
-    """muon: Muon for the matrices inside the blocks, AdamW for embedding, head, gains and vectors. adamw: AdamW for
-    everything, as in the published runs."""
+    """muon: Muon for the matrices inside the blocks, AdamW for embedding, head, gains, vectors, convolutions and
+    modulations by the noise level. adamw: AdamW for everything, as in the published runs."""
     lr: float | None = None
     """Peak learning rate of AdamW. By default it follows the size of the run: with muon
     1e-2 (128 / width)^(1/2) (tokens of a step / 4096)^(1/2), at most 1e-2; with adamw 1e-3."""

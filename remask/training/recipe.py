@@ -54,7 +54,7 @@ class Recipe:
     budget: Budget = field(default_factory=Budget)
     """How much to train: one of flops, tokens, steps, minutes."""
     optimizer: Optimizer = field(default_factory=Optimizer)
-    """AdamW and its learning rate over the run."""
+    """The optimiser, and its learning rates over the run."""
     length: int | None = 256
     """Tokens in a row; null for the context of the model."""
     batch: int = 32
@@ -77,7 +77,8 @@ class Recipe:
     """Rows of the validation split that are scored; 0 for none."""
     left_to_right_rows: int = 2
     """Rows of the validation split whose exact likelihood from left to right is worked out after the last step, beside
-    their bound, where the family predicts in any order; fewer where that would take over 3 % of the training."""
+    their bound, in runs of one process, where the family predicts in any order; fewer where that would take over 3 %
+    of the training."""
     validate_every: int | None = None
     """Steps between validations; by default a twentieth of the run, or more where validating would take over 5 % of
     the time of training."""
