@@ -23,7 +23,7 @@ from remask.batch import Batch, Noise, strata
 from remask.errors import RemaskError, unknown
 from remask.families.base import Family, Loss, Order, Time, of_positions
 from remask.families.denoiser import Denoiser, Noisy, per_row
-from remask.families.rates import MaskRates
+from remask.families.rates import CEILING, MaskRates
 from remask.model.attention import CAUSAL, FULL, Attention, Front, TwoStreams
 from remask.model.sizes import Architecture
 
@@ -238,8 +238,12 @@ class Interpolating(MaskRates, Family):
     # what others ask of a family
 
     @property
+    def default_ceiling(self) -> float:
+        return CEILING if self.objective == "low_variance" else 1.0
+
+    @property
     def has_curriculum(self) -> bool:
-        return self.change_rates
+        return self.changes_rates
 
     @property
     def known_see_each_other(self) -> bool:

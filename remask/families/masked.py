@@ -22,7 +22,7 @@ from remask.batch import Batch, Noise
 from remask.errors import RemaskError, unknown
 from remask.families.base import Family, exact_counts
 from remask.families.denoiser import Noisy
-from remask.families.rates import MaskRates
+from remask.families.rates import CEILING, MaskRates
 from remask.model.attention import LookAhead
 from remask.model.sizes import Architecture
 
@@ -88,8 +88,12 @@ class Masked(MaskRates, Family):
         return self.inputs_for(batch.at(twice), torch.cat([hidden, batch.scored & ~hidden]), weight[twice])
 
     @property
+    def default_ceiling(self) -> float:
+        return CEILING if self.objective == "low_variance" and not self.pairs else 1.0
+
+    @property
     def has_curriculum(self) -> bool:
-        return self.change_rates or self.opening > 0
+        return self.changes_rates or self.opening > 0
 
     @property
     def asked(self) -> float:  # type: ignore[override]

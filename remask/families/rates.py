@@ -38,7 +38,7 @@ class MaskRates:
         for name in ("ceiling_until", "bell"):
             if not 0 <= getattr(self, name) <= 1:
                 raise RemaskError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
-        if self.change_rates and objective != "low_variance":
+        if self.changes_rates and objective != "low_variance":
             given = f"bell {self.bell:g}" if self.bell else f"ceiling {self.first_ceiling:g}"
             raise RemaskError(
                 f"objective is {objective} and {given}: the weights of this objective are those of uniform rates, and "
@@ -48,13 +48,15 @@ class MaskRates:
     @property
     def first_ceiling(self) -> float:
         """Highest mask rate at the first step of training."""
-        if self.ceiling is not None:
-            return self.ceiling
-        plain = getattr(self, "objective", None) == "low_variance" and not getattr(self, "pairs", False)
-        return CEILING if plain else 1.0
+        return self.default_ceiling if self.ceiling is None else self.ceiling
 
     @property
-    def change_rates(self) -> bool:
+    def default_ceiling(self) -> float:
+        """The first ceiling where none is given: none at all, unless the family says otherwise."""
+        return 1.0
+
+    @property
+    def changes_rates(self) -> bool:
         """Whether rates differ from uniform ones in some part of the training."""
         return (self.first_ceiling < 1 and self.ceiling_until > 0) or self.bell > 0
 
