@@ -143,12 +143,28 @@ class Parser:
         for recipe in _recipes(arguments):
             _check_recipe(recipe)
         try:
-            given = self.parser.instantiate(self.parser.parse_args(arguments)).as_dict()
+            parsed = self.parser.parse_args(list(self._with_values(arguments)))
+            given = self.parser.instantiate(parsed).as_dict()
         except ArgumentError as error:
             raise WrongUse(self._explain(str(error))) from error
         except RecursionError:
             raise WrongUse("config is nested too deeply, or refers to itself") from None
         return _arguments(self.function, given)
+
+    def _with_values(self, arguments: list[str]) -> Iterator[str]:
+        """The command line with a value behind each flag of a class that is chosen by name, such as --family.pairs,
+        which jsonargparse reads as an option with a value."""
+        chosen = [option for option in self.options.values() if option.by_name]
+        kinds = [(option.name, kind) for option in chosen for kind in _classes(option.hint).values()]
+        flags = {f"{name}.{field}" for name, kind in kinds for field, hint, _ in parameters(kind) if hint is bool}
+        for argument, following in zip(arguments, [*arguments[1:], "--"], strict=False):
+            bare = argument[2:].replace("-", "_") if argument.startswith("--") else ""
+            if bare in flags and following.startswith("--"):
+                yield f"--{bare}=true"
+            elif bare.removeprefix("no_") in flags and bare.startswith("no_"):
+                yield f"--{bare.removeprefix('no_')}=false"
+            else:
+                yield argument
 
     def _explain(self, message: str) -> str:
         """Says in our words what jsonargparse says about wrong use."""
@@ -177,7 +193,8 @@ class Parser:
         for option in self.options.values():
             known |= {option.name, f"no-{option.name}"} if option.flag else {option.name}
             for kind in _classes(option.hint).values() if option.by_name else ():
-                known |= {f"{option.name}.{field}" for field, _, _ in parameters(kind)}
+                fields = [(f"{option.name}.{field}", hint) for field, hint, _ in parameters(kind)]
+                known |= {field for field, _ in fields} | {f"no-{field}" for field, hint in fields if hint is bool}
         inner = {one.rpartition(".")[2]: one for one in known}  # without the section
         bare = name.lstrip("-").replace("-", "_")
         close = nearest(bare, known) or inner.get(nearest(bare.rpartition(".")[2], inner) or "")

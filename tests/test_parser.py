@@ -96,6 +96,21 @@ def test_a_class_is_chosen_by_name_with_its_options(parser: Parser) -> None:
     assert type(read(parser, "--family Autoregressive").family).__name__ == "Autoregressive"
 
 
+@pytest.mark.parametrize(
+    ("line", "pairs"),
+    [
+        ("--family.pairs", True),
+        ("--family.pairs true", True),
+        ("--family.pairs --seed 1", True),
+        ("--family.pairs=false", False),
+        ("--family.pairs --no-family.pairs", False),
+    ],
+)
+def test_flags_of_a_family_need_no_value(parser: Parser, line: str, pairs: bool) -> None:
+    family = read(parser, f"--family.objective low_variance {line}").family
+    assert family == Masked(objective="low_variance", pairs=pairs)
+
+
 def test_a_recipe_is_overruled_by_options(parser: Parser, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
