@@ -6,6 +6,8 @@ import platform
 import shutil
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 ALLOCATOR = {
@@ -72,3 +74,20 @@ def peak(device: Any, bf16: bool, seconds: float = 0.2) -> float:
             torch.cuda.synchronize()
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
+
+
+@contextmanager
+def deterministic(device: Any) -> Iterator[None]:
+    """On the CPU, compiled kernels add up in a fixed order, as eager ones do; else no run could be repeated."""
+    import torch
+    from torch.utils import deterministic as settings
+
+    before = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory  # type: ignore[attr-defined]
+    if torch.device(device).type == "cpu":
+        torch.use_deterministic_algorithms(True)
+        settings.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        settings.fill_uninitialized_memory = before[1]  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from remask.likelihood.request import Request
 from remask.seeds import mix_seeds
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def validate(
     denoiser: Denoiser,
     family: Family,

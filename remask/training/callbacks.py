@@ -13,7 +13,9 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from remask.checkpoints import folder
 from remask.data.batches import in_order
+from remask.families import Denoiser
 from remask.likelihood import Estimate, LossByLevel, compare_left_to_right, validate
+from remask.model.transformer import Transformer
 from remask.terminal import say
 from remask.training.ema import EMA
 from remask.training.log import Log
@@ -111,11 +113,12 @@ class CheckpointCallback(lightning.Callback):
         rows = list(enumerate(in_order(self.validation, self.recipe.validation_rows, min(32, self.recipe.batch))))
         mine = rows[trainer.global_rank :: trainer.world_size]
         moved = ((number, (batch.to(module.device), sizes)) for number, (batch, sizes) in mine)
+        denoiser = self.as_compiled(module.denoiser)
         with self.averaged(module), trainer.precision_plugin.forward_context():
-            found = validate(module.denoiser, module.family, moved, draws=VALIDATION_DRAWS, by_level=by_level)
+            found = validate(denoiser, module.family, moved, draws=VALIDATION_DRAWS, by_level=by_level)
             if self.recipe.sharded and len(mine) < -(-len(rows) // trainer.world_size):
                 number, (batch, sizes) = rows[0]  # the others go on, and need this process's part of the network
-                validate(module.denoiser, module.family, [(number, (batch.to(module.device), sizes))])
+                validate(denoiser, module.family, [(number, (batch.to(module.device), sizes))])
         numbers = torch.tensor([found.nats, found.stderr**2, found.tokens, found.bytes], dtype=torch.float64)
         numbers = torch.cat([numbers, by_level.total, by_level.tokens]).to(module.device)
         every = trainer.strategy.reduce(numbers, reduce_op="sum").cpu()
@@ -132,10 +135,27 @@ class CheckpointCallback(lightning.Callback):
             return None  # with several processes the others would wait for one
         chosen = [i * len(self.validation) // count for i in range(count)]
         rows = [(self.validation[i].tolist(), self.validation.bytes_of(i)) for i in chosen]
-        with self.averaged(module), trainer.precision_plugin.forward_context():
+        eagerly = torch.compiler.set_stance("force_eager")  # compiling for so few calls takes longer than they do
+        with self.averaged(module), trainer.precision_plugin.forward_context(), eagerly:
             bound, exact = compare_left_to_right(module.denoiser, module.family, rows, module.device)
         say(f"left to right {exact}; the bound of the same {len(rows)} row{'s' * (len(rows) > 1)} {bound}")
         return bound, exact
+
+    def as_compiled(self, denoiser: Transformer) -> Denoiser:
+        """The network as validation reads it: one that was compiled by the graph of training, with gradients that are
+        dropped, and eagerly where the rows are not as many; so that nothing is compiled for validation alone."""
+        if not self.plan.compile:
+            return denoiser
+        rows = self.recipe.batch // (self.recipe.processes * self.recipe.accumulate)
+
+        def read(tokens: Any, **arguments: Any) -> torch.Tensor:
+            if not isinstance(tokens, torch.Tensor) or len(tokens) != rows:
+                with torch.compiler.set_stance("force_eager"):
+                    return denoiser(tokens, **arguments)
+            with torch.enable_grad():
+                return denoiser(tokens, **arguments).detach()
+
+        return read
 
     def averaged(self, module: Module) -> Any:
         """A context in which the network has the weights that are published."""

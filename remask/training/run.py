@@ -6,8 +6,8 @@ The same command again resumes; on the CPU the weights come out as if the run ha
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +123,7 @@ def fit(setup: Setup, plan: Plan, objective: Objective | None) -> Path:
         log = Log(out, tick, recipe.log_every, plan)
         keeper = CheckpointCallback(setup, plan, average, log)
         trainer = build_trainer(setup, plan, [callback for callback in (average, log, keeper) if callback])
-        with handled(stop_after_this_step(keeper)), deterministic(setup.device):
+        with handled(stop_after_this_step(keeper)), machine.deterministic(setup.device):
             trainer.fit(module, ckpt_path=resume, weights_only=True)
             leave_processes()
     if keeper.asked_to_stop and trainer.global_step < plan.steps:
@@ -194,22 +194,6 @@ def describe_run(setup: Setup, plan: Plan) -> str:
         f"{'bf16' if plan.bf16 else 'fp32'}, {'compiled' if plan.compile else 'not compiled'}\n"
         f"  {', '.join(learns)}"
     )
-
-
-@contextmanager
-def deterministic(device: torch.device) -> Iterator[None]:
-    """On the CPU, compiled kernels add up in a fixed order, as eager ones do; else no run could be repeated."""
-    from torch.utils import deterministic as settings
-
-    before = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory  # type: ignore[attr-defined]
-    if device.type == "cpu":
-        torch.use_deterministic_algorithms(True)
-        settings.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0])
-        settings.fill_uninitialized_memory = before[1]  # type: ignore[attr-defined]
 
 
 def stop_after_this_step(keeper: Any) -> Callable[[], None]:
