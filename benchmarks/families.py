@@ -33,7 +33,7 @@ from remask.sampling import Canvas, SamplingParams, fill, samplers
 from remask.vocabulary import Vocabulary
 
 FAMILIES: dict[str, Family] = {
-    "Masked, bound": Masked(),
+    "Masked, bound": Masked(objective="bound"),
     "Masked, low variance": Masked(objective="low_variance"),
     "Uniform": Uniform(),
     "Uniform, curriculum": Uniform(curriculum=1.0),

@@ -19,7 +19,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import docstring_parser
-from jsonargparse import ActionYesNo, ArgumentParser, set_parsing_settings
+from jsonargparse import ActionYesNo, ArgumentParser, Namespace, set_parsing_settings
 
 from remask.errors import WrongUse, nearest, unknown
 from remask.options import accepted, holds_text, is_union, read_value
@@ -109,6 +109,7 @@ class Parser:
         self.verb, self.function, self.positional = verb, function, positional
         self.options = {option.name: option for option in options_of(function)}
         set_parsing_settings(
+            docstring_parse_attribute_docstrings=True,
             import_path_denylist=["*"],  # a recipe runs no code but ours
             import_path_allowlist=["remask"],
             subclasses_enabled=[option.hint for option in self.options.values() if option.by_name],
@@ -144,6 +145,9 @@ class Parser:
             _check_recipe(recipe)
         try:
             parsed = self.parser.parse_args(list(self._with_values(arguments)))
+            for option in self.options.values():
+                if option.by_name and option.name in parsed:
+                    _keep_only(_written(option.name, arguments), parsed[option.name])
             given = self.parser.instantiate(parsed).as_dict()
         except ArgumentError as error:
             raise WrongUse(self._explain(str(error))) from error
@@ -204,11 +208,40 @@ class Parser:
 
 def _recipes(arguments: list[str]) -> Iterator[str]:
     """The values of --config."""
+    return _values("config", arguments)
+
+
+def _values(name: str, arguments: list[str]) -> Iterator[str]:
+    """The values that a command line gives to an option."""
     for before, argument in zip(["", *arguments], arguments, strict=False):
-        if before == "--config":
+        if before == f"--{name}":
             yield argument
-        elif argument.startswith("--config="):
-            yield argument.removeprefix("--config=")
+        elif argument.startswith(f"--{name}="):
+            yield argument.removeprefix(f"--{name}=")
+
+
+def _written(name: str, arguments: list[str]) -> set[str]:
+    """The options of a class chosen by name that are written out, on the command line or in a recipe."""
+    import yaml
+
+    found = {argument[2:].partition("=")[0].replace("-", "_") for argument in arguments if argument.startswith("--")}
+    whole = [yaml.safe_load(value) for value in _values(name, arguments)]
+    for recipe in _recipes(arguments):
+        content = yaml.safe_load(Path(recipe).read_text(encoding="utf-8-sig"))
+        found |= set(content)
+        whole.append(content.get(name))
+    for value in whole:
+        if isinstance(value, dict):
+            found |= {f"{name}.{one}" for one in value.get("init_args") or {}}
+    return {one.removeprefix(f"{name}.") for one in found if one.startswith(f"{name}.")}
+
+
+def _keep_only(written: set[str], chosen: Any) -> None:
+    """Leaves of the options of a class only those that are written out. jsonargparse fills in the others, and keeps
+    them when another class is chosen afterwards, whose defaults may differ."""
+    options = (chosen or {}).get("init_args") or Namespace()
+    for one in [one for one in vars(options) if one not in written]:
+        del options[one]
 
 
 def _check_recipe(path: str) -> None:

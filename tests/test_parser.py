@@ -12,6 +12,7 @@ import pytest
 from remask.cli import VERBS
 from remask.errors import RemaskError, WrongUse
 from remask.families import Family
+from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
 from remask.options import holds_text
 from remask.parser import Parser
@@ -94,6 +95,9 @@ def test_a_class_is_chosen_by_name_with_its_options(parser: Parser) -> None:
     assert read(parser, "--family Masked --family.objective count").family == Masked(objective="count")
     assert read(parser, "--family.objective count").family == Masked(objective="count")
     assert type(read(parser, "--family Autoregressive").family).__name__ == "Autoregressive"
+    assert read(parser, "--family Interpolating").family == Interpolating(), "with its own defaults, not Masked's"
+    chosen = read(parser, "--family Interpolating --family.eps 0.5").family
+    assert chosen == Interpolating(eps=0.5) != Interpolating(eps=0.5, objective=Masked().objective)
 
 
 @pytest.mark.parametrize(

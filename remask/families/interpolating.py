@@ -43,9 +43,9 @@ class Interpolating(MaskRates, Family):
     """Share of the tokens that diffusion writes; the others are written left to right behind them."""
     variant: Variant = "B"
     """B: the network is causal throughout and can be cached. A: known tokens all see each other."""
-    objective: Objective = "bound"
-    """What training minimises in the diffusion term. low_variance: weight 1 at all times, as published for
-    alpha_0 = 1; it is not a bound."""
+    objective: Objective | None = None
+    """What training minimises in the diffusion term: bound, or low_variance, weight 1 at all times, which is not a
+    bound. By default low_variance where alpha_0 is 1, as published, and bound elsewhere."""
     eps: float = 1e-3
     """Smallest time in training; the bound is drawn at all times."""
 
@@ -54,11 +54,13 @@ class Interpolating(MaskRates, Family):
             raise RemaskError(f"alpha_0 is {self.alpha_0}; it must be from 0 (left to right) to 1 (diffusion)")
         if self.variant not in get_args(Variant):
             raise unknown("variant", self.variant, get_args(Variant))
+        if self.objective is None:
+            object.__setattr__(self, "objective", "low_variance" if self.alpha_0 == 1 else "bound")
         if self.objective not in get_args(Objective):
-            raise unknown("objective", self.objective, get_args(Objective))
+            raise unknown("objective", str(self.objective), get_args(Objective))
         if not 0 <= self.eps < 1:
             raise RemaskError(f"eps is {self.eps}; it must be at least 0 and below 1")
-        self.check_rates(self.objective)
+        self.check_rates(str(self.objective))
 
     # what is hidden, and in which order it is read
 

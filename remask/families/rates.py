@@ -14,8 +14,8 @@ from torch import Tensor
 
 from remask.errors import RemaskError
 
-CEILING = 0.4
-"""First ceiling by default; measured at the size of the demo (experiments/learning)."""
+CEILING, BELL = 0.4, 0.8
+"""The first ceiling and the share of bell-shaped rates by default; measured in experiments/learning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,18 +28,19 @@ class MaskRates:
     with complementary pairs of masks."""
     ceiling_until: float = 0.6
     """Share of the training after which the ceiling is 1."""
-    bell: float = 0.0
-    """Share of the training, from its beginning, in which rates are drawn from Beta(2, 2) instead of evenly."""
+    bell: float | None = None
+    """Share of the training, from its beginning, in which rates are drawn from Beta(2, 2), most of them around one
+    half, instead of evenly. By default 0.8 under a ceiling, and 0 without one."""
 
     def check_rates(self, objective: str) -> None:
         """RemaskError where an option is out of range, and where the objective has no weight for such rates."""
         if self.ceiling is not None and not 0 < self.ceiling <= 1:
             raise RemaskError(f"ceiling is {self.ceiling}; it must be above 0 and at most 1, which is no ceiling")
-        for name in ("ceiling_until", "bell"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise RemaskError(f"{name} is {getattr(self, name)}; it must lie between 0 and 1")
+        for name, share in (("ceiling_until", self.ceiling_until), ("bell", self.bell)):
+            if share is not None and not 0 <= share <= 1:
+                raise RemaskError(f"{name} is {share}; it must lie between 0 and 1")
         if self.changes_rates and objective != "low_variance":
-            given = f"bell {self.bell:g}" if self.bell else f"ceiling {self.first_ceiling:g}"
+            given = f"bell {self.bell_until:g}" if self.bell else f"ceiling {self.first_ceiling:g}"
             raise RemaskError(
                 f"objective is {objective} and {given}: the weights of this objective are those of uniform rates, and "
                 "some rates have no density now. Use the objective low_variance, or uniform rates (ceiling 1, bell 0)"
@@ -56,20 +57,27 @@ class MaskRates:
         return 1.0
 
     @property
+    def bell_until(self) -> float:
+        """Share of the training after which rates are drawn evenly."""
+        if self.bell is not None:
+            return self.bell
+        return BELL if self.first_ceiling < 1 else 0.0
+
+    @property
     def changes_rates(self) -> bool:
         """Whether rates differ from uniform ones in some part of the training."""
-        return (self.first_ceiling < 1 and self.ceiling_until > 0) or self.bell > 0
+        return (self.first_ceiling < 1 and self.ceiling_until > 0) or self.bell_until > 0
 
     def rates_in_words(self) -> str:
         """How mask rates are drawn in training, for the line with which a run begins."""
-        laws = [f"around one half for {self.bell:.0%} of the steps"] if self.bell else []
+        laws = [f"around one half for {self.bell_until:.0%} of the steps"] if self.bell_until else []
         if self.first_ceiling < 1 and self.ceiling_until:
             laws.append(f"below a ceiling that rises from {self.first_ceiling:g} to 1 over {self.ceiling_until:.0%}")
         return f"mask rates {' and '.join(laws) or 'uniform'}"
 
     def training_levels(self, levels: Tensor, progress: float) -> Tensor:
         """(B,) uniform levels in [0, 1) -> levels as they are drawn when a share `progress` of the training is done."""
-        if progress < self.bell:
+        if progress < self.bell_until:
             levels = bell_quantile(levels)
         if progress < self.ceiling_until:
             levels = levels * (self.first_ceiling + (1 - self.first_ceiling) * progress / self.ceiling_until)

@@ -13,8 +13,9 @@ if TYPE_CHECKING:  # so that the options are known without torch
 
 
 Kind = Literal["muon", "adamw"]
-MUON_LR = 1e-2
-"""Peak rate of AdamW beside Muon, at width 128 and 4,096 tokens a step; measured there (experiments/learning)."""
+BESIDE_MUON = 2e-2
+"""Peak rate of AdamW beside Muon, at width 128 and 4,096 tokens a step; measured there, and at width 384
+(experiments/learning)."""
 INSIDE = re.compile(r"(model\.layers|blocks)\.\d+\.(?!.*(conv|modulation|adaLN))")
 """Parameters inside the blocks that are no convolutions and no modulations by the noise level."""
 
@@ -69,7 +70,7 @@ class Optimizer:
     modulations by the noise level. adamw: AdamW for everything, as in the published runs."""
     lr: float | None = None
     """Peak learning rate of AdamW. By default it follows the size of the run: with muon
-    1e-2 (128 / width)^(1/2) (tokens of a step / 4096)^(1/2), at most 1e-2; with adamw 1e-3."""
+    2e-2 (128 / width)^(1/2) (tokens of a step / 4096)^(1/2), at most 2e-2; with adamw 1e-3."""
     muon_lr: float = 0.02
     """Peak learning rate of Muon, whose updates have the same norm at every width."""
     muon_momentum: float = 0.95
@@ -118,7 +119,7 @@ class Optimizer:
     def for_size(self, width: int, tokens: int) -> "Optimizer":
         """With the rates and the decay that a network of `width` and steps of `tokens` have where none are given."""
         if self.kind == "muon":
-            lr = min(MUON_LR, MUON_LR * math.sqrt(128 / width * tokens / 4096))
+            lr = min(BESIDE_MUON, BESIDE_MUON * math.sqrt(128 / width * tokens / 4096))
             decay = 0.0
         else:
             lr, decay = 1e-3, 0.1

@@ -83,7 +83,7 @@ def test_the_bound_has_the_enumerated_mean(alpha_0: float, variant: str) -> None
 @pytest.mark.parametrize("alpha_0", ALPHAS)
 def test_training_has_the_mean_of_the_bound(alpha_0: float) -> None:
     rows, text = 12000, [0, 1, 1]
-    trained = family(alpha_0, eps=0.0)
+    trained = family(alpha_0, eps=0.0, objective="bound")
     draws = torch.stack(
         [trained.loss(OrderedTable(TABLE), batch_of(text, rows // 40), rng(i)).per_token() for i in range(40)]
     )
@@ -124,7 +124,7 @@ def test_alpha_0_of_1_is_masked_diffusion_in_another_order() -> None:
     tokens = torch.randint(0, 2, (50, 3), generator=rng(0))
     batch = Batch(tokens, torch.ones_like(tokens, dtype=torch.bool))
     hidden, weight = torch.rand(50, 3, generator=rng(1)) < 0.6, torch.rand(50, generator=rng(2))
-    ours, theirs = family(1.0), Masked().over(TABLE.vocabulary)
+    ours, theirs = family(1.0, objective="bound"), Masked().over(TABLE.vocabulary)
     noisy = ours.diffusion_inputs(batch, hidden, weight, torch.rand(50, 3, generator=rng(3)))
     other = theirs.inputs_for(batch, hidden, weight)
     found = ours.token_loss(OrderedTable(TABLE), noisy)
@@ -185,7 +185,7 @@ def test_a_prompt_is_given_and_never_written(alpha_0: float) -> None:
     ):
         error = 4 * float(values.std()) / math.sqrt(rows) + 1e-5
         assert abs(float(values.mean()) - truth) < error
-    trained = family(alpha_0, eps=0.0)
+    trained = family(alpha_0, eps=0.0, objective="bound")
     draws = torch.stack([trained.loss(model, batch_with_prompt(200), rng(i)).per_token() for i in range(60)])
     assert abs(float(draws.mean()) * 2 - truth) < 4 * 2 * float(draws.std()) / math.sqrt(60) + 1e-5
     assert trained.loss(model, batch_with_prompt(5), rng(0)).tokens == 10

@@ -39,7 +39,7 @@ def test_the_bell_is_beta() -> None:
     [(0.0, 0.4, 0.2), (0.3, 0.7, 0.35), (0.6, 1.0, 0.5), (1.0, 1.0, 0.5)],
 )
 def test_the_ceiling_rises(progress: float, highest: float, mean: float) -> None:
-    levels = MaskRates(ceiling=0.4).training_levels(EVEN, progress)
+    levels = MaskRates(ceiling=0.4, bell=0.0).training_levels(EVEN, progress)
     assert float(levels.max()) == pytest.approx(highest, abs=1e-3) and float(levels.max()) <= highest
     assert float(levels.mean()) == pytest.approx(mean, abs=1e-3)
 
@@ -49,6 +49,13 @@ def test_both_laws_together_and_their_ends() -> None:
     torch.testing.assert_close(law.training_levels(EVEN, 0.0), 0.5 * bell_quantile(EVEN))
     torch.testing.assert_close(law.training_levels(EVEN, 0.5), bell_quantile(EVEN))
     assert torch.equal(law.training_levels(EVEN, 0.8), EVEN)
+
+
+def test_the_bell_comes_with_the_ceiling() -> None:
+    """By default: who asks for uniform rates by a ceiling of 1 gets them."""
+    assert MaskRates(ceiling=0.3).bell_until == 0.8 and MaskRates(ceiling=0.3, bell=0.0).bell_until == 0.0
+    assert MaskRates(ceiling=1.0).bell_until == 0.0 and MaskRates(ceiling=1.0, bell=0.5).bell_until == 0.5
+    assert Masked().bell_until == 0.8 and Masked(objective="bound").bell_until == 0.0
 
 
 @pytest.mark.parametrize("kind", [Masked, Interpolating])
@@ -125,4 +132,5 @@ def test_runs_of_other_length_share_no_steps_under_a_law() -> None:
     assert Masked(objective="low_variance", ceiling=0.4).has_curriculum
     assert Masked(objective="low_variance", bell=0.4).has_curriculum
     assert Masked().has_curriculum and not Masked(ceiling=1.0).has_curriculum
-    assert not Masked(objective="bound").has_curriculum and not Interpolating().has_curriculum
+    assert not Masked(objective="bound").has_curriculum and not Interpolating(alpha_0=0.5).has_curriculum
+    assert Interpolating().has_curriculum

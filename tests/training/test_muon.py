@@ -140,8 +140,8 @@ def test_what_is_no_matrix() -> None:
 
 
 def test_rates_follow_the_size() -> None:
-    assert Optimizer().for_size(128, 4096).lr == 1e-2 and Optimizer().for_size(512, 4096).lr == pytest.approx(5e-3)
-    assert Optimizer().for_size(128, 10**6).lr == 1e-2, "never more"
+    assert Optimizer().for_size(128, 4096).lr == 2e-2 and Optimizer().for_size(512, 4096).lr == pytest.approx(1e-2)
+    assert Optimizer().for_size(128, 10**6).lr == 2e-2, "never more"
     assert Optimizer(lr=0.5).for_size(128, 4096).lr == 0.5
     published = Optimizer(kind="adamw").for_size(size("10M").width, 8192)
     assert (published.lr, published.weight_decay) == (1e-3, 0.1)
