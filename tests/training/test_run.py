@@ -133,7 +133,8 @@ def test_compiled_runs_repeat_bit_for_bit(corpus: Path, tmp_path: Path) -> None:
     if machine.compiler() is None:
         pytest.skip("no C++ compiler")
     options = shlex.split(
-        "--model tiny --architecture.layers 1 --length 64 --batch 16 --precision auto --compile on --accelerator cpu "
+        "--model tiny --architecture.layers 1 --architecture.heads 2 --architecture.kv_heads 2 --length 64 --batch 16 "
+        "--precision auto --compile on --accelerator cpu "
         "--ema 0.9 --validation_rows 20 --validate_every 10 --save_every 10 --log_every 1 --budget.steps 20"
     )
 
