@@ -19,6 +19,7 @@ from remask.families.base import Family
 from remask.options import parse_options
 from remask.sampling import Canvas, Sampler, SamplingParams, State, Step, samplers, start
 from remask.sampling import stream as stream_state
+from remask.sampling.caching import policy_of
 from remask.seeds import mix_seeds
 
 HOLE = re.compile(r"\[MASK:(\d+)\]", re.ASCII)
@@ -68,6 +69,8 @@ class Sample:
     """Log-probability of the tokens drawn, given the order in which they were written, in nats."""
     ended: bool
     """Whether an end-of-text token stopped it."""
+    approximate: bool
+    """Whether an approximate cache was used, so that the text may differ from what the sampler writes without one."""
 
 
 def takes_request(
@@ -160,6 +163,7 @@ def finished_text(
     if math.isnan(float(state.log_prob[row])):
         raise RemaskError("the model predicts nan: its weights are damaged, or temperature or guidance too extreme")
     about = {"evaluations": int(state.calls[row]), "log_prob": float(state.log_prob[row])}
+    about |= {"approximate": policy_of(request.cache) is not None}
     if request.infill is not None:
         (parts,) = rows_of(checkpoint, request, [""])
         ids = state.tokens[row, : len(parts)].tolist()

@@ -1,6 +1,7 @@
 """Families, samplers and estimators are found by their files: a new one is a new file, and there is no list to edit."""
 
 import importlib
+import inspect
 import pkgutil
 from typing import Any
 
@@ -12,7 +13,7 @@ def import_files(package: str) -> None:
 
 
 def subclasses_in(package: str, base: Any) -> list[Any]:
-    """The subclasses of a class, at any depth, that are defined in a folder of this package.
+    """The concrete subclasses of a class, at any depth, that are defined in a folder of this package.
 
     A class of other people's code is not among them, so that a checkpoint or a recipe cannot name one.
     """
@@ -20,6 +21,6 @@ def subclasses_in(package: str, base: Any) -> list[Any]:
     while todo:
         kind = todo.pop()
         todo += kind.__subclasses__()
-        if kind.__module__.startswith(f"{package}."):
+        if kind.__module__.startswith(f"{package}.") and not inspect.isabstract(kind):
             known.append(kind)
     return known

@@ -40,6 +40,7 @@ from remask.model.sizes import Architecture
 from remask.model.soft import Soft
 from remask.model.transformer import Transformer
 from remask.sampling import Canvas, Query, SamplingParams, State, Step, drawing, start, step, stream
+from remask.sampling.adaptive import Factor, Threshold
 from remask.sampling.confidence import Confidence
 from remask.sampling.esolm import EsoLM
 from remask.sampling.guidance import add_guidance
@@ -882,21 +883,43 @@ def test_psi_schedules() -> None:
         assert checked > 0.8 * steps
 
 
-# Fast-dLLM, without its cache
+# Fast-dLLM
 
 
+RULES = {"topk": lambda value: LLaDA(), "threshold": lambda value: Threshold(threshold=value)}
+RULES["factor"] = lambda value: Factor(factor=value)
+
+
+class Lengths:
+    """A network that notes how many positions each call reads."""
+
+    def __init__(self, model: Transformer) -> None:
+        self.model, self.architecture, self.device, self.read = model, model.architecture, model.device, list[int]()
+
+    def __call__(self, tokens: Tensor, **arguments: Any) -> Tensor:
+        self.read.append(tokens.shape[1])
+        return self.model(tokens, **arguments)
+
+
+@pytest.mark.parametrize("cache", ["none", "prefix", "dual"])
 @pytest.mark.parametrize("heads", ["mha", "gqa"])
-def test_fastdllm_without_a_cache(heads: str) -> None:
+def test_fastdllm(heads: str, cache: str) -> None:
+    """The tokens, and which part of the row each network call reads, with every cache and rule."""
     io, model = recorded(f"fastdllm/{heads}_io"), llada(f"fastdllm/{heads}")
     about = settings(f"fastdllm/{heads}_settings")
-    found = [case for case in about["cases"] if (case["cache"], case["rule"]) == ("none", "topk")]
-    assert found
+    found = [case for case in about["cases"] if case["cache"] == cache]
+    assert len(found) == 15
     for case in found:
-        prompt = io[case["prompt"]]
-        params = as_published(case, LLaDA())
-        family = over(model, about["mask_id"])
-        last = written(params, model, family, prompt.view(1, -1).tolist(), case["gen_length"], 0.0)[-1]
-        assert torch.equal(last.tokens, io[f"{case['key']}.tokens"].view(1, -1))
+        prompt, sampler = io[case["prompt"]], RULES[case["rule"]](case["value"])
+        steps = case["steps"] if sampler.takes_steps else None
+        kept = None if cache == "none" else cache.capitalize()
+        params = SamplingParams(sampler=sampler, steps=steps, block=case["block_length"], cache=kept)
+        family, counted = over(model, about["mask_id"]), Lengths(model)
+        last = written(params, counted, family, prompt.view(1, -1).tolist(), case["gen_length"], 0.0)[-1]  # type: ignore[arg-type]
+        assert torch.equal(last.tokens, io[f"{case['key']}.tokens"].view(1, -1)), case["key"]
+        theirs = iter(case["forward_lengths"])  # with a cache, they call once more where a first call fills its block
+        assert all(length in theirs for length in counted.read), case["key"]
+        assert cache != "none" or counted.read == case["forward_lengths"], case["key"]
 
 
 # The same through the command line

@@ -34,15 +34,14 @@ class Cache(Protocol):
 class KeyValueCache:
     """Keys and values of every position read so far, as they were when the position was last read.
 
-    It is exact where attention is causal in the order of reading, since keys and values then never change. Each layer
+    It is exact where attention is causal in the order of reading, since keys and values then never change; whoever
+    keeps those of a network that sees both sides says that it is not (`exact`). Each layer
     holds a pair of (R, G, length + 1, d) tensors, whose first place is that of the hole. With guidance each row has
     two `branches`: memory rows 0 to B - 1 are the conditional one, B to 2 B - 1 the unconditional one.
     """
 
-    exact = True
-
-    def __init__(self, layers: int, rows: int, length: int, branches: int = 1) -> None:
-        self.count, self.length, self.branches = rows, length, branches
+    def __init__(self, layers: int, rows: int, length: int, branches: int = 1, *, exact: bool = True) -> None:
+        self.count, self.length, self.branches, self.exact = rows, length, branches, exact
         self._layers: list[tuple[Tensor, Tensor] | None] = [None] * layers
         self._hidden: dict[int, Tensor] = {}
         self._used = 0
@@ -95,7 +94,8 @@ class KeyValueCache:
         """The rows of this cache, then those of another of the same model, all as long as the longer canvas."""
         length, branches = max(self.length, other.length), max(self.branches, other.branches)
         mine, theirs = self._widen(length, branches), other._widen(length, branches)
-        joined = KeyValueCache(len(self._layers), self.count + other.count, length, branches)
+        exact = self.exact and other.exact
+        joined = KeyValueCache(len(self._layers), self.count + other.count, length, branches, exact=exact)
         joined._used = max(self._used, other._used)
 
         def both(one: Tensor | None, two: Tensor | None) -> Tensor | None:
@@ -131,7 +131,7 @@ class KeyValueCache:
 
     def _with(self, rows: int, length: int, change: Callable[[Tensor], Tensor]) -> "KeyValueCache":
         """A cache whose tensors are `change` of those of this one."""
-        changed = KeyValueCache(len(self._layers), rows, length, self.branches)
+        changed = KeyValueCache(len(self._layers), rows, length, self.branches, exact=self.exact)
         changed._layers = [None if pair is None else (change(pair[0]), change(pair[1])) for pair in self._layers]
         changed._hidden = {slot: change(hidden) for slot, hidden in self._hidden.items()}
         changed._used = self._used

@@ -10,6 +10,7 @@ from torch import Tensor
 from remask.errors import RemaskError
 from remask.families.base import Denoiser, Family
 from remask.model.cache import KeyValueCache
+from remask.sampling.caching import MASKED_BEFORE, Delayed, check_policy, policy_of, with_policies
 from remask.sampling.network_call import predict
 from remask.sampling.params import SamplingParams
 from remask.sampling.sampler import Query, Sampler, require_fit
@@ -53,8 +54,8 @@ def start(
             log-probability with which the sampler writes this text.
 
     Raises:
-        RemaskError: a sampler does not fit the family, or does not take steps or blocks that are given; or a text is
-            forced on a family that revises every position.
+        RemaskError: a sampler or a cache does not fit the family, or a sampler does not take steps or blocks that are
+            given; or a text is forced on a family that revises every position.
     """
     if forced is not None and family.order == "all":
         raise RemaskError(
@@ -67,6 +68,8 @@ def start(
         require_fit(sampler, family)
     resolved = [resolve(p, family, length) for p, length in zip(every, lengths, strict=True)]
     state = blank_state(family, canvas, resolved, [p.seed for p in every] if seeds is None else seeds, forced)
+    if any(isinstance(p.cache, Delayed) for p in resolved):
+        state.extras[MASKED_BEFORE] = state.masked.clone()
     for sampler, rows in groups(state):
         part = state if rows is None else state.rows(rows)
         sampler.begin(part, family)
@@ -78,9 +81,12 @@ def start(
 
 
 def resolve(params: SamplingParams, family: Family, length: int) -> SamplingParams:
-    """The params of a row with `length` open positions, with the steps of one block and a block no larger than that."""
+    """The params of a row with `length` open positions: with the steps of one block, a block no larger than that, and a
+    `CachePolicy` in place of its name."""
     sampler, name = params.sampler, type(params.sampler).__name__
     assert isinstance(sampler, Sampler)
+    cache = policy_of(params.cache)
+    check_policy(cache, sampler, family)
     if params.block is not None and not sampler.takes_blocks:
         raise RemaskError(f"{name} does not fill one block after another; leave block out")
     if params.block is not None and family.order == "all":
@@ -93,7 +99,7 @@ def resolve(params: SamplingParams, family: Family, length: int) -> SamplingPara
     length = max(length, 1)
     block = min(params.block or length, length)
     steps = sampler.default_steps if params.steps is None else params.steps
-    return replace(params, block=block, steps=sampler.steps_of_block(steps, block, length))
+    return replace(params, block=block, steps=sampler.steps_of_block(steps, block, length), cache=cache)
 
 
 def groups(state: State) -> list[tuple[Sampler, Tensor | None]]:
@@ -121,6 +127,8 @@ def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) ->
         part = state if rows is None else state.rows(rows)
         parts.append((sampler, rows, part, sampler.query(part, family)))
     query = parts[0][3] if len(parts) == 1 else join_queries(state, [(rows, query) for _, rows, _, query in parts])
+    if cache is not None:
+        query = with_policies(state, query)
     answer = predict(denoiser, family, state, query, cache)
     logits = torch.empty(0, family.vocabulary.predicted, device=state.tokens.device) if answer is None else answer
     changed = torch.zeros_like(state.masked)
@@ -131,6 +139,8 @@ def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) ->
             advance(state, sampler)
             continue
         part.calls, part.cached = state.calls[rows], state.cached[rows]
+        if MASKED_BEFORE in state.extras:
+            part.extras[MASKED_BEFORE] = state.extras[MASKED_BEFORE][rows]
         changed[rows] = sampler.commit(part, family, own, logits[torch.isin(of_row, rows)])
         advance(part, sampler)
         state.put(rows, part)
@@ -166,6 +176,9 @@ def advance(state: State, sampler: Sampler) -> None:
     done = sampler.block_done(state)
     state.finished = sampler.row_done(state)
     state.block = state.block + done
+    if any(p.cache is not None for p in state.params):  # what was kept for the block before is read anew
+        approximate = torch.tensor([p.cache is not None for p in state.params], device=done.device)
+        state.cached = state.cached & ~(approximate & done)[:, None]
     state.step = state.step.masked_fill(done, 0)
 
 
@@ -179,10 +192,10 @@ def snapshot(state: State, changed: Tensor) -> Step:
 def stream(denoiser: Denoiser, family: Family, state: State, cache: Any = None) -> Iterator[Step]:
     """Writes all rows, and yields each step.
 
-    Complete rows leave the batch, but each `Step` shows all rows. Where no cache is given, one is made if all samplers
-    use an exact cache and the network has layers to cache.
+    Complete rows leave the batch, but each `Step` shows all rows. Where no cache is given, one is made if a row asks
+    for it, or if all samplers use an exact one, and the network has layers to cache.
     """
-    cache = exact_cache(denoiser, state) if cache is None else cache
+    cache = make_cache(denoiser, state) if cache is None else cache
     whole, own = state, torch.arange(len(state.params), device=state.tokens.device)
     while True:
         finished = state.finished.tolist()
@@ -211,10 +224,13 @@ def fill(denoiser: Denoiser, family: Family, canvas: Canvas, params: SamplingPar
     return state
 
 
-def exact_cache(denoiser: Denoiser, state: State) -> KeyValueCache | None:
-    """An empty cache for the rows of a state; None where a sampler uses no exact cache or the network has no layers."""
+def make_cache(denoiser: Denoiser, state: State, approximate: bool = False) -> KeyValueCache | None:
+    """An empty cache for the rows of a state, where a row asks for one or all samplers use an exact one; None where
+    they do not, or the network has no layers. With `approximate` there is one in any case, which rows can join that
+    ask for one."""
     architecture = getattr(denoiser, "architecture", None)
-    if architecture is None or not all(p.sampler.cached for p in state.params):
+    exact = all(p.sampler.cached for p in state.params)
+    if architecture is None or not (exact or approximate or any(p.cache is not None for p in state.params)):
         return None
     branches = 2 if any(p.guidance for p in state.params) else 1
-    return KeyValueCache(architecture.layers, len(state.params), state.tokens.shape[1], branches)
+    return KeyValueCache(architecture.layers, len(state.params), state.tokens.shape[1], branches, exact=exact)

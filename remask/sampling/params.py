@@ -31,6 +31,9 @@ class SamplingParams:
     """Draw from the smallest set of most probable tokens whose probabilities sum to at least this."""
     top_k: int = 0
     """Draw from this many of the most probable tokens; 0: from all of them."""
+    cache: Any = None
+    """Approximate cache of a model that sees both sides: Prefix, Dual or Delayed, with options as Dual:refresh=8; by
+    default none. Models with an exact cache use it by themselves."""
     guidance: float = 0.0
     """Weight w of unsupervised classifier-free guidance: logits (1 + w) conditional - w unconditional."""
     seed: int = 0

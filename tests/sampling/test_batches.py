@@ -16,13 +16,14 @@ from remask.families.interpolating import Interpolating
 from remask.families.uniform import Uniform
 from remask.model.cache import KeyValueCache
 from remask.sampling import Canvas, Query, Sampler, SamplingParams, State, samplers, start, step
+from remask.sampling.adaptive import EntropyBound, Factor, LocalLeap, Order, Runs, Threshold
 from remask.sampling.ancestral import Ancestral
 from remask.sampling.confidence import Confidence, Rule, Schedule
 from remask.sampling.esolm import EsoLM
 from remask.sampling.first_hitting import FirstHitting
 from remask.sampling.left_to_right import LeftToRight
 from remask.sampling.llada import LLaDA
-from remask.sampling.loop import exact_cache
+from remask.sampling.loop import make_cache
 from remask.sampling.psi import Psi
 from remask.sampling.sampler import largest
 from remask.sampling.smdm import SMDM
@@ -62,8 +63,20 @@ def any_order(r: Draw) -> tuple[Sampler, dict[str, Any]]:
             (Psi(tail=r.choice(["ancestral", "greedy"]), **psi, **held), {"steps": r.choice([4, 6])}),
             (Psi(**psi), {"steps": r.choice([4, 6]), **block}),
             (Shuffled(), {}),
+            (Threshold(threshold=r.choice([0.3, 0.6])), block),
+            (Factor(factor=r.choice([0.7, 2.0])), block),
+            (EntropyBound(bound=r.choice([0.2, 1.0]), order=r.choice(get_args(Order))), block),
+            (LocalLeap(threshold=0.5, near=0.3, radius=2), block),
+            (Runs(threshold=0.8, low=0.2), block),
         ]
     )
+
+
+def approximately_cached(r: Draw) -> tuple[Sampler, dict[str, Any]]:
+    """The same, most of them with a cache."""
+    sampler, options = any_order(r)
+    name, refresh = r.choice(["Prefix", "Dual", "Delayed"]), r.choice(["", ":refresh=2", ":refresh=3"])
+    return sampler, {**options, "cache": r.choice([None, name + refresh, name + refresh])}
 
 
 def revising(r: Draw) -> tuple[Sampler, dict[str, Any]]:
@@ -94,6 +107,7 @@ class Kind:
 
 KINDS = {
     "any order": Kind(MASKED, any_order, 100),
+    "any order, approximately cached": Kind(MASKED, approximately_cached, 100),
     "left to right, cached": Kind(CAUSAL, left, 40, guided=False),
     "eso-lm A, cached": Kind(Interpolating(alpha_0=0.6, variant="A").over(MASKED.vocabulary), drawn_order, 40),
     "eso-lm B, cached": Kind(Interpolating(alpha_0=0.6, variant="B").over(MASKED.vocabulary), drawn_order, 40),
@@ -153,7 +167,8 @@ def alone(kind: Kind, model: Any, rows: Sequence[Written]) -> None:
     """Writes each row by itself."""
     for each in rows:
         state = start(kind.family, Canvas.of([each.row]), each.params)
-        finish(state, lambda state: step(model, kind.family, state))
+        cache = make_cache(model, state) if each.params.cache else None
+        finish(state, lambda state: step(model, kind.family, state, cache))
         each.tokens, each.confidence = state.tokens[0], state.confidence[0]
         each.log_prob, each.calls = float(state.log_prob[0]), int(state.calls[0])
 
@@ -180,7 +195,7 @@ class Batch:
 
 def begin_batch(kind: Kind, model: Any, rows: list[Written]) -> Batch:
     state = start(kind.family, Canvas.of([each.row for each in rows]), [each.params for each in rows])
-    return Batch(state, exact_cache(model, state), rows)
+    return Batch(state, make_cache(model, state, approximate=kind.choose is approximately_cached), rows)
 
 
 def write_together(kind: Kind, model: Any, rows: list[Written], r: Draw) -> None:

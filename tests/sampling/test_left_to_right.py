@@ -10,7 +10,7 @@ from remask.model.attention import Causal
 from remask.model.cache import KeyValueCache
 from remask.sampling import step, stream
 from remask.sampling.left_to_right import LeftToRight
-from remask.sampling.loop import exact_cache
+from remask.sampling.loop import make_cache
 
 
 class Reading(Counting):
@@ -85,9 +85,9 @@ def test_it_takes_neither_steps_nor_blocks() -> None:
 def test_a_cache_is_made_where_all_can_use_one() -> None:
     model = network()
     state = begin(LeftToRight(), PROMPTED)
-    cache = exact_cache(model, state)
+    cache = make_cache(model, state)
     assert isinstance(cache, KeyValueCache) and cache.count == 5 and cache.length == 13 and cache.branches == 1
-    assert exact_cache(Counting(model), state) is None
+    assert make_cache(Counting(model), state) is None
     before = state.cached.clone()
     step(model, CAUSAL, state, cache)
     assert not bool(before.any()) and int(state.cached.sum()) == sum(row.index(None) + 1 for row in PROMPTED)

@@ -20,7 +20,7 @@ from remask.sampling.confidence import Confidence
 from remask.sampling.esolm import EsoLM
 from remask.sampling.first_hitting import FirstHitting
 from remask.sampling.left_to_right import LeftToRight
-from remask.sampling.loop import exact_cache, groups
+from remask.sampling.loop import make_cache, groups
 from remask.vocabulary import Vocabulary
 
 
@@ -183,15 +183,15 @@ def test_a_block_is_no_larger_than_the_text(model: Transformer) -> None:
     assert torch.equal(large[-1].tokens, whole[-1].tokens)
 
 
-def test_an_exact_cache_is_for_samplers_that_use_one(model: Transformer) -> None:
+def test_an_make_cache_is_for_samplers_that_use_one(model: Transformer) -> None:
     family = Interpolating().over(MASKED.vocabulary)
     with_, without = EsoLM(), EsoLM(cache=False)
-    assert exact_cache(model, begin(Confidence(), PROMPTED)) is None
-    assert exact_cache(model, begin(without, PROMPTED, family=family)) is None
-    cache = exact_cache(model, begin(with_, PROMPTED, family=family, guidance=0.5))
+    assert make_cache(model, begin(Confidence(), PROMPTED)) is None
+    assert make_cache(model, begin(without, PROMPTED, family=family)) is None
+    cache = make_cache(model, begin(with_, PROMPTED, family=family, guidance=0.5))
     assert cache is not None and (cache.count, cache.length, cache.branches) == (5, 13, 2)
     both = [how(with_), how(without)]
-    assert exact_cache(model, start(family, Canvas.of([[None] * 3] * 2), both)) is None
+    assert make_cache(model, start(family, Canvas.of([[None] * 3] * 2), both)) is None
 
 
 def test_a_step_that_changes_nothing_shows_nothing(model: Transformer) -> None:

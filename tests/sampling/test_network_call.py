@@ -18,7 +18,7 @@ from remask.sampling.ancestral import Ancestral
 from remask.sampling.confidence import Confidence
 from remask.sampling.first_hitting import FirstHitting
 from remask.sampling.left_to_right import LeftToRight
-from remask.sampling.loop import exact_cache
+from remask.sampling.loop import make_cache
 from remask.sampling.network_call import compose, noise_level, positions_of, predict, without_mask
 from remask.vocabulary import Vocabulary
 
@@ -77,7 +77,7 @@ def test_answers_are_row_by_row_from_left_to_right() -> None:
 
 def test_what_is_final_counts_as_cached_in_rows_that_were_asked() -> None:
     state, model = begin(LeftToRight(), [[1, None, None], [2, 3, None], [4]]), network()
-    cache, query = exact_cache(model, state), LeftToRight().query(state, CAUSAL)
+    cache, query = make_cache(model, state), LeftToRight().query(state, CAUSAL)
     with torch.no_grad():
         predict(model, CAUSAL, state, query, None)
         assert not bool(state.cached.any())

@@ -13,6 +13,7 @@ from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.model.transformer import Transformer
 from remask.sampling import Canvas, Sampler, SamplingParams, State, Step, start, stream
+from remask.sampling.adaptive import EntropyBound, Factor, LocalLeap, Runs, Threshold
 from remask.sampling.ancestral import Ancestral
 from remask.sampling.confidence import Confidence
 from remask.sampling.first_hitting import FirstHitting
@@ -71,6 +72,13 @@ BIDIRECTIONAL: dict[str, SamplingParams] = {
     "llada": how(LLaDA()),
     "llada, late end, in blocks": how(LLaDA(late_end=True), steps=6, block=4),
     "llada, random": how(LLaDA(remasking="random", never_end=True), steps=5),
+    "threshold": how(Threshold(threshold=0.4)),
+    "threshold, in blocks": how(Threshold(threshold=0.3), block=3),
+    "factor": how(Factor(factor=1.5)),
+    "entropy bound": how(EntropyBound(bound=0.8), block=5),
+    "entropy bound, by margin": how(EntropyBound(bound=1.5, order="margin")),
+    "local leap": how(LocalLeap(threshold=0.5, near=0.3)),
+    "runs": how(Runs(threshold=0.7, low=0.2)),
     "smdm": how(SMDM(), steps=6),
     "smdm, origin, in blocks": how(SMDM(algorithm="origin"), steps=9, block=3),
 }

@@ -1,0 +1,176 @@
+"""Writes as many positions in a step as the network is certain of: few where the text is hard, many where it is easy.
+
+Each rule looks at the predictions of the masked positions of the current block, before any token is drawn. So the
+choice is a function of the state, and every rule has an exact likelihood. How many steps a text takes follows from the
+text.
+"""
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from remask.errors import RemaskError, unknown
+from remask.families.base import Family
+from remask.sampling.confidence import certainty
+from remask.sampling.sampler import Query, Sampler, largest, spread
+from remask.sampling.state import State
+
+Order = Literal["probability", "margin", "entropy"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adaptive(Sampler):
+    """The base of these rules: each step writes the positions that `choose` accepts, and the most certain one."""
+
+    takes_steps: ClassVar[bool] = False
+
+    @property
+    def deterministic(self) -> bool:
+        return True
+
+    @abstractmethod
+    def choose(self, logits: Tensor, asked: Tensor) -> Tensor:
+        """(N, V) logits of the asked positions, (B, L) bool -> (B, L) bool, those that are certain enough."""
+
+    def query(self, state: State, family: Family) -> Query:
+        return Query(state.active)
+
+    def commit(self, state: State, family: Family, query: Query, logits: Tensor) -> Tensor:
+        chosen = self.choose(logits, query.ask) & query.ask
+        state.write(chosen, *state.draw(chosen, logits[chosen[query.ask]]))
+        return chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold(Adaptive):
+    """All positions whose most probable token has at least this probability (Wu et al. 2025, *Fast-dLLM*)."""
+
+    threshold: float = 0.9
+    """The least probability."""
+
+    def __post_init__(self) -> None:
+        check_probability("threshold", self.threshold)
+
+    def choose(self, logits: Tensor, asked: Tensor) -> Tensor:
+        p = spread(certainty(logits, "probability"), asked)
+        return (p >= self.threshold) | most_certain(p, asked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Factor(Adaptive):
+    """The n most certain positions, with the largest n for which (n + 1) (1 - p_n) is at most `factor` up to n.
+
+    p_n is the probability of the most probable token at the n-th of them. Where it is above n / (n + 1) for all n, the
+    most probable tokens together are also the most probable text (Wu et al. 2025, *Fast-dLLM*, theorem 1).
+    """
+
+    factor: float = 1.0
+    """The larger, the more positions."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.factor < math.inf:
+            raise RemaskError(f"factor is {self.factor}; it must be above 0, and finite")
+
+    def choose(self, logits: Tensor, asked: Tensor) -> Tensor:
+        p = spread(certainty(logits, "probability"), asked)
+        ordered = p.double().masked_fill(~asked, -1).sort(dim=1, descending=True).values
+        n = torch.arange(1, p.shape[1] + 1, device=p.device)
+        passes = ordered >= 1 - self.factor / (n + 1)
+        passes[:, 0] = True
+        return largest(p, asked, passes.long().cumprod(1).sum(1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntropyBound(Adaptive):
+    """The most certain positions, as many as keep sum H - max H of their entropies at most `bound`.
+
+    That difference bounds how much their joint distribution can differ from independent draws (Ben-Hamu et al. 2025,
+    *Accelerated Sampling from Masked Diffusion Models via Entropy Bounded Unmasking*).
+    """
+
+    bound: float = 0.1
+    """In nats."""
+    order: Order = "entropy"
+    """What certainty is: the entropy of a prediction, the highest probability, or its margin over the second."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.bound < math.inf:
+            raise RemaskError(f"bound is {self.bound}; it must be 0 nats or more, and finite")
+        if self.order not in get_args(Order):
+            raise unknown("order", self.order, get_args(Order))
+
+    def choose(self, logits: Tensor, asked: Tensor) -> Tensor:
+        of_each = -certainty(logits, "entropy")
+        score = spread(-of_each if self.order == "entropy" else certainty(logits, self.order), asked)
+        order = score.double().masked_fill(~asked, -torch.inf).argsort(dim=1, descending=True, stable=True)
+        entropy = spread(of_each, asked).double().clamp(min=0).gather(1, order)
+        fits = entropy.cumsum(1) - entropy.cummax(1).values <= self.bound
+        return largest(score, asked, fits.long().cumprod(1).sum(1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalLeap(Adaptive):
+    """All positions above a threshold, and those near them above a lower one (Kong et al. 2025, *LocalLeap*)."""
+
+    threshold: float = 0.9
+    """The least probability of an anchor."""
+    near: float = 0.75
+    """The least probability within `radius` of an anchor."""
+    radius: int = 4
+    """Positions on either side of an anchor."""
+
+    def __post_init__(self) -> None:
+        check_probability("threshold", self.threshold)
+        check_probability("near", self.near)
+        if self.radius < 0:
+            raise RemaskError(f"radius is {self.radius}; it must be 0 or more")
+
+    def choose(self, logits: Tensor, asked: Tensor) -> Tensor:
+        p = spread(certainty(logits, "probability"), asked)
+        anchors = (p >= self.threshold) & asked
+        width = 2 * self.radius + 1
+        around = torch.nn.functional.max_pool1d(anchors.float()[:, None], width, stride=1, padding=self.radius)[:, 0]
+        return anchors | ((p >= self.near) & (around > 0)) | most_certain(p, asked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs(Adaptive):
+    """The most certain position of each run of adjacent masks, if it is above `low`, and all above `threshold`.
+
+    What is written in one step then stands far apart, so that it depends on each other less (*dInfer*'s hierarchical
+    rule).
+    """
+
+    threshold: float = 0.9
+    """The least probability anywhere."""
+    low: float = 0.5
+    """The least probability of the most certain position of a run."""
+
+    def __post_init__(self) -> None:
+        check_probability("threshold", self.threshold)
+        check_probability("low", self.low)
+
+    def choose(self, logits: Tensor, asked: Tensor) -> Tensor:
+        p = spread(certainty(logits, "probability"), asked)
+        starts = asked & ~torch.nn.functional.pad(asked, (1, -1))
+        run = starts.long().cumsum(1)  # 1, 2, ... along a row; 0 before the first
+        best = torch.zeros(len(p), p.shape[1] + 1, dtype=p.dtype, device=p.device)
+        best.scatter_reduce_(1, run, p.masked_fill(~asked, 0), "amax")
+        first = asked & (p == best.gather(1, run))
+        seen = first.long().cumsum(1) - torch.where(starts, first.long().cumsum(1) - first.long(), 0).cummax(1).values
+        return (p >= self.threshold) | (first & (seen == 1) & (p > self.low)) | most_certain(p, asked)
+
+
+def most_certain(scores: Tensor, asked: Tensor) -> Tensor:
+    """(B, L) bool: in each row the asked position of the highest score, which is written in any case."""
+    return largest(scores, asked, asked.any(1).long())
+
+
+def check_probability(name: str, value: float) -> None:
+    """RemaskError where an option is no probability."""
+    if not 0 <= value <= 1:
+        raise RemaskError(f"{name} is {value}; it is a probability, from 0 to 1")

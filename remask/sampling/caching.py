@@ -1,0 +1,139 @@
+"""Approximate caches for networks that see both sides.
+
+In such a network every written token changes the keys and values of all positions, so no cache is exact. An approximate
+one keeps those of an earlier step: a first step reads the whole row, the later ones only a part of it. A policy says
+which part. It works with every sampler that writes masked positions, in blocks or not.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from remask.errors import RemaskError, unknown
+from remask.extensions import subclasses_in
+from remask.families.base import Family
+from remask.options import parse_options
+from remask.sampling.sampler import Query, Sampler
+from remask.sampling.state import State
+
+
+@dataclass(frozen=True, kw_only=True)
+class CachePolicy(ABC):
+    """Which positions a step reads, when a row has keys and values from an earlier step."""
+
+    refresh: int = 0
+    """Read the whole row again after this many steps of a block; 0: only when a block begins."""
+
+    def __post_init__(self) -> None:
+        if self.refresh < 0:
+            raise RemaskError(f"refresh is {self.refresh}; it must be 0 or more steps")
+
+    @abstractmethod
+    def read(self, state: State) -> Tensor:
+        """(B, L) bool, the positions that a step reads between two readings of the whole row."""
+
+    def keep(self, state: State) -> Tensor:
+        """(B, L) bool, the positions whose keys and values are kept when the whole row is read."""
+        return state.valid
+
+    def apply(self, state: State, query: Query) -> Query:
+        """The query with the positions to read. Rows that begin a block, or are due, are read as a whole."""
+        whole = ~state.cached.any(1)
+        if self.refresh:
+            whole = whole | (state.step % self.refresh == 0)
+        state.cached = state.cached & ~whole[:, None]
+        read = torch.where(whole[:, None], state.valid, (self.read(state) | query.ask) & state.valid)
+        return replace(query, read=read, final=whole[:, None] & self.keep(state))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefix(CachePolicy):
+    """Keeps what stands before the current block; reads the block and all after it (Wu et al. 2025, *Fast-dLLM*)."""
+
+    def read(self, state: State) -> Tensor:
+        return ~self.keep(state)
+
+    def keep(self, state: State) -> Tensor:
+        inside = state.blocks == state.block[:, None]
+        return (inside.long().cumsum(1) == 0) & inside.any(1, keepdim=True) & state.valid
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dual(CachePolicy):
+    """Keeps the whole row; reads the current block, whose keys and values replace those kept (*Fast-dLLM*)."""
+
+    def read(self, state: State) -> Tensor:
+        return state.blocks == state.block[:, None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delayed(CachePolicy):
+    """Keeps the whole row; reads what was masked one step ago (Ma et al. 2025, *dKV-Cache*).
+
+    A token that has just been written is read once more, since its keys and values change most then.
+    """
+
+    refresh: int = 8
+
+    def read(self, state: State) -> Tensor:
+        return state.extras[MASKED_BEFORE]
+
+
+MASKED_BEFORE = "masked_before"
+"""(B, L) bool in `State.extras`: the positions that were masked when the last step was made."""
+
+
+def policies() -> dict[str, type[CachePolicy]]:
+    """Every policy of this package by its class name."""
+    return {kind.__name__: kind for kind in subclasses_in("remask.sampling", CachePolicy)}
+
+
+def policy_of(name: "str | CachePolicy | None") -> CachePolicy | None:
+    """A policy from its name and options, such as "Dual:refresh=8"; None for "none"."""
+    if name is None or isinstance(name, CachePolicy):
+        return name
+    name, _, given = name.partition(":")
+    if name == "none":
+        return None
+    known = policies()
+    if name not in known:
+        raise unknown("cache", name, [*known, "none"])
+    return known[name](**parse_options(known[name], given))
+
+
+def check_policy(policy: CachePolicy | None, sampler: Sampler, family: Family) -> None:
+    """RemaskError where a policy does not go with a sampler or a family."""
+    if policy is None:
+        return
+    if sampler.cached:
+        raise RemaskError(f"{type(sampler).__name__} has an exact cache by itself; leave cache out")
+    if family.order != "any":
+        raise RemaskError(
+            f"the cache {type(policy).__name__} is for models that fill masks and see both sides, and this one is "
+            f"{type(family).__name__}; leave cache out"
+        )
+
+
+def with_policies(state: State, query: Query) -> Query:
+    """The query of all rows, with the positions that the policies of the rows let them read."""
+    rows_of: dict[CachePolicy | None, list[int]] = {}
+    for row, params in enumerate(state.params):
+        rows_of.setdefault(params.cache, []).append(row)
+    if None in rows_of and len(rows_of) == 1:
+        return query
+    if query.read is not None:
+        raise ValueError("a sampler that says what to read has no approximate cache")
+    read, final = state.valid.clone(), torch.zeros_like(state.valid)
+    for policy, rows in rows_of.items():
+        if policy is None:
+            continue
+        chosen = torch.tensor(rows, device=read.device)
+        part = state.rows(chosen)
+        own = policy.apply(part, Query(query.ask[chosen]))
+        assert own.read is not None and own.final is not None
+        read[chosen], final[chosen], state.cached[chosen] = own.read, own.final, part.cached
+    if MASKED_BEFORE in state.extras:
+        state.extras[MASKED_BEFORE] = state.masked.clone()
+    return replace(query, read=read, final=final)
