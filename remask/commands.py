@@ -1,7 +1,7 @@
 """The verbs that use a checkpoint: `remask sample`, `score`, `convert` and `info`. Each prints what it finds."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from remask.checkpoints.overrides import Overrides
 from remask.errors import RemaskError
@@ -20,6 +20,7 @@ def sample(
     tokenizer: Path | None = None,
     end: str | None = None,
     device: str = "auto",
+    precision: Literal["stored", "auto", "bf16", "fp32"] = "auto",
     json: bool = False,
     *,
     params: SamplingParams,
@@ -37,13 +38,16 @@ def sample(
         tokenizer: A tokenizer.json, where the checkpoint has none.
         end: Token that ends a text, by its name or its id, where the checkpoint does not say.
         device: cpu, cuda, or auto: a GPU where there is one.
+        precision: Number format of the network: auto takes bf16 where the processor is fast at it, else fp32; stored
+            keeps that of the weights.
         json: Print one JSON document on standard output, and nothing else.
         params: How the text is written.
     """
     import remask
     from remask.api import GenerationRequest, finished_texts
 
-    checkpoint = remask.load(run, device=device, tokenizer=tokenizer, overrides=Overrides(end=end))
+    end_named = Overrides(end=end)
+    checkpoint = remask.load(run, device=device, precision=precision, tokenizer=tokenizer, overrides=end_named)
     if count < 1 or (infill is not None and count > 1):
         raise RemaskError(f"count is {count}; it must be at least 1, and 1 for a text to infill")
     if [bool(prompt), ids is not None, infill is not None].count(True) > 1:
@@ -103,6 +107,7 @@ def score(
     seed: int = 0,
     tokenizer: Path | None = None,
     device: str = "auto",
+    precision: Literal["stored", "auto", "bf16", "fp32"] = "stored",
     json: bool = False,
 ) -> None:
     """Scores a text.
@@ -127,6 +132,8 @@ def score(
         seed: Seed of the noise, which also depends on the text and the prompt.
         tokenizer: A tokenizer.json, where the checkpoint has none.
         device: cpu, cuda, or auto: a GPU where there is one.
+        precision: Number format of the network: stored keeps that of the weights, so that a score does not depend on
+            the processor; auto takes bf16 where the processor is fast at it, else fp32.
         json: Print one JSON document on standard output, and nothing else.
     """
     import remask
@@ -147,7 +154,7 @@ def score(
             raise RemaskError(f"cannot read {file}: {error.strerror}") from None
         except UnicodeDecodeError as error:
             raise RemaskError(f"{file} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}") from None
-    checkpoint = remask.load(run, device=device, tokenizer=tokenizer)
+    checkpoint = remask.load(run, device=device, precision=precision, tokenizer=tokenizer)
     found = remask.score(
         checkpoint,
         text=text or "" if ids is None else numbers(ids),

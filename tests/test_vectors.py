@@ -944,7 +944,18 @@ def test_llada_by_the_command_line(tmp_path: Path) -> None:
     for case in cases("llada_generate/gqa_settings", remasking="low_confidence")[:3]:
         name = f"case{case['case']}"
         options = f"--steps {case['steps']} --block {case['block_length']} --guidance {case['cfg_scale']}".split()
-        fixed = ["--sampler", "LLaDA", "--temperature", 0, "--length", case["gen_length"], "--no-stop", "--json"]
+        fixed = [
+            "--sampler",
+            "LLaDA",
+            "--temperature",
+            0,
+            "--length",
+            case["gen_length"],
+            "--no-stop",
+            "--json",
+            "--precision",
+            "stored",
+        ]
         prompt = io[f"{name}.prompt"]
         (found,) = json.loads(remask("sample", tmp_path / "ours", "--ids", ids(prompt), *fixed, *options))
         assert found["tokens"] == io[f"{name}.tokens"][0, prompt.shape[1] :].tolist()
@@ -967,7 +978,18 @@ def test_smdm_sampling_by_the_command_line(tmp_path: Path) -> None:
     io = recorded("smdm_sample/io")
     for case in cases("smdm_sample/settings", alg="greddy", batch=1)[1:4]:
         prompt, tokens = io[f"case{case['case']}.prompt"], io[f"case{case['case']}.tokens"]
-        options = ["--steps", case["steps"], "--guidance", case["cfg_scale"], "--temperature", 0, "--no-stop", "--json"]
+        options = [
+            "--steps",
+            case["steps"],
+            "--guidance",
+            case["cfg_scale"],
+            "--temperature",
+            0,
+            "--no-stop",
+            "--json",
+            "--precision",
+            "stored",
+        ]
         length = ["--length", tokens.shape[1] - prompt.shape[1]]
         fixed = ["--sampler", "SMDM:pooled=true", *options, *length]
         (found,) = json.loads(remask("sample", tmp_path / "ours", "--ids", ids(prompt), *fixed))

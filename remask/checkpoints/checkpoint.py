@@ -9,11 +9,12 @@ Files are mapped into memory and not copied, and no code in them is run.
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from remask import machine
 from remask.batch import Batch
 from remask.checkpoints.folder import LazyCheckpoint, find, open_own
 from remask.checkpoints.format import Format, Parsed, recognise
@@ -21,10 +22,12 @@ from remask.checkpoints.hub import HUB, fetch
 from remask.checkpoints.overrides import Overrides
 from remask.checkpoints.source import Source, Tensors, open_source
 from remask.data.tokenizer import Tokenizer
-from remask.errors import RemaskError, first_line
+from remask.errors import RemaskError, first_line, unknown
 from remask.families import Family
 from remask.model.networks import network, shapes
 from remask.terminal import say
+
+Precision = Literal["stored", "auto", "bf16", "fp32"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ def load(
     *,
     device: str = "auto",
     dtype: torch.dtype | None = None,
+    precision: Precision = "stored",
     form: str | None = None,
     tokenizer: str | Path | None = None,
     overrides: Overrides = Overrides(),  # noqa: B008
@@ -81,7 +85,10 @@ def load(
         source: A run directory, a published folder; or a file, folder or Hub name in SMDM's, LLaDA's, the DiT's or
             Llama's form.
         device: cpu, cuda, or auto: a GPU where there is one.
-        dtype: Casts the weights; None leaves them as stored.
+        dtype: Casts the weights; None leaves it to `precision`.
+        precision: stored leaves the weights as they are stored; bf16 and fp32 cast them; auto takes bf16 where the
+            processor is fast at it, and fp32 elsewhere, and says so where that is not what is stored. What is decided
+            from the logits (draws, probabilities) is computed in float32 and float64 in any case.
         form: smdm, llada, dit or llama; recognised from the tensors when not given.
         tokenizer: A tokenizer.json, where there is none beside the weights.
         overrides: What the tensors cannot show.
@@ -98,7 +105,7 @@ def load(
         say(f"{source}: no end-of-text token is known, so no text ends by itself. Name one with --end")
     with torch.device("meta"):
         model = network(lazy.architecture)
-    dtype = dtype or prevalent_dtype(lazy.tensors)
+    dtype = dtype or number_format(precision, prevalent_dtype(lazy.tensors), machine.fast_bf16(place))
     weights = {name: lazy.tensors[name].to(place, dtype) for name in lazy.tensors}  # one cast at a time
     if lazy.architecture.tied:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
@@ -107,6 +114,21 @@ def load(
         model.lm_head.weight = model.model.embed_tokens.weight
     model = model.eval().requires_grad_(False)
     return Checkpoint(model, lazy.family, lazy.tokenizer, lazy.about)
+
+
+def number_format(precision: str, stored: torch.dtype, fast: bool) -> torch.dtype:
+    """The dtype of the weights, on a device that is `fast` at bfloat16 or not. RemaskError for an unknown precision."""
+    known = get_args(Precision)
+    if precision not in known:
+        raise unknown("precision", precision, known)
+    if precision == "stored":
+        return stored
+    chosen = torch.bfloat16 if precision == "bf16" or (precision == "auto" and fast) else torch.float32
+    if precision == "auto" and chosen != stored:
+        kind = str(stored).removeprefix("torch.")
+        taken = "bfloat16, in which this processor is fastest" if fast else "float32, since bfloat16 is slow here"
+        say(f"the network computes in {taken}; --precision stored keeps {kind}")
+    return chosen
 
 
 def usable_device(name: str) -> torch.device:

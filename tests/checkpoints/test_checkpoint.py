@@ -11,7 +11,7 @@ from layouts import IDS, PLAIN, SHAPES, config_of, publish, weights
 from safetensors.torch import load_file, save_file
 
 import remask
-from remask.checkpoints.checkpoint import load
+from remask.checkpoints.checkpoint import load, number_format
 from remask.checkpoints.contents import contents
 from remask.checkpoints.convert import convert
 from remask.checkpoints.format import formats
@@ -171,3 +171,26 @@ def test_a_tokenizer_in_another_form_is_named(tmp_path: Path) -> None:
     assert "tokenizer.model is a SentencePiece model" in contents(folder)["tokenizer"]
     with pytest.raises(RemaskError, match=r"without a tokenizer \(tokenizer\.model is a Sentence.* Give --tokenizer"):
         load(folder).tokenizer.encode("a")
+
+
+@pytest.mark.parametrize(
+    ("precision", "stored", "fast", "taken"),
+    [
+        ("stored", torch.float16, True, torch.float16),
+        ("bf16", torch.float32, False, torch.bfloat16),
+        ("fp32", torch.bfloat16, True, torch.float32),
+        ("auto", torch.float32, True, torch.bfloat16),
+        ("auto", torch.bfloat16, False, torch.float32),
+        ("auto", torch.float32, False, torch.float32),
+    ],
+)
+def test_the_number_format(
+    precision: str, stored: torch.dtype, fast: bool, taken: torch.dtype, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert number_format(precision, stored, fast) == taken
+    assert bool(capsys.readouterr().err) == (precision == "auto" and taken != stored), "a change is said"
+
+
+def test_an_unknown_number_format() -> None:
+    with pytest.raises(RemaskError, match="unknown precision 'fp8'"):
+        number_format("fp8", torch.float32, True)

@@ -20,7 +20,7 @@ from remask.sampling.confidence import Confidence
 from remask.sampling.esolm import EsoLM
 from remask.sampling.first_hitting import FirstHitting
 from remask.sampling.left_to_right import LeftToRight
-from remask.sampling.loop import make_cache, groups
+from remask.sampling.loop import groups, make_cache
 from remask.vocabulary import Vocabulary
 
 

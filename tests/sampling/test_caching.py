@@ -1,0 +1,97 @@
+"""Approximate caches: what they read, when they are exact after all, and what they refuse.
+
+Recorded texts of Fast-dLLM are compared in test_vectors.py, and rows that come and go in test_batches.py.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+from tables import tiny
+from torch import Tensor
+from writing import CAUSAL, MASKED, V, begin, fill
+
+from remask.errors import RemaskError
+from remask.families.interpolating import Interpolating
+from remask.families.uniform import Uniform
+from remask.sampling import stream
+from remask.sampling.adaptive import Threshold
+from remask.sampling.ancestral import Ancestral
+from remask.sampling.caching import Delayed, policy_of
+from remask.sampling.confidence import Confidence
+from remask.sampling.esolm import EsoLM
+from remask.sampling.left_to_right import LeftToRight
+from remask.sampling.loop import make_cache
+from remask.vocabulary import Vocabulary
+
+ROW = [3, 1, *[None] * 9]
+
+
+class Reads:
+    """A network that notes which canvas positions each call reads."""
+
+    def __init__(self, model: Any) -> None:
+        self.model, self.architecture, self.read = model, model.architecture, list[list[int]]()
+
+    def __call__(self, tokens: Tensor, **arguments: Any) -> Tensor:
+        index = arguments["index"]
+        self.read.append(list(range(tokens.shape[1])) if index is None else [i for i in index[0].tolist() if i >= 0])
+        return self.model(tokens, **arguments)
+
+
+def read_with(cache: str, **options: Any) -> list[list[int]]:
+    """What each call reads when a row of 2 + 9 positions is written in blocks of 3, one token a step."""
+    counted = Reads(tiny(V + 1, V, seed=2))
+    list(stream(counted, MASKED, begin(Confidence(rule="left"), [ROW], block=3, cache=cache, **options)))
+    return counted.read
+
+
+WHOLE = list(range(11))
+
+
+def test_what_each_reads() -> None:
+    assert read_with("Prefix")[:4] == [WHOLE, WHOLE[2:], WHOLE[2:], WHOLE]
+    assert read_with("Prefix")[3:6] == [WHOLE, WHOLE[5:], WHOLE[5:]]
+    assert read_with("Dual")[:6] == [WHOLE, [2, 3, 4], [2, 3, 4], WHOLE, [5, 6, 7], [5, 6, 7]]
+    assert read_with("Dual:refresh=2")[:3] == [WHOLE, [2, 3, 4], WHOLE]
+    # what was masked one step ago: the token just written is read once more
+    assert read_with("Delayed:refresh=0")[:3] == [WHOLE, WHOLE[2:], WHOLE[3:]]
+
+
+@pytest.mark.parametrize("convolution", [0, 3])
+def test_read_again_at_every_step_a_cache_is_exact(convolution: int) -> None:
+    model = tiny(V + 1, V, seed=5, sharpness=2.5, convolution=convolution)
+    rows = [ROW, [None] * 6, [2, None, None, 4, None, None]]
+    plain = fill(Confidence(), model, rows, block=3)[-1]
+    for cache in ("Prefix:refresh=1", "Dual:refresh=1", "Delayed:refresh=1"):
+        assert torch.equal(fill(Confidence(), model, rows, block=3, cache=cache)[-1].tokens, plain.tokens)
+
+
+def test_a_cache_says_whether_it_is_exact() -> None:
+    model = tiny(V + 1, V, seed=5)
+    approximate = make_cache(model, begin(Threshold(), [ROW], cache="Dual"))
+    exact = make_cache(model, begin(LeftToRight(), [[1, None, None]]))
+    assert approximate is not None and not approximate.exact and not approximate.join(approximate).exact
+    assert exact is not None and exact.exact and exact.rows(torch.tensor([0])).exact
+    assert make_cache(model, begin(Threshold(), [ROW])) is None
+
+
+def test_names() -> None:
+    assert policy_of("none") is None and policy_of(None) is None
+    assert policy_of("Delayed:refresh=4") == Delayed(refresh=4)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "family", "options", "says"),
+    [
+        (Confidence(), MASKED, {"cache": "Duall"}, "unknown cache 'Duall'. Did you mean 'Dual'"),
+        (Confidence(), MASKED, {"cache": "Dual:often=2"}, "unknown option of Dual 'often'"),
+        (Confidence(), MASKED, {"cache": "Prefix:refresh=-1"}, "refresh"),
+        (LeftToRight(), CAUSAL, {"cache": "Dual"}, "LeftToRight has an exact cache by itself; leave cache out"),
+        (EsoLM(), Interpolating().over(MASKED.vocabulary), {"cache": "Dual"}, "EsoLM has an exact cache by itself"),
+        (Ancestral(), Uniform().over(Vocabulary(size=V)), {"cache": "Dual"}, "this one is Uniform; leave cache out"),
+    ],
+)
+def test_what_cannot_be(sampler: Any, family: Any, options: dict[str, Any], says: str) -> None:
+    with pytest.raises(RemaskError, match=says):
+        begin(sampler, [[1, None, None]], family=family, **options)
