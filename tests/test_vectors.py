@@ -925,6 +925,9 @@ def test_fastdllm(heads: str, cache: str) -> None:
 # The same through the command line
 
 
+STORED = ["--no-stop", "--json", "--precision", "stored"]
+
+
 def remask(*arguments: Any) -> str:
     """Standard output of a command that succeeds."""
     output = StringIO()

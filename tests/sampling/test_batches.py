@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, get_args
 
 import pytest
@@ -168,7 +169,7 @@ def alone(kind: Kind, model: Any, rows: Sequence[Written]) -> None:
     for each in rows:
         state = start(kind.family, Canvas.of([each.row]), each.params)
         cache = make_cache(model, state) if each.params.cache else None
-        finish(state, lambda state: step(model, kind.family, state, cache))
+        finish(state, partial(step, model, kind.family, cache=cache))
         each.tokens, each.confidence = state.tokens[0], state.confidence[0]
         each.log_prob, each.calls = float(state.log_prob[0]), int(state.calls[0])
 
