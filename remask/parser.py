@@ -144,10 +144,11 @@ class Parser:
         for recipe in _recipes(arguments):
             _check_recipe(recipe)
         try:
-            parsed = self.parser.parse_args(list(self._with_values(arguments)))
+            arguments = list(self._spelled_out(arguments))
+            parsed = self.parser.parse_args(arguments)
             for option in self.options.values():
                 if option.by_name and option.name in parsed:
-                    _keep_only(_written(option.name, arguments), parsed[option.name])
+                    _keep_only_written(option.name, arguments, parsed[option.name])
             given = self.parser.instantiate(parsed).as_dict()
         except ArgumentError as error:
             raise WrongUse(self._explain(str(error))) from error
@@ -155,20 +156,27 @@ class Parser:
             raise WrongUse("config is nested too deeply, or refers to itself") from None
         return _arguments(self.function, given)
 
-    def _with_values(self, arguments: list[str]) -> Iterator[str]:
-        """The command line with a value behind each flag of a class that is chosen by name, such as --family.pairs,
-        which jsonargparse reads as an option with a value."""
+    def _spelled_out(self, arguments: list[str]) -> Iterator[str]:
+        """The command line as jsonargparse reads the options of classes that are chosen by name: with underscores, and
+        with a value behind each flag, such as --family.pairs."""
         chosen = [option for option in self.options.values() if option.by_name]
         kinds = [(option.name, kind) for option in chosen for kind in _classes(option.hint).values()]
         flags = {f"{name}.{field}" for name, kind in kinds for field, hint, _ in parameters(kind) if hint is bool}
+        starts = tuple(f"--{no}{option.name}." for option in chosen for no in ("", "no-", "no_"))
         for argument, following in zip(arguments, [*arguments[1:], "--"], strict=False):
-            bare = argument[2:].replace("-", "_") if argument.startswith("--") else ""
-            if bare in flags and following.startswith("--"):
-                yield f"--{bare}=true"
-            elif bare.removeprefix("no_") in flags and bare.startswith("no_"):
-                yield f"--{bare.removeprefix('no_')}=false"
-            else:
+            if not (starts and argument.startswith(starts)):
                 yield argument
+                continue
+            name, equals, value = argument[2:].partition("=")
+            name = name.replace("-", "_")
+            if name in flags and not equals and following.startswith("--"):
+                yield f"--{name}=true"
+            elif name.removeprefix("no_") in flags and name.startswith("no_"):
+                if equals:
+                    raise WrongUse(f"--no-{name.removeprefix('no_')} takes no value")
+                yield f"--{name.removeprefix('no_')}=false"
+            else:
+                yield f"--{name}{equals}{value}"
 
     def _explain(self, message: str) -> str:
         """Says in our words what jsonargparse says about wrong use."""
@@ -199,7 +207,7 @@ class Parser:
             for kind in _classes(option.hint).values() if option.by_name else ():
                 fields = [(f"{option.name}.{field}", hint) for field, hint, _ in parameters(kind)]
                 known |= {field for field, _ in fields} | {f"no-{field}" for field, hint in fields if hint is bool}
-        inner = {one.rpartition(".")[2]: one for one in known}  # without the section
+        inner = {one.rpartition(".")[2]: one for one in sorted(known, reverse=True)}  # without the section
         bare = name.lstrip("-").replace("-", "_")
         close = nearest(bare, known) or inner.get(nearest(bare.rpartition(".")[2], inner) or "")
         hint = f" Did you mean --{close}?" if close else ""
@@ -220,26 +228,25 @@ def _values(name: str, arguments: list[str]) -> Iterator[str]:
             yield argument.removeprefix(f"--{name}=")
 
 
-def _written(name: str, arguments: list[str]) -> set[str]:
-    """The options of a class chosen by name that are written out, on the command line or in a recipe."""
+def _keep_only_written(name: str, arguments: list[str], chosen: Any) -> None:
+    """Leaves of the options of a class that is chosen by name those that are written out, on the command line or in a
+    recipe for that class. jsonargparse fills in the others, and keeps them, and those of a recipe, when another class
+    is chosen afterwards, whose defaults may differ."""
     import yaml
 
-    found = {argument[2:].partition("=")[0].replace("-", "_") for argument in arguments if argument.startswith("--")}
+    options = (chosen or {}).get("init_args") or Namespace()
+    kind = chosen["class_path"].rpartition(".")[2] if options else ""
+    found = {argument[2:].partition("=")[0] for argument in arguments if argument.startswith("--")}
     whole = [yaml.safe_load(value) for value in _values(name, arguments)]
     for recipe in _recipes(arguments):
         content = yaml.safe_load(Path(recipe).read_text(encoding="utf-8-sig"))
-        found |= set(content)
+        found |= set(map(str, content))
         whole.append(content.get(name))
     for value in whole:
-        if isinstance(value, dict):
-            found |= {f"{name}.{one}" for one in value.get("init_args") or {}}
-    return {one.removeprefix(f"{name}.") for one in found if one.startswith(f"{name}.")}
-
-
-def _keep_only(written: set[str], chosen: Any) -> None:
-    """Leaves of the options of a class only those that are written out. jsonargparse fills in the others, and keeps
-    them when another class is chosen afterwards, whose defaults may differ."""
-    options = (chosen or {}).get("init_args") or Namespace()
+        if isinstance(value, dict) and str(value.get("class_path", kind)).rpartition(".")[2] == kind:
+            inner = value.get("init_args", value)
+            found |= {f"{name}.{one}" for one in inner or {}}
+    written = {one.removeprefix(f"{name}.").removeprefix("init_args.") for one in found if one.startswith(f"{name}.")}
     for one in [one for one in vars(options) if one not in written]:
         del options[one]
 
@@ -257,6 +264,8 @@ def _check_recipe(path: str) -> None:
         raise WrongUse(f"config is {path!r}, which is no recipe in YAML: {reason[:200]}") from None
     if not isinstance(content, dict):
         raise WrongUse(f"config is {path!r}, which is no recipe in YAML: it must hold options as NAME: VALUE")
+    if "config" in content:
+        raise WrongUse(f"config is {path!r}, which names another recipe; give each on the command line, --config twice")
 
 
 def _explain_class(option: Option, message: str) -> str | None:

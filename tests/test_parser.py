@@ -108,11 +108,44 @@ def test_a_class_is_chosen_by_name_with_its_options(parser: Parser) -> None:
         ("--family.pairs --seed 1", True),
         ("--family.pairs=false", False),
         ("--family.pairs --no-family.pairs", False),
+        ("--no-family.pairs", False),
+        ("--family.init_args.pairs true", True),
     ],
 )
 def test_flags_of_a_family_need_no_value(parser: Parser, line: str, pairs: bool) -> None:
     family = read(parser, f"--family.objective low_variance {line}").family
     assert family == Masked(objective="low_variance", pairs=pairs)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "--family.objective count",
+        "--family.init_args.objective count",
+        "--family.init_args.objective=count",
+        '--family {"class_path":"Masked","init_args":{"objective":"count"}}',
+        "family: {class_path: Masked, init_args: {objective: count}}",
+        "family.objective: count",
+    ],
+)
+def test_options_of_a_class_in_every_spelling(parser: Parser, tmp_path: Path, written: str) -> None:
+    if not written.startswith("--"):
+        (tmp_path / "recipe.yaml").write_text(written + "\n")
+        written = f"--config {tmp_path / 'recipe.yaml'}"
+    assert read(parser, f"{written} --family.fixed-counts=false").family == Masked(objective="count")
+
+
+def test_a_recipe_for_another_class_leaves_nothing_behind(parser: Parser, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("family: {class_path: Masked, init_args: {objective: low_variance, eps: 0.5}}\n")
+    chosen = read(parser, f"--config {recipe} --family Interpolating --family.alpha_0 0.5").family
+    assert chosen == Interpolating(alpha_0=0.5)
+
+
+def test_a_recipe_names_no_other_recipe(parser: Parser, tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text("config: two.yaml\n")
+    with pytest.raises(WrongUse, match="names another recipe"):
+        read(parser, f"--config {tmp_path / 'one.yaml'}")
 
 
 def test_a_recipe_is_overruled_by_options(parser: Parser, tmp_path: Path) -> None:

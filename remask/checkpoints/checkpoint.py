@@ -96,6 +96,10 @@ def load(
     Raises:
         RemaskError: For what is missing, damaged or does not fit together, naming it.
     """
+    if precision not in get_args(Precision):
+        raise unknown("precision", precision, get_args(Precision))
+    if dtype is not None and precision != "stored":
+        raise RemaskError(f"dtype is {dtype} and precision {precision}; give one of them")
     place = usable_device(device)
     lazy = open_checkpoint(source, form, tokenizer, overrides)
     if lazy.family.time == "required" and not lazy.architecture.time:
@@ -117,16 +121,13 @@ def load(
 
 
 def number_format(precision: str, stored: torch.dtype, fast: bool) -> torch.dtype:
-    """The dtype of the weights, on a device that is `fast` at bfloat16 or not. RemaskError for an unknown precision."""
-    known = get_args(Precision)
-    if precision not in known:
-        raise unknown("precision", precision, known)
+    """The dtype of the weights, on a device that is `fast` at bfloat16 or not."""
     if precision == "stored":
         return stored
     chosen = torch.bfloat16 if precision == "bf16" or (precision == "auto" and fast) else torch.float32
     if precision == "auto" and chosen != stored:
         kind = str(stored).removeprefix("torch.")
-        taken = "bfloat16, in which this processor is fastest" if fast else "float32, since bfloat16 is slow here"
+        taken = "bfloat16, in which this processor is fastest" if fast else f"float32, since {kind} is slow here"
         say(f"the network computes in {taken}; --precision stored keeps {kind}")
     return chosen
 

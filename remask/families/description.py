@@ -6,6 +6,7 @@ from typing import Any
 from remask.errors import RemaskError, unknown
 from remask.extensions import subclasses_in
 from remask.families.base import Family
+from remask.families.rates import MaskRates
 
 RENAMED = {"Uniform": {"least": "t_min", "top_k": "soft_top_k"}}
 """Options that older checkpoints have under other names: {family: {old name: name}}."""
@@ -29,6 +30,12 @@ def describe(family: Family) -> dict[str, Any]:
     """A family as plain data: its name and options, without the vocabulary. `build` reads it back."""
     options = {f.name: getattr(family, f.name) for f in fields(family) if not f.name.startswith("_")}
     return {"name": type(family).__name__, **options}
+
+
+def in_effect(family: Family) -> dict[str, Any]:
+    """`describe` with the mask rates that the family has where none are given."""
+    rates = {"ceiling": family.first_ceiling, "bell": family.bell_until} if isinstance(family, MaskRates) else {}
+    return describe(family) | rates
 
 
 def build(description: dict[str, Any]) -> Family:

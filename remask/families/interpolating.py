@@ -54,13 +54,16 @@ class Interpolating(MaskRates, Family):
             raise RemaskError(f"alpha_0 is {self.alpha_0}; it must be from 0 (left to right) to 1 (diffusion)")
         if self.variant not in get_args(Variant):
             raise unknown("variant", self.variant, get_args(Variant))
-        if self.objective is None:
-            object.__setattr__(self, "objective", "low_variance" if self.alpha_0 == 1 else "bound")
-        if self.objective not in get_args(Objective):
-            raise unknown("objective", str(self.objective), get_args(Objective))
+        if self.objective is not None and self.objective not in get_args(Objective):
+            raise unknown("objective", self.objective, get_args(Objective))
         if not 0 <= self.eps < 1:
             raise RemaskError(f"eps is {self.eps}; it must be at least 0 and below 1")
-        self.check_rates(str(self.objective))
+        self.check_rates(self.minimised)
+
+    @property
+    def minimised(self) -> Objective:
+        """The objective, the default in place of None."""
+        return self.objective or ("low_variance" if self.alpha_0 == 1 else "bound")
 
     # what is hidden, and in which order it is read
 
@@ -77,7 +80,7 @@ class Interpolating(MaskRates, Family):
     def masks(self, scored: Tensor, levels: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
         """(B, L) bool, tokens that diffusion has not written at `levels` (B,), and each row's weight, (B,) float32."""
         p = 1 - self.alpha_0 + self.alpha_0 * ((1 - self.eps) * levels + self.eps)
-        weight = torch.ones_like(p) if self.objective == "low_variance" else self.alpha_0 / p
+        weight = torch.ones_like(p) if self.minimised == "low_variance" else self.alpha_0 / p
         return (uniform < p[:, None]) & scored, weight
 
     def inputs_for(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
@@ -241,7 +244,7 @@ class Interpolating(MaskRates, Family):
 
     @property
     def default_ceiling(self) -> float:
-        return CEILING if self.objective == "low_variance" else 1.0
+        return CEILING if self.minimised == "low_variance" else 1.0
 
     @property
     def has_curriculum(self) -> bool:
@@ -266,7 +269,7 @@ class Interpolating(MaskRates, Family):
         return {0.0: 2.0, 1.0: 1.0}.get(self.alpha_0, 1.5)
 
     def flops(self, architecture: Architecture, length: int) -> float:
-        hidden = 1 - self.alpha_0 / 2, 1 - self.alpha_0
+        hidden = 1 - self.alpha_0 + self.alpha_0 * self.mean_rate, 1 - self.alpha_0
         one = architecture.flops(length, asked=hidden[0], causal=self.variant == "B")
         two = 2 * architecture.flops(length, asked=hidden[1] / 2, causal=True)
         return (2 - self.reads) * one + (self.reads - 1) * two

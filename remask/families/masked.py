@@ -97,8 +97,7 @@ class Masked(MaskRates, Family):
 
     @property
     def asked(self) -> float:  # type: ignore[override]
-        """Rates are even or symmetric around one half, but under a ceiling."""
-        return 0.5 * (1 - self.ceiling_until * (1 - self.first_ceiling) / 2)
+        return self.mean_rate
 
     @property
     def reads(self) -> float:  # type: ignore[override]

@@ -40,7 +40,7 @@ class MaskRates:
             if share is not None and not 0 <= share <= 1:
                 raise RemaskError(f"{name} is {share}; it must lie between 0 and 1")
         if self.changes_rates and objective != "low_variance":
-            given = f"bell {self.bell_until:g}" if self.bell else f"ceiling {self.first_ceiling:g}"
+            given = f"bell {self.bell:g}" if self.bell else f"ceiling {self.first_ceiling:g}"
             raise RemaskError(
                 f"objective is {objective} and {given}: the weights of this objective are those of uniform rates, and "
                 "some rates have no density now. Use the objective low_variance, or uniform rates (ceiling 1, bell 0)"
@@ -61,17 +61,27 @@ class MaskRates:
         """Share of the training after which rates are drawn evenly."""
         if self.bell is not None:
             return self.bell
-        return BELL if self.first_ceiling < 1 else 0.0
+        return BELL if self.has_ceiling else 0.0
+
+    @property
+    def has_ceiling(self) -> bool:
+        """Whether high rates are left out in some part of the training."""
+        return self.first_ceiling < 1 and self.ceiling_until > 0
+
+    @property
+    def mean_rate(self) -> float:
+        """The mean mask rate of the whole training: rates are even, or symmetric around one half, but for a ceiling."""
+        return 0.5 * (1 - self.ceiling_until * (1 - self.first_ceiling) / 2)
 
     @property
     def changes_rates(self) -> bool:
         """Whether rates differ from uniform ones in some part of the training."""
-        return (self.first_ceiling < 1 and self.ceiling_until > 0) or self.bell_until > 0
+        return self.has_ceiling or self.bell_until > 0
 
     def rates_in_words(self) -> str:
         """How mask rates are drawn in training, for the line with which a run begins."""
         laws = [f"around one half for {self.bell_until:.0%} of the steps"] if self.bell_until else []
-        if self.first_ceiling < 1 and self.ceiling_until:
+        if self.has_ceiling:
             laws.append(f"below a ceiling that rises from {self.first_ceiling:g} to 1 over {self.ceiling_until:.0%}")
         return f"mask rates {' and '.join(laws) or 'uniform'}"
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
 
@@ -285,7 +286,8 @@ class DenseAttention(torch.autograd.Function):
 
     It keeps the probabilities, so that the backward pass takes no exponentials, and computes the gradient of the keys
     as (K, d), where automatic differentiation computes (d, K) and transposes it. torch 2.13 compiles that transposition
-    wrongly for bfloat16 and heads 64 wide on processors with AVX-512: the gradient is nan there.
+    wrongly for bfloat16 and heads 64 wide on processors with AVX-512: the gradient is nan there. It has no second
+    derivative.
     """
 
     @staticmethod
@@ -298,6 +300,7 @@ class DenseAttention(torch.autograd.Function):
         return p @ v
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
         q, k, v, p = ctx.saved_tensors
         of_p, weight = (gradient @ v.transpose(-1, -2)).float(), p.float()

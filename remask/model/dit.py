@@ -8,6 +8,8 @@ Shapes: B batch, Q positions read, N asked positions, D width, H heads, d head w
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,6 +132,18 @@ class DiT(nn.Module):
         """Compiles the blocks in place."""
         for block in self.blocks:
             block.compile(*args, **kwargs)
+
+    @contextmanager
+    def eagerly(self) -> Iterator[None]:
+        """A context in which a compiled network runs as if it were not."""
+        compiled = [block._compiled_call_impl for block in self.blocks]
+        for block in self.blocks:
+            block._compiled_call_impl = None
+        try:
+            yield
+        finally:
+            for block, call in zip(self.blocks, compiled, strict=True):
+                block._compiled_call_impl = call
 
     @property
     def device(self) -> torch.device:

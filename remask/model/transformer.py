@@ -9,6 +9,8 @@ ids. Asked positions are those at which the caller wants a prediction.
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -76,6 +78,16 @@ class Transformer(nn.Module):
         if self.lm_head.compiled is None:
             self.model.compile(*args, **kwargs)
             self.lm_head.compiled = torch.compile(nll_to_compile, dynamic=True)
+
+    @contextmanager
+    def eagerly(self) -> Iterator[None]:
+        """A context in which a compiled network runs as if it were not; what else is compiled stays so."""
+        trunk, head = self.model._compiled_call_impl, self.lm_head.compiled
+        self.model._compiled_call_impl = self.lm_head.compiled = None
+        try:
+            yield
+        finally:
+            self.model._compiled_call_impl, self.lm_head.compiled = trunk, head
 
     @property
     def device(self) -> torch.device:

@@ -6,7 +6,7 @@ Names are imported when they are first used.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from remask.sampling.loop import Step, fill, start, step, stream
+    from remask.sampling.loop import Step, fill, make_cache, start, step, stream
     from remask.sampling.params import SamplingParams
     from remask.sampling.sampler import Query, Sampler, samplers
     from remask.sampling.state import Canvas, State
@@ -19,6 +19,7 @@ _HOME = {
     "State": "state",
     "Step": "loop",
     "fill": "loop",
+    "make_cache": "loop",
     "samplers": "sampler",
     "start": "loop",
     "step": "loop",
@@ -33,6 +34,7 @@ __all__ = [
     "State",
     "Step",
     "fill",
+    "make_cache",
     "samplers",
     "start",
     "step",

@@ -109,6 +109,7 @@ class EntropyBound(Adaptive):
         order = score.double().masked_fill(~asked, -torch.inf).argsort(dim=1, descending=True, stable=True)
         entropy = spread(of_each, asked).double().clamp(min=0).gather(1, order)
         fits = entropy.cumsum(1) - entropy.cummax(1).values <= self.bound
+        fits[:, 0] = True  # one position is written even where the network predicts nan
         return largest(score, asked, fits.long().cumprod(1).sum(1))
 
 
@@ -128,6 +129,8 @@ class LocalLeap(Adaptive):
         check_probability("near", self.near)
         if self.radius < 0:
             raise RemaskError(f"radius is {self.radius}; it must be 0 or more")
+        if self.near > self.threshold:
+            raise RemaskError(f"near is {self.near}, above the threshold of {self.threshold}; it is the lower one")
 
     def choose(self, logits: Tensor, asked: Tensor) -> Tensor:
         p = spread(certainty(logits, "probability"), asked)
@@ -153,6 +156,8 @@ class Runs(Adaptive):
     def __post_init__(self) -> None:
         check_probability("threshold", self.threshold)
         check_probability("low", self.low)
+        if self.low > self.threshold:
+            raise RemaskError(f"low is {self.low}, above the threshold of {self.threshold}; it is the lower one")
 
     def choose(self, logits: Tensor, asked: Tensor) -> Tensor:
         p = spread(certainty(logits, "probability"), asked)

@@ -70,19 +70,20 @@ class Dual(CachePolicy):
 
 @dataclass(frozen=True, kw_only=True)
 class Delayed(CachePolicy):
-    """Keeps the whole row; reads what was masked one step ago (Ma et al. 2025, *dKV-Cache*).
+    """Keeps the whole row; reads what is masked and what was masked one step ago (Ma et al. 2025, *dKV-Cache*).
 
-    A token that has just been written is read once more, since its keys and values change most then.
+    A token that has just been written is read once more, since its keys and values change most then. As published the
+    second step of a block reads the whole row too; here only the first one does.
     """
 
     refresh: int = 8
 
     def read(self, state: State) -> Tensor:
-        return state.extras[MASKED_BEFORE]
+        return state.masked | state.extras[MASKED_BEFORE]
 
 
 MASKED_BEFORE = "masked_before"
-"""(B, L) bool in `State.extras`: the positions that were masked when the last step was made."""
+"""(B, L) bool in `State.extras`: the positions that were masked when the row was last read."""
 
 
 def policies() -> dict[str, type[CachePolicy]]:
@@ -94,9 +95,11 @@ def policy_of(name: "str | CachePolicy | None") -> CachePolicy | None:
     """A policy from its name and options, such as "Dual:refresh=8"; None for "none"."""
     if name is None or isinstance(name, CachePolicy):
         return name
-    name, _, given = name.partition(":")
+    if not isinstance(name, str):
+        raise RemaskError(f"cache is {name!r}; it is a name, such as Dual:refresh=8, or a `CachePolicy`")
     if name == "none":
         return None
+    name, _, given = name.partition(":")
     known = policies()
     if name not in known:
         raise unknown("cache", name, [*known, "none"])
@@ -124,16 +127,27 @@ def with_policies(state: State, query: Query) -> Query:
     if None in rows_of and len(rows_of) == 1:
         return query
     if query.read is not None:
-        raise ValueError("a sampler that says what to read has no approximate cache")
+        names = {type(p.sampler).__name__ for p in state.params}
+        raise RemaskError(
+            f"a sampler among {', '.join(sorted(names))} says itself what to read, so cache must be left out"
+        )
     read, final = state.valid.clone(), torch.zeros_like(state.valid)
     for policy, rows in rows_of.items():
         if policy is None:
             continue
+        if len(rows_of) == 1:
+            return remember(state, policy.apply(state, query))
         chosen = torch.tensor(rows, device=read.device)
         part = state.rows(chosen)
         own = policy.apply(part, Query(query.ask[chosen]))
         assert own.read is not None and own.final is not None
         read[chosen], final[chosen], state.cached[chosen] = own.read, own.final, part.cached
+    return remember(state, replace(query, read=read, final=final))
+
+
+def remember(state: State, query: Query) -> Query:
+    """The same query, after noting for the rows that it reads what is masked now."""
     if MASKED_BEFORE in state.extras:
-        state.extras[MASKED_BEFORE] = state.masked.clone()
-    return replace(query, read=read, final=final)
+        unread = ~query.ask.any(1, keepdim=True)
+        state.extras[MASKED_BEFORE] = state.masked | (state.extras[MASKED_BEFORE] & unread)
+    return query

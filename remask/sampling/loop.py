@@ -129,6 +129,8 @@ def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) ->
     query = parts[0][3] if len(parts) == 1 else join_queries(state, [(rows, query) for _, rows, _, query in parts])
     if cache is not None:
         query = with_policies(state, query)
+    elif any(p.cache is not None for p in state.params):
+        raise RemaskError("a row asks for a cache; give step(..., cache=make_cache(denoiser, state, approximate=True))")
     answer = predict(denoiser, family, state, query, cache)
     logits = torch.empty(0, family.vocabulary.predicted, device=state.tokens.device) if answer is None else answer
     changed = torch.zeros_like(state.masked)
@@ -176,9 +178,7 @@ def advance(state: State, sampler: Sampler) -> None:
     done = sampler.block_done(state)
     state.finished = sampler.row_done(state)
     state.block = state.block + done
-    if any(p.cache is not None for p in state.params):  # what was kept for the block before is read anew
-        approximate = torch.tensor([p.cache is not None for p in state.params], device=done.device)
-        state.cached = state.cached & ~(approximate & done)[:, None]
+    state.cached = state.cached & ~done[:, None]  # what an approximate cache kept for the block before is read anew
     state.step = state.step.masked_fill(done, 0)
 
 

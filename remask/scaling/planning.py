@@ -11,7 +11,7 @@ fits what is finished in order to plan what comes next.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, Literal
 from remask.data.tokens import Prepared, open_tokens
 from remask.errors import RemaskError, unknown
 from remask.families import Family, families
+from remask.families.description import build, in_effect, renewed
 from remask.files import differences
 from remask.locking import locked
 from remask.model.sizes import Architecture
@@ -118,6 +119,7 @@ def plan(
         planner = Planner(out, before, settings, sizes, spread, share)
         runs = list(before.runs) if before is not None else []
         for spec, family in wanted.items():
+            check_same_family(out, spec, family, runs)
             guide = published_law(law, family)
             if epochs:
                 runs += planner.repeated(spec, family, guide, epochs, parameters)
@@ -255,6 +257,26 @@ def check_same_study(out: Path, before: Plan | None, common: dict[str, Any]) -> 
         other = differences(there, {k: v for k, v in common.items() if k in there})
         if other:
             raise RemaskError(f"{out} is another study: {'; '.join(other)}. Choose another --out")
+
+
+def check_same_family(out: Path, spec: str, family: Family, runs: Sequence[Run]) -> None:
+    """RemaskError where runs of a study with the same label were planned with other options of the family, which were
+    its defaults then."""
+    for run in runs:
+        if run.label == spec:
+            there, now = in_effect(build(renewed_run(run.family))), in_effect(family)
+            changed = [f"{name}={there[name]}" for name in now if there[name] != now[name]]
+            if changed:
+                raise RemaskError(
+                    f"{out} has runs of {spec} with {', '.join(changed)}, which is no default any more: name these "
+                    "options, or choose another --out"
+                )
+
+
+def renewed_run(described: dict[str, Any]) -> dict[str, Any]:
+    """The family of a run as today's options."""
+    options = {name: value for name, value in described.items() if name != "name"}
+    return {"name": described["name"], **renewed(described["name"], options)}
 
 
 def learning_rates(rule: Rule, lr: float, optimizer: Kind) -> Callable[[Architecture, int], float]:

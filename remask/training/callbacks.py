@@ -59,6 +59,8 @@ class CheckpointCallback(lightning.Callback):
         self.both: tuple[Estimate, Estimate] | None = None
         """The bound of a few rows, and their likelihood from left to right, after the last step."""
         self.asked_to_stop = False
+        self.compiled_for: set[tuple[Any, ...]] = set()
+        """The kinds of call that training has made."""
         self._last = -1
 
     def affordable(self) -> int:
@@ -73,6 +75,13 @@ class CheckpointCallback(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._last = trainer.global_step
+        if self.plan.compile:
+            cast(Module, pl_module).denoiser.register_forward_pre_hook(self.note_call, with_kwargs=True)
+
+    def note_call(self, _: torch.nn.Module, tokens: tuple[Any, ...], arguments: dict[str, Any]) -> None:
+        """Keeps what kind of call the network gets, when it is called in training."""
+        if torch.is_grad_enabled():
+            self.compiled_for.add(kind_of_call(tokens[0], arguments))
 
     def on_train_batch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *_: Any) -> None:
         module, step = cast(Module, pl_module), trainer.global_step
@@ -135,25 +144,25 @@ class CheckpointCallback(lightning.Callback):
             return None  # with several processes the others would wait for one
         chosen = [i * len(self.validation) // count for i in range(count)]
         rows = [(self.validation[i].tolist(), self.validation.bytes_of(i)) for i in chosen]
-        eagerly = torch.compiler.set_stance("force_eager")  # compiling for so few calls takes longer than they do
-        with self.averaged(module), trainer.precision_plugin.forward_context(), eagerly:
+        # eagerly, since compiling for so few calls takes longer than they do
+        with self.averaged(module), trainer.precision_plugin.forward_context(), module.denoiser.eagerly():
             bound, exact = compare_left_to_right(module.denoiser, module.family, rows, module.device)
         say(f"left to right {exact}; the bound of the same {len(rows)} row{'s' * (len(rows) > 1)} {bound}")
         return bound, exact
 
     def as_compiled(self, denoiser: Transformer) -> Denoiser:
-        """The network as validation reads it: one that was compiled by the graph of training, with gradients that are
-        dropped, and eagerly where the rows are not as many; so that nothing is compiled for validation alone."""
+        """The network as validation reads it, so that nothing is compiled for validation alone: by the graph of
+        training, with gradients that are dropped, where training has read inputs of the same shape under the same kind
+        of attention, and else eagerly."""
         if not self.plan.compile:
             return denoiser
-        rows = self.recipe.batch // (self.recipe.processes * self.recipe.accumulate)
 
         def read(tokens: Any, **arguments: Any) -> torch.Tensor:
-            if not isinstance(tokens, torch.Tensor) or len(tokens) != rows:
-                with torch.compiler.set_stance("force_eager"):
-                    return denoiser(tokens, **arguments)
-            with torch.enable_grad():
-                return denoiser(tokens, **arguments).detach()
+            if kind_of_call(tokens, arguments) in self.compiled_for:
+                with torch.enable_grad():
+                    return denoiser(tokens, **arguments).detach()
+            with denoiser.eagerly():
+                return denoiser(tokens, **arguments)
 
         return read
 
@@ -215,6 +224,7 @@ class CheckpointCallback(lightning.Callback):
             "reads": module.family.reads,
             "unique_tokens": len(rows) * rows.length,
             "flops_6n": plan.steps * plan.flops_6n,
+            "lr": module.optimizer.peak,
             **({"flops_6n_before": plan.flops_6n_before} if plan.flops_6n_before else {}),
             "options": {name: value for name, value in recipe.to_dict().items() if name != "data"},
             "step": self._last,
@@ -233,6 +243,11 @@ class CheckpointCallback(lightning.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
+
+
+def kind_of_call(tokens: Any, arguments: dict[str, Any]) -> tuple[Any, ...]:
+    """What a compiled graph of the network is for: type and shape of its input, and the kind of attention."""
+    return type(tokens), tuple(tokens.shape), type(arguments.get("attention"))
 
 
 def model_card(module: Module, about: dict[str, Any], found: Estimate | None) -> str:

@@ -29,7 +29,7 @@ class Module(lightning.LightningModule):
         self.given = setup
         self.denoiser, self.family, self.batches = setup.denoiser, setup.family, setup.batches
         self.objective = objective
-        self.optimizer = replace(setup.optimizer, warmup=plan.warmup)
+        self.optimizer = replace(setup.optimizer, warmup=plan.warmup, lr=plan.lr or setup.optimizer.lr)
         self.steps, self.seed, self.micro_batches = plan.steps, setup.recipe.seed, setup.recipe.accumulate
         self.losses: list[Tensor] = []
         """Loss of each micro-batch of this step, on this process."""

@@ -13,7 +13,7 @@ import yaml
 
 from remask import machine
 from remask.errors import RemaskError
-from remask.families.description import renewed
+from remask.families.description import build, families, in_effect, renewed
 from remask.files import differences, write_atomically
 from remask.model.sizes import SIZES
 from remask.terminal import say
@@ -45,6 +45,8 @@ class Plan:
     """FLOPs of the matrix products of a step."""
     flops_6n: float
     """FLOPs of a step as 6 N D."""
+    lr: float | None = None
+    """Peak learning rate of AdamW; None in runs of before it was kept, whose training states have it."""
     flops_6n_before: float = 0.0
     """FLOPs, as 6 N D, that went into the checkpoint which the run starts from, as far as it says."""
 
@@ -73,6 +75,7 @@ def decide(setup: Setup, seconds: Callable[[], float] | None = None) -> Plan:
         tokens=setup.tokens_per_step,
         flops=setup.tokens_per_step * per_token,
         flops_6n=setup.tokens_per_step * family.reads * shape.flops_6n,
+        lr=setup.optimizer.peak,
         flops_6n_before=0.0 if setup.start is None else flops_spent(setup.start.about),
     )
 
@@ -159,7 +162,18 @@ def changed_options(saved: dict[str, Any], plan: Plan, recipe: Recipe) -> list[s
         there["optimizer"]["warmup"] = now["optimizer"]["warmup"]  # the same, written in another way
     for name in ("data", "devices", "nodes", "accelerator", *({"strategy"} & now.keys())):
         there[name] = now[name]
+    if "family" in there and "family" in now:  # distilling is told none
+        there["family"], now["family"] = with_rates(there["family"]), with_rates(now["family"])
     return differences({name: there[name] for name in now}, now)
+
+
+def with_rates(family: dict[str, Any]) -> dict[str, Any]:
+    """The options of a family with the mask rates that it has where none are given."""
+    name = family["class_path"].rpartition(".")[2]
+    if name not in families():  # a user's own
+        return family
+    rates = in_effect(build({"name": name, **family["init_args"]}))
+    return family | {"init_args": family["init_args"] | {k: rates[k] for k in ("ceiling", "bell") if k in rates}}
 
 
 def _align(saved: Any, defaults: Any) -> Any:

@@ -48,8 +48,8 @@ def why_not(setup: Setup) -> str | None:
         )
     if recipe.progress_matters or setup.family.has_curriculum:
         return (
-            "its loss changes with the share of the training that is done. A masked run with --family.ceiling 1, whose "
-            "mask rates do not, can be given more later"
+            "its loss changes with the share of the training that is done. A masked or "
+            "interpolating run with --family.ceiling 1, whose mask rates do not, can be given more later"
         )
     return None
 

@@ -181,9 +181,10 @@ def leave_processes() -> None:
 def describe_run(setup: Setup, plan: Plan) -> str:
     """Two lines about a run: its network, its length and its arithmetic; and how it learns."""
     shape, family, optimizer = setup.denoiser.architecture, setup.family, setup.optimizer
-    learns = [f"AdamW {optimizer.peak:g}"]
+    peak = plan.lr or optimizer.peak
+    learns = [f"AdamW {peak:g}"]
     if optimizer.kind == "muon":
-        learns = [f"Muon {optimizer.muon_lr:g} for matrices, AdamW {optimizer.peak:g} for the rest"]
+        learns = [f"Muon {optimizer.muon_lr:g} for matrices, AdamW {peak:g} for the rest"]
     if shape.convolution:
         learns.append(f"convolutions over {shape.convolution} positions")
     if isinstance(family, MaskRates):

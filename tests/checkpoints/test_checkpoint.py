@@ -191,6 +191,8 @@ def test_the_number_format(
     assert bool(capsys.readouterr().err) == (precision == "auto" and taken != stored), "a change is said"
 
 
-def test_an_unknown_number_format() -> None:
+def test_number_formats_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(RemaskError, match="unknown precision 'fp8'"):
-        number_format("fp8", torch.float32, True)
+        load(tmp_path, precision="fp8")  # type: ignore[arg-type]
+    with pytest.raises(RemaskError, match=r"dtype is torch.float32 and precision bf16; give one of them"):
+        load(tmp_path, dtype=torch.float32, precision="bf16")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from remask.errors import RemaskError
-from remask.sampling.adaptive import EntropyBound, Factor, LocalLeap, Runs, Threshold
+from remask.sampling.adaptive import Adaptive, EntropyBound, Factor, LocalLeap, Runs, Threshold
 
 ROWS = st.lists(st.one_of(st.none(), st.floats(0.02, 0.999)), min_size=1, max_size=12).filter(
     lambda row: any(x is not None for x in row)
@@ -74,6 +74,21 @@ def test_entropy_bound(row: list[float | None], bound: float) -> None:
     assert len(found) == count and max(entropy(row[i] or 0.5) for i in found) <= values[count - 1] + 1e-4
 
 
+@pytest.mark.parametrize(("order", "wanted"), [("entropy", {0, 2}), ("probability", {0, 1}), ("margin", {1, 0})])
+def test_entropy_bound_in_another_order(order: str, wanted: set[int]) -> None:
+    """Three predictions whose entropies, 0.75, 1.26 and 1.02, are in another order than their certainty."""
+    p = torch.tensor([[0.50, 0.49, 0.005, 0.005], [0.48, 0.18, 0.17, 0.17], [0.45, 0.45, 0.05, 0.05]])
+    rule = EntropyBound(bound=0.8, order=order)  # type: ignore[arg-type]
+    found = rule.choose(p.log(), torch.ones(1, 3, dtype=torch.bool))
+    assert set(found[0].nonzero()[:, 0].tolist()) == wanted
+
+
+@pytest.mark.parametrize("rule", [Threshold(), Factor(), EntropyBound(), LocalLeap(), Runs()])
+def test_something_is_written_even_where_the_network_predicts_nan(rule: Adaptive) -> None:
+    asked = torch.tensor([[True, False, True, True]])
+    assert int((rule.choose(torch.full((3, 5), math.nan), asked) & asked).sum()) >= 1
+
+
 @given(ROWS)
 def test_local_leap(row: list[float | None]) -> None:
     rule = LocalLeap(threshold=0.9, near=0.6, radius=2)
@@ -108,6 +123,8 @@ def test_runs(row: list[float | None]) -> None:
         (lambda: EntropyBound(bound=-1.0), "bound is -1.0; it must be 0 nats or more"),
         (lambda: EntropyBound(order="size"), "unknown order 'size'"),
         (lambda: LocalLeap(near=math.nan), "near is nan"),
+        (lambda: LocalLeap(threshold=0.5, near=0.9), "near is 0.9, above the threshold of 0.5"),
+        (lambda: Runs(threshold=0.3, low=0.9), "low is 0.9, above the threshold of 0.3"),
         (lambda: LocalLeap(radius=-1), "radius is -1"),
         (lambda: Runs(low=2.0), "low is 2.0"),
     ],

@@ -9,12 +9,12 @@ import pytest
 import torch
 from tables import tiny
 from torch import Tensor
-from writing import CAUSAL, MASKED, V, begin, fill
+from writing import BIDIRECTIONAL, CAUSAL, MASKED, V, begin, fill
 
 from remask.errors import RemaskError
 from remask.families.interpolating import Interpolating
 from remask.families.uniform import Uniform
-from remask.sampling import stream
+from remask.sampling import step, stream
 from remask.sampling.adaptive import Threshold
 from remask.sampling.ancestral import Ancestral
 from remask.sampling.caching import Delayed, policy_of
@@ -67,6 +67,35 @@ def test_read_again_at_every_step_a_cache_is_exact(convolution: int) -> None:
         assert torch.equal(fill(Confidence(), model, rows, block=3, cache=cache)[-1].tokens, plain.tokens)
 
 
+class Kept(Reads):
+    """A network that notes the token with which each position of row 0 was last read."""
+
+    last = torch.full((11,), -1)
+
+    def __call__(self, tokens: Tensor, **arguments: Any) -> Tensor:
+        index = arguments["index"][0]
+        self.last = self.last.clone()
+        self.last[index[index >= 0]] = tokens[0][index >= 0]
+        return self.model(tokens, **arguments)
+
+
+@pytest.mark.parametrize("name", BIDIRECTIONAL)
+def test_delayed_reads_every_token_once_it_is_written(name: str) -> None:
+    """Whatever the sampler, steps that ask nothing and tokens that are hidden again among them: what a call sees of the
+    rest is what the canvas holds."""
+    kept = Kept(tiny(V + 1, V, seed=2))
+    state = begin(BIDIRECTIONAL[name], [ROW], cache="Delayed:refresh=0", temperature=1.5)
+    cache = make_cache(kept, state)
+    for _ in range(80):
+        before, calls = state.tokens[0].clone(), int(state.calls[0])
+        step(kept, MASKED, state, cache)
+        if int(state.calls[0]) > calls:
+            assert torch.equal(kept.last, before)
+        if bool(state.finished.all()):
+            return
+    raise AssertionError("the row is not complete after 80 steps")
+
+
 def test_a_cache_says_whether_it_is_exact() -> None:
     model = tiny(V + 1, V, seed=5)
     approximate = make_cache(model, begin(Threshold(), [ROW], cache="Dual"))
@@ -74,6 +103,11 @@ def test_a_cache_says_whether_it_is_exact() -> None:
     assert approximate is not None and not approximate.exact and not approximate.join(approximate).exact
     assert exact is not None and exact.exact and exact.rows(torch.tensor([0])).exact
     assert make_cache(model, begin(Threshold(), [ROW])) is None
+
+
+def test_a_step_without_the_cache_that_a_row_asks_for() -> None:
+    with pytest.raises(RemaskError, match="a row asks for a cache; give step"):
+        step(tiny(V + 1, V), MASKED, begin(Threshold(), [ROW], cache="Dual"))
 
 
 def test_names() -> None:
@@ -85,6 +119,8 @@ def test_names() -> None:
     ("sampler", "family", "options", "says"),
     [
         (Confidence(), MASKED, {"cache": "Duall"}, "unknown cache 'Duall'. Did you mean 'Dual'"),
+        (Confidence(), MASKED, {"cache": 5}, "cache is 5; it is a name"),
+        (Confidence(), MASKED, {"cache": "none:refresh=2"}, "unknown cache 'none'"),
         (Confidence(), MASKED, {"cache": "Dual:often=2"}, "unknown option of Dual 'often'"),
         (Confidence(), MASKED, {"cache": "Prefix:refresh=-1"}, "refresh"),
         (LeftToRight(), CAUSAL, {"cache": "Dual"}, "LeftToRight has an exact cache by itself; leave cache out"),

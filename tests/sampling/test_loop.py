@@ -183,7 +183,7 @@ def test_a_block_is_no_larger_than_the_text(model: Transformer) -> None:
     assert torch.equal(large[-1].tokens, whole[-1].tokens)
 
 
-def test_an_make_cache_is_for_samplers_that_use_one(model: Transformer) -> None:
+def test_an_exact_cache_is_for_samplers_that_use_one(model: Transformer) -> None:
     family = Interpolating().over(MASKED.vocabulary)
     with_, without = EsoLM(), EsoLM(cache=False)
     assert make_cache(model, begin(Confidence(), PROMPTED)) is None

@@ -35,8 +35,8 @@ def test_runs_spend_their_budget(corpus: Path, tmp_path: Path, convention: str) 
         assert run.epochs == pytest.approx(run.tokens / open_tokens(corpus).manifest["train"]["tokens"])
         reads = 1.5 if run.label.startswith("Inter") else 1.0
         assert run.flops_6n == pytest.approx(6 * run.n * run.tokens * reads)
-        wanted = 0.003239 - 0.0001395 * np.log(run.n) if how else 1e-2 * (128 / run.width * 4 * 32 / 4096) ** 0.5
-        assert run.lr == pytest.approx(min(1e-2, wanted)) and run.hours is None
+        wanted = 0.003239 - 0.0001395 * np.log(run.n) if how else 2e-2 * (128 / run.width * 4 * 32 / 4096) ** 0.5
+        assert run.lr == pytest.approx(min(2e-2, wanted)) and run.hours is None
         assert (run.optimizer, run.convolution) == (("adamw", 0) if how else ("muon", 5))
     for label, law in zip(families, (CHINCHILLA_CORRECTED, QUOKKA, QUOKKA), strict=True):
         sizes = [run.n for run in made.runs if run.label == label and run.budget == 1e14]
@@ -80,6 +80,17 @@ def test_a_plan_is_kept_added_to_and_read_again(
     assert [run.name for run in second.runs][:5] == [run.name for run in first.runs]
     with pytest.raises(RemaskError, match="is another study: "):
         plan(corpus, out, flops="exact", **SMALL)  # type: ignore[arg-type]
+
+
+def test_runs_planned_with_other_defaults_are_told_apart(corpus: Path, tmp_path: Path) -> None:
+    """A family that is named by its label alone must be what it was when the study began."""
+    out = tmp_path / "study"
+    first = plan(corpus, out, **SMALL)  # type: ignore[arg-type]
+    (label,) = {run.label for run in first.runs if run.family["name"] == "Masked"}
+    older = [replace(r, family=r.family | {"bell": 0.0}) if r.label == label else r for r in first.runs]
+    replace(first, runs=tuple(older)).save(out)
+    with pytest.raises(RemaskError, match=f"has runs of {label} with bell=0.0, which is no default any more"):
+        plan(corpus, out, **SMALL)  # type: ignore[arg-type]
 
 
 def finished(folder: Path, runs, law: Surface) -> None:

@@ -112,6 +112,23 @@ def test_the_run_file_of_an_earlier_version(corpus: Path, tmp_path: Path) -> Non
     assert changed_options(*found, other) == said
 
 
+def test_mask_rates_are_compared_as_they_are(corpus: Path, tmp_path: Path) -> None:
+    """A run that was started with what is the default by now goes on without saying so."""
+    plan = {"corpus": "x", "steps": 60, "bf16": False, "compile": False, "tokens": 256, "flops": 1.0, "flops_6n": 1.0}
+    for family, saved, said in [
+        (Masked(objective="bound"), {"bell": 0.0}, []),
+        (Masked(ceiling=1.0), {"bell": 0.0}, []),
+        (Masked(), {"bell": 0.8, "ceiling": 0.4}, []),
+        (Masked(), {"bell": 0.0}, ["--family.bell 0.0 there, 0.8 now"]),
+    ]:
+        recipe = tiny(corpus, tmp_path, family=family, budget=Budget(steps=60))
+        options = json.loads(json.dumps(recipe.to_dict()))
+        options["family"]["init_args"] |= saved
+        (tmp_path / "run.json").write_text(json.dumps({"recipe": options, "plan": {**plan, "warmup": 6}}))
+        found = read_run(tmp_path)
+        assert found is not None and changed_options(*found, recipe) == said
+
+
 def test_runs_from_before_muon_and_ceilings(corpus: Path, tmp_path: Path) -> None:
     """They go on as they began, where the command says so; what differs from it today is named."""
     recipe = tiny(corpus, tmp_path, family=Masked(objective="low_variance", ceiling=1.0), budget=Budget(steps=60))
@@ -130,7 +147,7 @@ def test_runs_from_before_muon_and_ceilings(corpus: Path, tmp_path: Path) -> Non
     plain = SizeOverrides(layers=1, width=16, heads=1, ffn=16, convolution=0)
     assert not changed_options(*found, replace(recipe, architecture=plain))
     said = changed_options(*found, tiny(corpus, tmp_path, budget=Budget(steps=60)))
-    assert "--family.ceiling 1.0 there, unset now" in said and "--optimizer.kind adamw there, muon now" in said
+    assert "--family.ceiling 1.0 there, 0.4 now" in said and "--optimizer.kind adamw there, muon now" in said
 
 
 @pytest.mark.parametrize("text", ['{"options": ', "[]", '{"recipe": {}, "plan": {}}'])

@@ -203,7 +203,7 @@ def test_the_bound_of_a_trained_model_is_just_above_the_entropy(fit: Fit, tmp_pa
 def test_an_interpolating_model_trains_writes_and_scores(
     fit: Fit, tmp_path: Path, alpha_0: float, variant: str
 ) -> None:
-    family = Interpolating(alpha_0=alpha_0, variant="A" if variant == "A" else "B")
+    family = Interpolating(alpha_0=alpha_0, variant="A" if variant == "A" else "B", objective="bound")
     out = tmp_path / "run"
     fit(out, steps=60, family=family, validation_rows=4, random_length=0.3, optimizer=Optimizer(lr=5e-3))
     m = remask.load(out)

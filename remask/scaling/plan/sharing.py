@@ -24,7 +24,7 @@ def check(spec: str, family: Family) -> None:
     if family.has_curriculum:
         raise RemaskError(
             f"{spec} changes its loss with the share of the training that is done, so runs of different budgets have "
-            "nothing to share; plan it without --share, or a masked one with uniform mask rates (Masked:ceiling=1)"
+            "nothing to share; plan it without --share, or with uniform mask rates (Masked:ceiling=1)"
         )
 
 
