@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import scaled_dot_product_attention
 
 
@@ -271,41 +270,12 @@ def attend_densely(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal:
     """Softmax attention as separate matrix products: (B, H, Q, d), (B, G, K, d), (B, G, K, d) -> (B, H, Q, d)."""
     if q.shape[1] != k.shape[1]:
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if causal:
-        mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=q.device).tril()
-    q = q * q.shape[-1] ** -0.5
-    if torch.is_autocast_enabled(q.device.type):
-        dtype = torch.get_autocast_dtype(q.device.type)
-        q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)
-    attended: Tensor = DenseAttention.apply(q, k, v, mask)  # type: ignore[assignment]
-    return attended
-
-
-class DenseAttention(torch.autograd.Function):
-    """softmax(q k^T) v with its gradient by hand: q, k, v (B, H, Q or K, d) and a bool mask.
-
-    It keeps the probabilities, so that the backward pass takes no exponentials, and computes the gradient of the keys
-    as (K, d), where automatic differentiation computes (d, K) and transposes it. torch 2.13 compiles that transposition
-    wrongly for bfloat16 and heads 64 wide on processors with AVX-512: the gradient is nan there. It has no second
-    derivative.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        scores = q @ k.transpose(-1, -2)
-        if mask is not None:
-            scores = scores.masked_fill(~mask, -math.inf)
-        p = scores.float().softmax(-1).to(v.dtype)
-        ctx.save_for_backward(q, k, v, p)
-        return p @ v
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
-        q, k, v, p = ctx.saved_tensors
-        of_p, weight = (gradient @ v.transpose(-1, -2)).float(), p.float()
-        of_scores = (weight * (of_p - (weight * of_p).sum(-1, keepdim=True))).to(q.dtype)
-        return of_scores @ k, of_scores.transpose(-1, -2) @ q, p.transpose(-1, -2) @ gradient, None
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf)
+    return scores.float().softmax(-1).to(v.dtype) @ v
 
 
 def render(rule: Attention, rows: int, queries: Tensor, keys: Tensor | None = None, in_order: bool = False) -> Rendered:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, layer_norm, silu
 
+from remask import machine
 from remask.errors import RemaskError
 from remask.model.attention import FULL, Attention
 from remask.model.cache import Cache
@@ -130,6 +131,7 @@ class DiT(nn.Module):
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compiles the blocks in place."""
+        machine.compile_correctly()
         for block in self.blocks:
             block.compile(*args, **kwargs)
 

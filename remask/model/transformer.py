@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from remask import machine
 from remask.errors import RemaskError
 from remask.model.attention import FULL, Attention
 from remask.model.cache import Cache
@@ -76,6 +77,7 @@ class Transformer(nn.Module):
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compiles trunk and head in place, once. The number of asked positions may differ from call to call."""
         if self.lm_head.compiled is None:
+            machine.compile_correctly()
             self.model.compile(*args, **kwargs)
             self.lm_head.compiled = torch.compile(nll_to_compile, dynamic=True)
 
