@@ -16,7 +16,7 @@ import os
 import statistics
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 TABLE = Path(__file__).with_name("runs.csv")
@@ -28,33 +28,49 @@ MASKED = "--family Masked --family.objective low_variance"
 TWIN = "--family Autoregressive"
 PLAIN = "--architecture.convolution 0"
 CONV = "--architecture.convolution 5"
-CEILING = "--family.ceiling 0.4"
+CEILING = "--family.ceiling 0.4 --family.bell 0"
 NONE = "--family.ceiling 1"
+
+ALL = f"{MASKED} {CEILING} --family.bell 0.8 {CONV} --optimizer.kind muon --optimizer.lr 2e-2"
 
 VARIANTS = {
     "masked: AdamW 3e-3": f"{MASKED} {NONE} {PLAIN} {ADAMW}",
     "masked: convolution, Muon, AdamW 1e-2, ceiling 0.4": f"{MASKED} {CEILING} {CONV} {BOLD}",
-    "autoregressive: convolution, Muon, AdamW 1e-2": f"{TWIN} {CONV} {BOLD}",
-    "masked: all, and bell 0.8": f"{MASKED} {CEILING} --family.bell 0.8 {CONV} {BOLD}",
-    "masked: all, AdamW 2e-2": f"{MASKED} {CEILING} {CONV} {BOLD} --optimizer.lr 2e-2",
-    "converted: half of the steps autoregressive": f"{TWIN} {CONV} {BOLD} --budget.steps 317 THEN {MASKED} {BOLD}",
-    "converted: three quarters autoregressive": f"{TWIN} {CONV} {BOLD} --budget.steps 476 THEN {MASKED} {BOLD}",
-    "converted: half of the steps autoregressive, shift kept": (
-        f"{TWIN} {CONV} {BOLD} --budget.steps 317 THEN {MASKED} {BOLD} --conversion.keep_shift"
-    ),
-    "masked: all but the convolution": f"{MASKED} {CEILING} {PLAIN} {BOLD}",
-    "masked: all, ceiling 0.3 until 0.8": f"{MASKED} --family.ceiling 0.3 --family.ceiling_until 0.8 {CONV} {BOLD}",
-    "masked: pairs of 8 rows in place of the ceiling": f"{MASKED} {CONV} {BOLD} --family.pairs --batch 8",
+    "masked: the same without the convolution": f"{MASKED} {CEILING} {PLAIN} {BOLD}",
+    "masked: the same with AdamW 3e-3 for all": f"{MASKED} {CEILING} {CONV} {ADAMW}",
+    "masked: the same without the ceiling": f"{MASKED} {NONE} {CONV} {BOLD}",
+    "masked: the same, AdamW 3e-3 beside Muon": f"{MASKED} {CEILING} {CONV} {BOLD} --optimizer.lr 3e-3",
+    "masked: the same, bell 0.8": f"{MASKED} {CEILING} --family.bell 0.8 {CONV} {BOLD}",
+    "masked: the same, AdamW 2e-2 beside Muon": f"{MASKED} {CEILING} {CONV} {BOLD} --optimizer.lr 2e-2",
+    "masked: all (convolution, Muon, AdamW 2e-2, ceiling 0.4, bell 0.8)": ALL,
     "autoregressive: AdamW 3e-3": f"{TWIN} {PLAIN} {ADAMW}",
-    "masked: all but Muon": f"{MASKED} {CEILING} {CONV} --optimizer.kind adamw --optimizer.lr 3e-3",
-    "masked: all but the ceiling": f"{MASKED} {NONE} {CONV} {BOLD}",
-    "masked: all, Muon 0.03": f"{MASKED} {CEILING} {CONV} {BOLD} --optimizer.muon_lr 0.03",
-    "masked: all, fixed counts": f"{MASKED} {CEILING} {CONV} {BOLD} --family.fixed_counts",
-    "masked: all, last rate 0": f"{MASKED} {CEILING} {CONV} {BOLD} --optimizer.floor 0",
-    "masked: all, normalised queries and keys": f"{MASKED} {CEILING} {CONV} {BOLD} --architecture.qk_norm",
+    "autoregressive: convolution, Muon, AdamW 1e-2": f"{TWIN} {CONV} {BOLD}",
+    "autoregressive: all (convolution, Muon, AdamW 2e-2)": f"{TWIN} {CONV} {BOLD} --optimizer.lr 2e-2",
+    "converted: half of the steps autoregressive": f"{TWIN} {CONV} {BOLD} --budget.steps 317 THEN {MASKED} {CEILING} {BOLD}",
 }
-"""What differs between the runs, the most telling first. Behind THEN stands the run that goes on with the steps that
-are left, from the checkpoint of the one before it."""
+"""What differs between the runs. Behind THEN stands the run that goes on with the steps that are left, from the
+checkpoint of the one before it."""
+ALL_BUT_SHAPE = f"{MASKED} {CEILING} --family.bell 0.8 --optimizer.kind muon --optimizer.lr 2e-2"
+TRIED = {
+    "masked: all, no ceiling": f"{ALL} {NONE}",
+    "masked: all, last rate 0": f"{ALL} --optimizer.floor 0",
+    "masked: all, AdamW 4e-2": f"{ALL} --optimizer.lr 4e-2",
+    "masked: all, Muon 0.03": f"{ALL} --optimizer.muon_lr 0.03",
+    "masked: all, ceiling 0.3 until 0.8": f"{ALL} --family.ceiling 0.3 --family.ceiling_until 0.8",
+    "masked: all, convolution over 9": f"{ALL} --architecture.convolution 9",
+    "masked: all, fixed counts": f"{ALL} --family.fixed_counts true",
+    "masked: all, normalised queries and keys": f"{ALL} --architecture.qk_norm",
+    "masked: all, moving average 0.98": f"{ALL} --ema 0.98",
+    "masked: all, pairs of 8 rows in place of ceiling and bell": (
+        f"{MASKED} {CONV} --optimizer.kind muon --optimizer.lr 2e-2 --family.pairs true --batch 8"
+    ),
+    "converted: a quarter autoregressive": f"{TWIN} {CONV} {BOLD} --budget.steps 159 THEN {ALL_BUT_SHAPE}",
+    "converted: a quarter autoregressive, no ceiling": f"{TWIN} {CONV} {BOLD} --budget.steps 159 THEN {ALL_BUT_SHAPE} {NONE}",
+    "converted: a quarter autoregressive, shift kept": (
+        f"{TWIN} {CONV} {BOLD} --budget.steps 159 THEN {ALL_BUT_SHAPE} --conversion.keep_shift"
+    ),
+}
+"""Variants that were tried with one seed."""
 
 
 def main() -> None:
@@ -71,18 +87,21 @@ def main() -> None:
         print(table())
         return
     given.out.mkdir(parents=True, exist_ok=True)
-    todo = [(name, seed) for seed in range(given.seeds) for name in VARIANTS if given.only in name]
+    todo = [(name, 0) for name in (VARIANTS | TRIED)] + [(name, seed) for seed in range(1, given.seeds) for name in VARIANTS]
+    todo = [(name, seed) for name, seed in todo if given.only in name]
     with ThreadPoolExecutor(given.workers) as pool:
-        for _ in pool.map(lambda one: run(given.data, given.out, *one), todo):
-            pass
+        runs = {pool.submit(run, given.data, given.out, *one): one for one in todo}
+        for done in as_completed(runs):
+            if done.exception():
+                print(f"{runs[done]} failed: {done.exception()}", flush=True)
 
 
 def run(data: Path, out: Path, name: str, seed: int) -> None:
     """One run, and its line in the table."""
     if any((row["variant"], row["seed"]) == (name, str(seed)) for row in read()):
         return
-    folder = out / f"{name.translate(str.maketrans(' :,.', '----'))}-{seed}"
-    first, _, second = VARIANTS[name].partition(" THEN ")
+    folder = out / name_of(name, seed)
+    first, _, second = (VARIANTS | TRIED)[name].partition(" THEN ")
     if second:
         steps = int(first.split()[-1])
         start = out / f"autoregressive-{steps}-{seed}"
@@ -113,6 +132,11 @@ def run(data: Path, out: Path, name: str, seed: int) -> None:
     print(f"{name}, seed {seed}: {row['bits_per_byte']}", flush=True)
 
 
+def name_of(variant: str, seed: int) -> str:
+    """The folder of a run."""
+    return f"{variant.translate(str.maketrans(' :,.', '----'))}-{seed}"
+
+
 def train(data: Path, folder: Path, options: list[str]) -> None:
     """One `remask train` command."""
     command = [sys.executable, "-m", "remask", "train", "--data", str(data), "--out", str(folder)]
@@ -132,7 +156,7 @@ def read() -> list[dict[str, str]]:
 def table() -> str:
     """Markdown: the mean over the seeds, its standard error over them, and the time of a step."""
     lines = ["| variant | bits per byte | seeds | s a step |", "|---|---|---|---|"]
-    for name in VARIANTS:
+    for name in VARIANTS | TRIED:
         rows = [row for row in read() if row["variant"] == name]
         if not rows:
             continue
