@@ -66,7 +66,12 @@ def curves() -> None:
     left.axhline(1.616, color="grey", linewidth=1, linestyle="--")
     left.annotate("autoregressive, AdamW, after 5e14", (1.5e14, 1.62), fontsize=8, color="grey")
     left.set(xlabel="training FLOPs (6 N D)", ylabel="validation bits per byte", title="10M on novels")
-    right.set(xlim=(0, None), xlabel="seconds, both at once on one GPU; compiling takes the first", ylabel="validation bits per byte", title="170M on novels, from the start of the command")
+    right.set(
+        xlim=(0, None),
+        xlabel="seconds, both at once on one GPU; compiling takes the first",
+        ylabel="validation bits per byte",
+        title="170M on novels, from the start of the command",
+    )
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2 if axes is left else 1)

@@ -87,7 +87,9 @@ def main() -> None:
         print(table())
         return
     given.out.mkdir(parents=True, exist_ok=True)
-    todo = [(name, 0) for name in (VARIANTS | TRIED)] + [(name, seed) for seed in range(1, given.seeds) for name in VARIANTS]
+    todo = [(name, 0) for name in (VARIANTS | TRIED)] + [
+        (name, seed) for seed in range(1, given.seeds) for name in VARIANTS
+    ]
     todo = [(name, seed) for name, seed in todo if given.only in name]
     with ThreadPoolExecutor(given.workers) as pool:
         runs = {pool.submit(run, given.data, given.out, *one): one for one in todo}

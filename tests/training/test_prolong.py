@@ -86,7 +86,7 @@ def test_a_run_that_was_stopped_before_its_decay_takes_any_budget(fit: Fit, tmp_
             "of which 20 are done; the budget is now less than that, 15 steps. Choose another",
         ),
         ({"optimizer": WSD, "family": Uniform(curriculum=0.5)}, 30, "its loss changes with the share of the training"),
-        ({"optimizer": WSD}, 30, "A masked run with --family.ceiling 1, whose mask rates do not"),
+        ({"optimizer": WSD}, 30, "interpolating run with --family.ceiling 1, whose mask rates do not"),
         (
             {"optimizer": WSD, "family": EVEN, "batch": 16},
             30,

@@ -85,7 +85,8 @@ def surface_numbers(law: dict[str, Any]) -> list[str]:
         lines.append(f"{label:<13} {law[label]:<10.4g} {brackets(law['intervals'][key])}")
     if both := law["joint"]:
         ends = " and ".join(f"{name} {brackets(both[name])}" for name in EXPONENTS)
-        lines.append(f"both at once  {ends}; correlation {law['correlation']:.2f}")
+        known = law["correlation"] is not None  # it is not where one of them never varies
+        lines.append(f"both at once  {ends}" + (f"; correlation {law['correlation']:.2f}" if known else ""))
     largest = f"largest {law['largest_residual']:.4f}, of {law['largest_residual_run']}"
     lines.append(f"residuals     {law['residual']:.4f} ({largest})")
     if law["on_the_edge"]:
