@@ -46,7 +46,9 @@ VARIANTS = {
     "autoregressive: AdamW 3e-3": f"{TWIN} {PLAIN} {ADAMW}",
     "autoregressive: convolution, Muon, AdamW 1e-2": f"{TWIN} {CONV} {BOLD}",
     "autoregressive: all (convolution, Muon, AdamW 2e-2)": f"{TWIN} {CONV} {BOLD} --optimizer.lr 2e-2",
-    "converted: half of the steps autoregressive": f"{TWIN} {CONV} {BOLD} --budget.steps 317 THEN {MASKED} {CEILING} {BOLD}",
+    "converted: half of the steps autoregressive": (
+        f"{TWIN} {CONV} {BOLD} --budget.steps 317 THEN {MASKED} {CEILING} {BOLD}"
+    ),
 }
 """What differs between the runs. Behind THEN stands the run that goes on with the steps that are left, from the
 checkpoint of the one before it."""
@@ -65,10 +67,6 @@ TRIED = {
         f"{MASKED} {CONV} --optimizer.kind muon --optimizer.lr 2e-2 --family.pairs true --batch 8"
     ),
     "converted: a quarter autoregressive": f"{TWIN} {CONV} {BOLD} --budget.steps 159 THEN {ALL_BUT_SHAPE}",
-    "converted: a quarter autoregressive, no ceiling": f"{TWIN} {CONV} {BOLD} --budget.steps 159 THEN {ALL_BUT_SHAPE} {NONE}",
-    "converted: a quarter autoregressive, shift kept": (
-        f"{TWIN} {CONV} {BOLD} --budget.steps 159 THEN {ALL_BUT_SHAPE} --conversion.keep_shift"
-    ),
 }
 """Variants that were tried with one seed."""
 
