@@ -72,11 +72,6 @@ def curves() -> None:
         ylabel="validation bits per byte",
         title="170M on novels, from the start of the command",
     )
-        xlim=(0, None),
-        xlabel="seconds, both at once on one GPU; compiling takes the first",
-        ylabel="validation bits per byte",
-        title="170M on novels, from the start of the command",
-    )
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2 if axes is left else 1)
