@@ -184,6 +184,10 @@ class Parser:
             name = match[1].partition("=")[0]
             return self._unknown(name) if name.startswith("-") else f"{match[1]!r} is one argument too many"
         if match := re.search(r"Option '(.+)' is not accepted", message):
+            name = match[1].rpartition(".")[2]
+            others = [option.name for option in self.options.values() if self._has(option, name)]
+            if others:
+                return f"--{others[0]}.{name} is an option of another {others[0]} than the one that is chosen"
             return self._unknown(match[1])
         if match := re.match(r"the following arguments are required: (.+)", message):
             names = [name.upper() if name in self.positional else f"--{name}" for name in match[1].split(", ")]
@@ -198,6 +202,12 @@ class Parser:
             option = self.options[match[1]]
             message = (_explain_class(option, message) if option.by_name else None) or message
         return " ".join(message.split())
+
+    def _has(self, option: Option, field: str) -> bool:
+        """Whether a class that `option` can name has an option of that name."""
+        return option.by_name and any(
+            field == one for kind in _classes(option.hint).values() for one, _, _ in parameters(kind)
+        )
 
     def _unknown(self, name: str) -> str:
         """A message for an option that does not exist."""

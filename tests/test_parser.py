@@ -175,6 +175,7 @@ def test_a_recipe_is_overruled_by_options(parser: Parser, tmp_path: Path) -> Non
         ("--warm_up 1", "unknown option --warm_up. Did you mean --rate.warm_up?"),
         ("--no_watch", "unknown option --no_watch. Did you mean --no-watch?"),
         ("--family.objectiv count", "Did you mean --family.objective?"),
+        ("--family Autoregressive --family.pairs", "--family.pairs is an option of another family than the one"),
         ("--family Maskd", "unknown family 'Maskd'. Did you mean 'Masked'? Known: Autoregressive"),
         ("--family this.Masked", "unknown family 'this.Masked'. Did you mean 'Masked'?"),
         ("--family.objective all", "family.objective is 'all'; it must be bound, low_variance or count"),
