@@ -64,8 +64,8 @@ class Threshold(Adaptive):
 class Factor(Adaptive):
     """The n most certain positions, with the largest n for which (n + 1) (1 - p_n) is at most `factor` up to n.
 
-    p_n is the probability of the most probable token at the n-th of them. Where that of the last is above n / (n + 1), the
-    most probable tokens together are also the most probable text (Wu et al. 2025, *Fast-dLLM*).
+    p_n is the probability of the most probable token at the n-th of them. Where that of the last is above n / (n + 1),
+    the most probable tokens together are also the most probable text (Wu et al. 2025, *Fast-dLLM*).
     """
 
     factor: float = 1.0
