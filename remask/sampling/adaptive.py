@@ -6,43 +6,23 @@ text.
 """
 
 import math
-from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor
 
 from remask.errors import RemaskError, unknown
-from remask.families.base import Family
-from remask.sampling.confidence import certainty
-from remask.sampling.sampler import Query, Sampler, largest, spread
-from remask.sampling.state import State
-
-Order = Literal["probability", "margin", "entropy"]
+from remask.sampling.certain import Certain
+from remask.sampling.predictions import Measure, Predictions
+from remask.sampling.sampler import largest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adaptive(Sampler):
-    """The base of these rules: each step writes the positions that `choose` accepts, and the most certain one."""
+class Adaptive(Certain):
+    """The base of these rules: each step writes the positions that are certain enough, and at least one."""
 
     takes_steps: ClassVar[bool] = False
-
-    @property
-    def deterministic(self) -> bool:
-        return True
-
-    @abstractmethod
-    def choose(self, logits: Tensor, asked: Tensor) -> Tensor:
-        """(N, V) logits of the asked positions, (B, L) bool -> (B, L) bool, those that are certain enough."""
-
-    def query(self, state: State, family: Family) -> Query:
-        return Query(state.active)
-
-    def commit(self, state: State, family: Family, query: Query, logits: Tensor) -> Tensor:
-        chosen = self.choose(logits, query.ask) & query.ask
-        state.write(chosen, *state.draw(chosen, logits[chosen[query.ask]]))
-        return chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +33,11 @@ class Threshold(Adaptive):
     """The least probability."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_probability("threshold", self.threshold)
 
-    def choose(self, logits: Tensor, asked: Tensor) -> Tensor:
-        p = spread(certainty(logits, "probability"), asked)
-        return (p >= self.threshold) | most_certain(p, asked)
+    def choose(self, seen: Predictions) -> Tensor:
+        return self.at_least_one(seen.probability >= self.threshold, seen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,16 +52,16 @@ class Factor(Adaptive):
     """The larger, the more positions."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.factor < math.inf:
             raise RemaskError(f"factor is {self.factor}; it must be above 0, and finite")
 
-    def choose(self, logits: Tensor, asked: Tensor) -> Tensor:
-        p = spread(certainty(logits, "probability"), asked)
-        ordered = p.double().masked_fill(~asked, -1).sort(dim=1, descending=True).values
+    def choose(self, seen: Predictions) -> Tensor:
+        p = seen.probability
+        ordered = p.double().masked_fill(~seen.asked, -1).sort(dim=1, descending=True).values
         n = torch.arange(1, p.shape[1] + 1, device=p.device)
         passes = ordered >= 1 - self.factor / (n + 1)
-        passes[:, 0] = True
-        return largest(p, asked, passes.long().cumprod(1).sum(1))
+        return self.at_least_one(largest(p, seen.asked, passes.long().cumprod(1).sum(1)), seen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,23 +74,23 @@ class EntropyBound(Adaptive):
 
     bound: float = 0.1
     """In nats."""
-    order: Order = "entropy"
+    measure: Measure = "entropy"
     """What certainty is: the entropy of a prediction, the highest probability, or its margin over the second."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.bound < math.inf:
             raise RemaskError(f"bound is {self.bound}; it must be 0 nats or more, and finite")
-        if self.order not in get_args(Order):
-            raise unknown("order", self.order, get_args(Order))
+        if self.measure not in get_args(Measure):
+            raise unknown("measure", self.measure, get_args(Measure))
 
-    def choose(self, logits: Tensor, asked: Tensor) -> Tensor:
-        of_each = -certainty(logits, "entropy")
-        score = spread(-of_each if self.order == "entropy" else certainty(logits, self.order), asked)
-        order = score.double().masked_fill(~asked, -torch.inf).argsort(dim=1, descending=True, stable=True)
-        entropy = spread(of_each, asked).double().clamp(min=0).gather(1, order)
+    def choose(self, seen: Predictions) -> Tensor:
+        score = self.order(seen, self.measure)
+        order = score.double().masked_fill(~seen.asked, -torch.inf).argsort(dim=1, descending=True, stable=True)
+        entropy = (-seen.negative_entropy).double().clamp(min=0).gather(1, order)
         fits = entropy.cumsum(1) - entropy.cummax(1).values <= self.bound
         fits[:, 0] = True  # one position is written even where the network predicts nan
-        return largest(score, asked, fits.long().cumprod(1).sum(1))
+        return largest(score, seen.asked, fits.long().cumprod(1).sum(1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +105,7 @@ class LocalLeap(Adaptive):
     """Positions on either side of an anchor."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_probability("threshold", self.threshold)
         check_probability("near", self.near)
         if self.radius < 0:
@@ -132,12 +113,12 @@ class LocalLeap(Adaptive):
         if self.near > self.threshold:
             raise RemaskError(f"near is {self.near}, above the threshold of {self.threshold}; it is the lower one")
 
-    def choose(self, logits: Tensor, asked: Tensor) -> Tensor:
-        p = spread(certainty(logits, "probability"), asked)
-        anchors = (p >= self.threshold) & asked
+    def choose(self, seen: Predictions) -> Tensor:
+        p = seen.probability
+        anchors = (p >= self.threshold) & seen.asked
         width = 2 * self.radius + 1
         around = torch.nn.functional.max_pool1d(anchors.float()[:, None], width, stride=1, padding=self.radius)[:, 0]
-        return anchors | ((p >= self.near) & (around > 0)) | most_certain(p, asked)
+        return self.at_least_one(anchors | ((p >= self.near) & (around > 0) & seen.asked), seen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,25 +135,21 @@ class Runs(Adaptive):
     """The least probability of the most certain position of a run."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_probability("threshold", self.threshold)
         check_probability("low", self.low)
         if self.low > self.threshold:
             raise RemaskError(f"low is {self.low}, above the threshold of {self.threshold}; it is the lower one")
 
-    def choose(self, logits: Tensor, asked: Tensor) -> Tensor:
-        p = spread(certainty(logits, "probability"), asked)
+    def choose(self, seen: Predictions) -> Tensor:
+        p, asked = seen.probability, seen.asked
         starts = asked & ~torch.nn.functional.pad(asked, (1, -1))
         run = starts.long().cumsum(1)  # 1, 2, ... along a row; 0 before the first
         best = torch.zeros(len(p), p.shape[1] + 1, dtype=p.dtype, device=p.device)
         best.scatter_reduce_(1, run, p.masked_fill(~asked, 0), "amax")
         first = asked & (p == best.gather(1, run))
-        seen = first.long().cumsum(1) - torch.where(starts, first.long().cumsum(1) - first.long(), 0).cummax(1).values
-        return (p >= self.threshold) | (first & (seen == 1) & (p > self.low)) | most_certain(p, asked)
-
-
-def most_certain(scores: Tensor, asked: Tensor) -> Tensor:
-    """(B, L) bool: in each row the asked position of the highest score, which is written in any case."""
-    return largest(scores, asked, asked.any(1).long())
+        count = first.long().cumsum(1) - torch.where(starts, first.long().cumsum(1) - first.long(), 0).cummax(1).values
+        return self.at_least_one((p >= self.threshold) | (first & (count == 1) & (p > self.low)), seen)
 
 
 def check_probability(name: str, value: float) -> None:

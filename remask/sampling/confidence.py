@@ -6,9 +6,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from remask.errors import unknown
+from remask.errors import RemaskError, unknown
 from remask.families.base import Family
-from remask.sampling.sampler import Query, Sampler, largest, spread
+from remask.sampling.certain import Certain
+from remask.sampling.predictions import Predictions
+from remask.sampling.sampler import Query, largest
 from remask.sampling.state import State
 
 Rule = Literal["probability", "margin", "entropy", "random", "left"]
@@ -16,7 +18,7 @@ Schedule = Literal["even", "linear"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Confidence(Sampler):
+class Confidence(Certain):
     """Each step writes the k masked positions of each row whose predictions are most certain, and revises nothing.
 
     Certainty is that of the prediction before a token is drawn. So the choice is a function of the state, and the rule
@@ -32,10 +34,15 @@ class Confidence(Sampler):
     floor(masked (1 - s/t)) from t to s on an even grid from 1 to 1e-5, and all that are left at the end (SMDM)."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.rule not in get_args(Rule):
             raise unknown("rule", self.rule, get_args(Rule))
         if self.schedule not in get_args(Schedule):
             raise unknown("schedule", self.schedule, get_args(Schedule))
+        if self.rule in ("random", "left") and (self.prior or self.debias or self.finish):
+            raise RemaskError(
+                f"prior, debias and finish need a rule that looks at the predictions, and not {self.rule}"
+            )
 
     @property
     def deterministic(self) -> bool:
@@ -44,19 +51,16 @@ class Confidence(Sampler):
     def query(self, state: State, family: Family) -> Query:
         active = state.active
         count = self.count(state.step, state.steps, state.block_size, active.sum(1))
-        asked = active & (count > 0)[:, None]
+        asked = (state.masked if self.finish else active) & (count > 0)[:, None]
         if self.rule in ("random", "left"):  # these need no prediction to choose, so only chosen positions are asked
             scores = state.uniforms(asked) if self.rule == "random" else -active.cumsum(1).double()
             asked = largest(scores, asked, count)
         return Query(asked, keep={"count": count})
 
-    def commit(self, state: State, family: Family, query: Query, logits: Tensor) -> Tensor:
-        chosen = query.ask
-        if self.rule not in ("random", "left"):
-            chosen = largest(spread(certainty(logits, self.rule), query.ask), query.ask, query.keep["count"])
-            logits = logits[chosen[query.ask]]
-        state.write(chosen, *state.draw(chosen, logits))
-        return chosen
+    def choose(self, seen: Predictions) -> Tensor:
+        if self.rule in ("random", "left"):
+            return seen.asked
+        return largest(self.order(seen, self.rule), seen.asked, seen.query.keep["count"])
 
     def count(self, step: Tensor, steps: int, whole: Tensor, left: Tensor) -> Tensor:
         """(B,) how many positions step `step`, (B,), writes of a block of `whole`, (B,), of which `left` are masked."""
@@ -74,14 +78,3 @@ class Confidence(Sampler):
 def even_share(step: Tensor, steps: int, whole: Tensor) -> Tensor:
     """(B,) how many of `whole` (B,) positions a step writes: equally many, the remainder in the first steps (LLaDA)."""
     return whole // steps + (step < whole % steps)
-
-
-def certainty(logits: Tensor, rule: Rule) -> Tensor:
-    """(N, V) logits -> (N,) float32, higher where the prediction is more certain."""
-    if rule == "probability":
-        return (logits.amax(-1) - logits.logsumexp(-1)).exp()
-    p = logits.softmax(-1)
-    if rule == "margin":
-        first, second = p.topk(2, -1).values.unbind(-1)
-        return first - second
-    return torch.special.xlogy(p, p).sum(-1)

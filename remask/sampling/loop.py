@@ -14,7 +14,7 @@ from remask.sampling.caching import MASKED_BEFORE, Delayed, check_policy, policy
 from remask.sampling.network_call import predict
 from remask.sampling.params import SamplingParams
 from remask.sampling.sampler import Query, Sampler, require_fit
-from remask.sampling.state import Canvas, State, blank_state
+from remask.sampling.state import Canvas, State, blank_state, pad_to
 from remask.seeds import mix_seeds
 
 
@@ -75,7 +75,10 @@ def start(
         sampler.begin(part, family)
         if rows is not None:
             for name, extra in part.extras.items():
-                state.extras.setdefault(name, extra.new_zeros(len(every), *extra.shape[1:]))
+                if name not in state.extras:
+                    state.extras[name] = extra.new_zeros(len(every), *extra.shape[1:])
+                shape = [max(sizes) for sizes in zip(state.extras[name].shape[1:], extra.shape[1:], strict=True)]
+                state.extras[name] = pad_to(state.extras[name], shape)
             state.put(rows, part)
     return state
 

@@ -98,7 +98,9 @@ class State:
             one, two = mine.extras.get(name), theirs.extras.get(name)
             one = two.new_zeros(len(mine.params), *two.shape[1:]) if one is None and two is not None else one
             two = one.new_zeros(len(theirs.params), *one.shape[1:]) if two is None and one is not None else two
-            extras[name] = torch.cat([x for x in (one, two) if x is not None])
+            assert one is not None and two is not None
+            shape = [max(sizes) for sizes in zip(one.shape[1:], two.shape[1:], strict=True)]
+            extras[name] = torch.cat([pad_to(one, shape), pad_to(two, shape)])
         if (mine.forced is None) != (theirs.forced is None):
             raise ValueError("rows with a forced text and rows without one cannot share a state")
         return replace(
@@ -118,7 +120,7 @@ class State:
             else:
                 mine[index] = theirs
         for name, theirs in rows.extras.items():
-            self.extras[name][index] = theirs
+            self.extras[name][index] = pad_to(theirs, self.extras[name].shape[1:])
 
     def _tensors(self) -> list[str]:
         return [f.name for f in fields(self) if isinstance(getattr(self, f.name), Tensor)]
@@ -271,3 +273,9 @@ def blank_state(
         params=tuple(params),
         forced=forced,
     )
+
+
+def pad_to(x: Tensor, shape: Sequence[int]) -> Tensor:
+    """(B, ...) -> (B, *shape), with zeros behind what is there."""
+    more = [(0, size - own) for size, own in zip(shape, x.shape[1:], strict=True)]
+    return pad(x, [n for pair in reversed(more) for n in pair]) if any(n for _, n in more) else x

@@ -7,9 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
+from writing import begin
 
 from remask.errors import RemaskError
 from remask.sampling.adaptive import Adaptive, EntropyBound, Factor, LocalLeap, Runs, Threshold
+from remask.sampling.certain import Certain
+from remask.sampling.predictions import Predictions
+from remask.sampling.sampler import Query
 
 ROWS = st.lists(st.one_of(st.none(), st.floats(0.02, 0.999)), min_size=1, max_size=12).filter(
     lambda row: any(x is not None for x in row)
@@ -25,9 +29,15 @@ def predictions(row: list[float | None]) -> tuple[Tensor, Tensor]:
     return torch.cat([p[:, None], rest], 1).log().float(), asked
 
 
-def chosen(rule: object, row: list[float | None]) -> set[int]:
+def seen(logits: Tensor, asked: Tensor) -> Predictions:
+    """Predictions of a row whose asked positions are open."""
+    row = [[None if x else 0 for x in asked[0].tolist()]]
+    return Predictions(logits, Query(asked), begin(Threshold(), row))
+
+
+def chosen(rule: Certain, row: list[float | None]) -> set[int]:
     logits, asked = predictions(row)
-    return set((rule.choose(logits, asked) & asked)[0].nonzero()[:, 0].tolist())  # type: ignore[attr-defined]
+    return set((rule.choose(seen(logits, asked)) & asked)[0].nonzero()[:, 0].tolist())
 
 
 def best(row: list[float | None]) -> int:
@@ -78,15 +88,15 @@ def test_entropy_bound(row: list[float | None], bound: float) -> None:
 def test_entropy_bound_in_another_order(order: str, wanted: set[int]) -> None:
     """Three predictions whose entropies, 0.75, 1.26 and 1.02, are in another order than their certainty."""
     p = torch.tensor([[0.50, 0.49, 0.005, 0.005], [0.48, 0.18, 0.17, 0.17], [0.45, 0.45, 0.05, 0.05]])
-    rule = EntropyBound(bound=0.8, order=order)  # type: ignore[arg-type]
-    found = rule.choose(p.log(), torch.ones(1, 3, dtype=torch.bool))
+    rule = EntropyBound(bound=0.8, measure=order)  # type: ignore[arg-type]
+    found = rule.choose(seen(p.log(), torch.ones(1, 3, dtype=torch.bool)))
     assert set(found[0].nonzero()[:, 0].tolist()) == wanted
 
 
 @pytest.mark.parametrize("rule", [Threshold(), Factor(), EntropyBound(), LocalLeap(), Runs()])
 def test_something_is_written_even_where_the_network_predicts_nan(rule: Adaptive) -> None:
     asked = torch.tensor([[True, False, True, True]])
-    assert int((rule.choose(torch.full((3, 5), math.nan), asked) & asked).sum()) >= 1
+    assert int((rule.choose(seen(torch.full((3, 5), math.nan), asked)) & asked).sum()) >= 1
 
 
 @given(ROWS)
@@ -121,7 +131,7 @@ def test_runs(row: list[float | None]) -> None:
         (lambda: Threshold(threshold=1.5), "threshold is 1.5; it is a probability"),
         (lambda: Factor(factor=0.0), "factor is 0.0; it must be above 0"),
         (lambda: EntropyBound(bound=-1.0), "bound is -1.0; it must be 0 nats or more"),
-        (lambda: EntropyBound(order="size"), "unknown order 'size'"),
+        (lambda: EntropyBound(measure="size"), "unknown measure 'size'"),  # type: ignore[arg-type]
         (lambda: LocalLeap(near=math.nan), "near is nan"),
         (lambda: LocalLeap(threshold=0.5, near=0.9), "near is 0.9, above the threshold of 0.5"),
         (lambda: Runs(threshold=0.3, low=0.9), "low is 0.9, above the threshold of 0.3"),

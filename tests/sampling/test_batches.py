@@ -17,14 +17,17 @@ from remask.families.interpolating import Interpolating
 from remask.families.uniform import Uniform
 from remask.model.cache import KeyValueCache
 from remask.sampling import Canvas, Query, Sampler, SamplingParams, State, samplers, start, step
-from remask.sampling.adaptive import EntropyBound, Factor, LocalLeap, Order, Runs, Threshold
+from remask.sampling.adaptive import EntropyBound, Factor, LocalLeap, Runs, Threshold
 from remask.sampling.ancestral import Ancestral
 from remask.sampling.confidence import Confidence, Rule, Schedule
+from remask.sampling.credit import Credit
 from remask.sampling.esolm import EsoLM
 from remask.sampling.first_hitting import FirstHitting
+from remask.sampling.klass import KLASS
 from remask.sampling.left_to_right import LeftToRight
 from remask.sampling.llada import LLaDA
 from remask.sampling.loop import make_cache
+from remask.sampling.predictions import Measure
 from remask.sampling.psi import Psi
 from remask.sampling.sampler import largest
 from remask.sampling.smdm import SMDM
@@ -66,9 +69,13 @@ def any_order(r: Draw) -> tuple[Sampler, dict[str, Any]]:
             (Shuffled(), {}),
             (Threshold(threshold=r.choice([0.3, 0.6])), block),
             (Factor(factor=r.choice([0.7, 2.0])), block),
-            (EntropyBound(bound=r.choice([0.2, 1.0]), order=r.choice(get_args(Order))), block),
+            (EntropyBound(bound=r.choice([0.2, 1.0]), measure=r.choice(get_args(Measure))), block),
             (LocalLeap(threshold=0.5, near=0.3, radius=2), block),
             (Runs(threshold=0.8, low=0.2), block),
+            (KLASS(threshold=0.2, drift=r.choice([0.05, 0.5]), history=r.choice([1, 2])), {**steps, **block}),
+            (Credit(threshold=0.4, weight=1.5), block),
+            (Confidence(prior=r.choice([1.0, 10.0]), rule=r.choice(get_args(Measure))), {**steps, **block}),
+            (Threshold(threshold=0.6, prior=2.0, finish=r.choice([0.5, 1.5])), block),
         ]
     )
 

@@ -16,7 +16,9 @@ from remask.sampling import Canvas, Sampler, SamplingParams, State, Step, start,
 from remask.sampling.adaptive import EntropyBound, Factor, LocalLeap, Runs, Threshold
 from remask.sampling.ancestral import Ancestral
 from remask.sampling.confidence import Confidence
+from remask.sampling.credit import Credit
 from remask.sampling.first_hitting import FirstHitting
+from remask.sampling.klass import KLASS
 from remask.sampling.left_to_right import LeftToRight
 from remask.sampling.llada import LLaDA
 from remask.sampling.smdm import SMDM
@@ -76,9 +78,14 @@ BIDIRECTIONAL: dict[str, SamplingParams] = {
     "threshold, in blocks": how(Threshold(threshold=0.3), block=3),
     "factor": how(Factor(factor=1.5)),
     "entropy bound": how(EntropyBound(bound=0.8), block=5),
-    "entropy bound, by margin": how(EntropyBound(bound=1.5, order="margin")),
+    "entropy bound, by margin": how(EntropyBound(bound=1.5, measure="margin")),
     "local leap": how(LocalLeap(threshold=0.5, near=0.3)),
     "runs": how(Runs(threshold=0.7, low=0.2)),
+    "klass": how(KLASS(threshold=0.3, drift=0.05, history=1), steps=5),
+    "klass, in blocks": how(KLASS(threshold=0.2, drift=0.5), block=4),
+    "credit": how(Credit(threshold=0.4, weight=1.5), block=6),
+    "probability, near what is written": how(Confidence(prior=2.0), steps=4),
+    "threshold, finished early": how(Threshold(threshold=0.8, finish=0.8), block=3),
     "smdm": how(SMDM(), steps=6),
     "smdm, origin, in blocks": how(SMDM(algorithm="origin"), steps=9, block=3),
 }
