@@ -1,6 +1,7 @@
 """Laws of every task: its answers are right, its splits share nothing, and its checker takes any text."""
 
 from itertools import islice
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -122,3 +123,10 @@ def test_unknown_split_and_template() -> None:
         some(task_of("Sort"), 1, "valid")
     with pytest.raises(RemaskError, match="templates 0 to 2"):
         some(task_of("Sort"), 1, template=3)
+
+
+def test_the_documentation_shows_real_examples() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text(encoding="utf-8")
+    for name in NAMES:
+        assert some(task_of(name), 1, "test", template=0)[0].text in page
+        assert f"| `{name}` |" in page
