@@ -70,7 +70,8 @@ class Sample:
     ended: bool
     """Whether an end-of-text token stopped it."""
     approximate: bool
-    """Whether an approximate cache was used, so that the text may differ from what the sampler writes without one."""
+    """Whether an approximate cache or a window was used, so that the text may differ from what the sampler writes
+    without."""
 
 
 def takes_request(
@@ -163,7 +164,7 @@ def finished_text(
     if math.isnan(float(state.log_prob[row])):
         raise RemaskError("the model predicts nan: its weights are damaged, or temperature or guidance too extreme")
     about = {"evaluations": int(state.calls[row]), "log_prob": float(state.log_prob[row])}
-    about |= {"approximate": policy_of(request.cache) is not None}
+    about |= {"approximate": policy_of(request.cache) is not None or request.window is not None}
     if request.infill is not None:
         (parts,) = rows_of(checkpoint, request, [""])
         ids = state.tokens[row, : len(parts)].tolist()

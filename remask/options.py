@@ -93,10 +93,10 @@ def holds_text(hint: Any) -> bool:
     return hint is str or (is_union(hint) and str in get_args(hint))
 
 
-def parse_options(kind: Any, text: str) -> dict[str, Any]:
+def parse_options(kind: Any, text: str, largest: int = LARGEST) -> dict[str, Any]:
     """The options of a dataclass written as KEY=VALUE,...; RemaskError for an unknown key or a value of another type.
 
-    Fields that take more than one value, or an object, cannot be given.
+    Fields that take more than one value, or an object, cannot be given. Whole numbers are from 0 to `largest`.
     """
     hints = get_type_hints(kind)
     types = {f.name: hints[f.name] for f in fields(kind) if f.init and fits_one_word(hints[f.name])}
@@ -109,10 +109,10 @@ def parse_options(kind: Any, text: str) -> dict[str, Any]:
             raise RemaskError(f"{kind.__name__}: {key} has no value; write {key}=VALUE")
         try:
             given[key] = read_value(types[key], value)
-            if isinstance(given[key], int) and not 0 <= given[key] <= LARGEST:
+            if isinstance(given[key], int) and not 0 <= given[key] <= largest:
                 raise ValueError
         except ValueError:
-            most = f", from 0 to {LARGEST}" if int in (types[key], *get_args(types[key])) else ""
+            most = f", from 0 to {largest}" if int in (types[key], *get_args(types[key])) else ""
             raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be {accepted(types[key])}{most}") from None
     return given
 

@@ -7,7 +7,8 @@ A source is
 * a folder of such files, the clone of a data set of the Hub, or a folder of `save_to_disk`;
 * `hub:OWNER/NAME[:SPLIT[:CONFIG]]`, streamed;
 * `stdlib`, the sources and the help of the running Python;
-* `synthetic:KEY=VALUE,...`, a random language of known entropy (see `synthetic.py`).
+* `synthetic:KEY=VALUE,...`, a random language of known entropy (see `synthetic.py`);
+* `task:NAME[+NAME...],KEY=VALUE,...`, questions with exact answers (see `remask/tasks/corpus.py`).
 
 Files may be compressed (gzip, bzip2, xz, Zstandard, LZ4), and text may be UTF-8, or UTF-16 or UTF-32 with a
 byte-order mark. Nothing but one document has to fit in memory.
@@ -75,7 +76,7 @@ def stamp(source: str, field: str = "text") -> list[tuple[str, int, int]]:
 
     Sources that are not files are taken to be fixed by their name.
     """
-    if source.startswith(("synthetic:", "hub:")):
+    if source.startswith(("synthetic:", "task:", "hub:")):
         return [(source, 0, 0)]
     if source == "stdlib":
         files = library_files()
@@ -99,6 +100,10 @@ def _read(source: str, reading: Reading) -> Iterator[Document]:
 
         texts = parse(source.removeprefix("synthetic:")).texts()
         yield from (Document(text, f"synthetic#{i}") for i, text in enumerate(texts))
+    elif source.startswith("task:"):
+        from remask.tasks.corpus import parse as parse_task
+
+        yield from parse_task(source).texts()
     elif source.startswith("hub:"):
         from remask.data.hub import hub_documents
 
@@ -151,6 +156,6 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise RemaskError(
             f"no corpus at {str(path)!r}. A corpus is a text, .jsonl, .csv or .parquet file, a folder, "
-            "stdlib, synthetic:KEY=VALUE,... or hub:OWNER/NAME"
+            "stdlib, synthetic:KEY=VALUE,..., task:NAME,KEY=VALUE,... or hub:OWNER/NAME"
         )
     return path

@@ -97,11 +97,12 @@ def prepare(
     """Tokenises a corpus into a folder; returns at once when that was already done.
 
     A hash of its text decides whether a document is for training or for validation, so that equal texts are in the
-    same split and the order of the documents does not matter.
+    same split and the order of the documents does not matter. Of a task, the questions held out are for validation.
 
     Args:
         source: A text file, JSON Lines, CSV, Parquet or Arrow, compressed or not; a folder of these, the clone of a
-            data set or a folder of save_to_disk; hub:OWNER/NAME[:SPLIT[:CONFIG]], stdlib, or synthetic:KEY=VALUE,...
+            data set or a folder of save_to_disk; hub:OWNER/NAME[:SPLIT[:CONFIG]], stdlib, synthetic:KEY=VALUE,..., or
+            task:NAME[+NAME...],KEY=VALUE,...
         out: Folder to write.
         tokenizer: bpe trains a byte-level BPE on the training split; bytes; a tokenizer.json, a folder with one, or
             hub:OWNER/NAME.
@@ -123,6 +124,10 @@ def prepare(
         raise RemaskError(f"max_bytes={max_bytes} must be at least 1")
     if end is not None and tokenizer in ("bpe", "bytes"):
         raise RemaskError(f"--end {end}: the tokenizer {tokenizer} has an end-of-text token of its own, <|endoftext|>")
+    if validation is None and source.startswith("task:"):
+        from remask.tasks.corpus import validation_of
+
+        validation = validation_of(source, validation_share)
     options: dict[str, Any] = {
         "source": source,
         "validation": validation,
@@ -229,7 +234,7 @@ def _not_prepared(path: Path) -> RemaskError:
     """The error for a path that is no prepared folder, with what to do."""
     command = f"make one with `remask prepare {path} --out DIR`, and give DIR"
     if not path.exists():
-        if str(path) == "stdlib" or str(path).startswith(("synthetic:", "hub:")):
+        if str(path) == "stdlib" or str(path).startswith(("synthetic:", "task:", "hub:")):
             return RemaskError(f"{str(path)!r} is a corpus and not a prepared folder: {command}")
         return RemaskError(f"no prepared corpus at {str(path)!r}: `remask prepare SOURCE --out {path}` makes one")
     if path.is_dir():

@@ -7,22 +7,32 @@ which part. It works with every sampler that writes masked positions, in blocks 
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from remask.errors import RemaskError, unknown
-from remask.extensions import subclasses_in
+from remask.extensions import import_files, subclasses_in
 from remask.families.base import Family
 from remask.options import parse_options
+from remask.sampling.params import SamplingParams
+from remask.sampling.predictions import certainty
 from remask.sampling.sampler import Query, Sampler
 from remask.sampling.state import State
+
+MASKED_BEFORE = "masked_before"
+"""(B, L) bool in `State.extras`: the positions that were masked when the row was last read."""
+CERTAINTY = "certainty"
+"""(B, L) float64 in `State.extras`: the probability of the most probable token when it was last asked; 0 before."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CachePolicy(ABC):
     """Which positions a step reads, when a row has keys and values from an earlier step."""
 
+    remembers: ClassVar[tuple[str, ...]] = ()
+    """What it keeps in `State.extras`."""
     refresh: int = 0
     """Read the whole row again after this many steps of a block; 0: only when a block begins."""
 
@@ -31,12 +41,17 @@ class CachePolicy(ABC):
             raise RemaskError(f"refresh is {self.refresh}; it must be 0 or more steps")
 
     @abstractmethod
-    def read(self, state: State) -> Tensor:
-        """(B, L) bool, the positions that a step reads between two readings of the whole row."""
+    def read(self, state: State, ask: Tensor) -> Tensor:
+        """(B, L) bool, the positions that a step reads between two readings of the whole row, beside those it asks."""
 
     def keep(self, state: State) -> Tensor:
         """(B, L) bool, the positions whose keys and values are kept when the whole row is read."""
         return state.valid
+
+    def ask(self, state: State, query: Query) -> Tensor:
+        """(B, L) bool, the positions that are asked between two readings of the whole row; by default all that the
+        samplers ask."""
+        return query.ask
 
     def apply(self, state: State, query: Query) -> Query:
         """The query with the positions to read. Rows that begin a block, or are due, are read as a whole."""
@@ -44,15 +59,17 @@ class CachePolicy(ABC):
         if self.refresh:
             whole = whole | (state.step % self.refresh == 0)
         state.cached = state.cached & ~whole[:, None]
-        read = torch.where(whole[:, None], state.valid, (self.read(state) | query.ask) & state.valid)
-        return replace(query, read=read, final=whole[:, None] & self.keep(state))
+        ask = torch.where(whole[:, None], query.ask, self.ask(state, query))
+        near = visible(state) | ask
+        read = torch.where(whole[:, None], near, (self.read(state, ask) | ask) & near)
+        return replace(query, ask=ask, read=read, final=whole[:, None] & self.keep(state) & near)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prefix(CachePolicy):
     """Keeps what stands before the current block; reads the block and all after it (Wu et al. 2025, *Fast-dLLM*)."""
 
-    def read(self, state: State) -> Tensor:
+    def read(self, state: State, ask: Tensor) -> Tensor:
         return ~self.keep(state)
 
     def keep(self, state: State) -> Tensor:
@@ -64,7 +81,7 @@ class Prefix(CachePolicy):
 class Dual(CachePolicy):
     """Keeps the whole row; reads the current block, whose keys and values replace those kept (*Fast-dLLM*)."""
 
-    def read(self, state: State) -> Tensor:
+    def read(self, state: State, ask: Tensor) -> Tensor:
         return state.blocks == state.block[:, None]
 
 
@@ -76,18 +93,16 @@ class Delayed(CachePolicy):
     second step of a block reads the whole row too; here only the first one does.
     """
 
+    remembers: ClassVar[tuple[str, ...]] = (MASKED_BEFORE,)
     refresh: int = 8
 
-    def read(self, state: State) -> Tensor:
+    def read(self, state: State, ask: Tensor) -> Tensor:
         return state.masked | state.extras[MASKED_BEFORE]
 
 
-MASKED_BEFORE = "masked_before"
-"""(B, L) bool in `State.extras`: the positions that were masked when the row was last read."""
-
-
 def policies() -> dict[str, type[CachePolicy]]:
-    """Every policy of this package by its class name."""
+    """Every policy of this package by its class name. Imports the files of this folder."""
+    import_files("remask.sampling")
     return {kind.__name__: kind for kind in subclasses_in("remask.sampling", CachePolicy)}
 
 
@@ -106,32 +121,63 @@ def policy_of(name: "str | CachePolicy | None") -> CachePolicy | None:
     return known[name](**parse_options(known[name], given))
 
 
-def check_policy(policy: CachePolicy | None, sampler: Sampler, family: Family) -> None:
-    """RemaskError where a policy does not go with a sampler or a family."""
-    if policy is None:
+def check_policy(params: SamplingParams, sampler: Sampler, family: Family) -> None:
+    """RemaskError where a policy or a window does not go with a sampler or a family."""
+    given = {"cache": params.cache, "window": params.window}
+    names = [name for name, value in given.items() if value is not None]
+    if not names:
         return
     if sampler.cached:
-        raise RemaskError(f"{type(sampler).__name__} has an exact cache by itself; leave cache out")
+        raise RemaskError(f"{type(sampler).__name__} has an exact cache by itself; leave {' and '.join(names)} out")
     if family.order != "any":
+        what = f"the cache {type(params.cache).__name__}" if params.cache is not None else "window"
         raise RemaskError(
-            f"the cache {type(policy).__name__} is for models that fill masks and see both sides, and this one is "
-            f"{type(family).__name__}; leave cache out"
+            f"{what} is for models that fill masks and see both sides, and this one is {type(family).__name__}; leave "
+            f"{' and '.join(names)} out"
+        )
+    if params.window is not None and params.block is None:
+        raise RemaskError("window is about what stands behind the current block; give block too")
+
+
+def begin(state: State) -> None:
+    """Adds to new rows what their policies have to remember."""
+    for name in {name for p in state.params if p.cache is not None for name in p.cache.remembers}:
+        state.extras[name] = (
+            state.masked.clone()
+            if name == MASKED_BEFORE
+            else state.masked.new_zeros(state.masked.shape, dtype=torch.float64)
         )
 
 
-def with_policies(state: State, query: Query) -> Query:
-    """The query of all rows, with the positions that the policies of the rows let them read."""
+def visible(state: State) -> Tensor:
+    """(B, L) bool: all of a row or, with a window, all but the masked positions far behind the current block.
+
+    The last position of a row is always visible, so that the network sees where the text is to end.
+    """
+    windows = [p.window for p in state.params]
+    if all(window is None for window in windows):
+        return state.valid
+    size = torch.tensor([state.tokens.shape[1] if w is None else w for w in windows], device=state.tokens.device)
+    later = state.masked & (state.blocks > state.block[:, None])
+    number = later.long().cumsum(1)
+    return state.valid & ~(later & (number > size[:, None]) & (number < number[:, -1:]))
+
+
+def with_policies(state: State, query: Query, cached: bool) -> Query:
+    """The query of all rows, with the positions that the windows and the policies of the rows let them read."""
     rows_of: dict[CachePolicy | None, list[int]] = {}
     for row, params in enumerate(state.params):
         rows_of.setdefault(params.cache, []).append(row)
-    if None in rows_of and len(rows_of) == 1:
+    if set(rows_of) == {None} and all(p.window is None for p in state.params):
         return query
+    if set(rows_of) != {None} and not cached:
+        raise RemaskError("a row asks for a cache; give step(..., cache=make_cache(denoiser, state, approximate=True))")
     if query.read is not None:
         names = {type(p.sampler).__name__ for p in state.params}
         raise RemaskError(
-            f"a sampler among {', '.join(sorted(names))} says itself what to read, so cache must be left out"
+            f"a sampler among {', '.join(sorted(names))} says itself what to read, so cache and window must be left out"
         )
-    read, final = state.valid.clone(), torch.zeros_like(state.valid)
+    ask, read, final = query.ask.clone(), visible(state) | query.ask, torch.zeros_like(state.valid)
     for policy, rows in rows_of.items():
         if policy is None:
             continue
@@ -141,8 +187,8 @@ def with_policies(state: State, query: Query) -> Query:
         part = state.rows(chosen)
         own = policy.apply(part, Query(query.ask[chosen]))
         assert own.read is not None and own.final is not None
-        read[chosen], final[chosen], state.cached[chosen] = own.read, own.final, part.cached
-    return remember(state, replace(query, read=read, final=final))
+        ask[chosen], read[chosen], final[chosen], state.cached[chosen] = own.ask, own.read, own.final, part.cached
+    return remember(state, replace(query, ask=ask, read=read, final=final if cached else None))
 
 
 def remember(state: State, query: Query) -> Query:
@@ -151,3 +197,10 @@ def remember(state: State, query: Query) -> Query:
         unread = ~query.ask.any(1, keepdim=True)
         state.extras[MASKED_BEFORE] = state.masked | (state.extras[MASKED_BEFORE] & unread)
     return query
+
+
+def note_certainty(state: State, query: Query, logits: Tensor) -> None:
+    """Notes how certain the (N, V) predictions of a step are, for the policies that go by it."""
+    if CERTAINTY in state.extras:
+        found = certainty(logits, "probability").double()
+        state.extras[CERTAINTY] = state.extras[CERTAINTY].masked_scatter(query.ask, found)

@@ -10,7 +10,7 @@ from torch import Tensor
 from remask.errors import RemaskError
 from remask.families.base import Denoiser, Family
 from remask.model.cache import KeyValueCache
-from remask.sampling.caching import MASKED_BEFORE, Delayed, check_policy, policy_of, with_policies
+from remask.sampling import caching
 from remask.sampling.network_call import predict
 from remask.sampling.params import SamplingParams
 from remask.sampling.sampler import Query, Sampler, require_fit
@@ -68,8 +68,7 @@ def start(
         require_fit(sampler, family)
     resolved = [resolve(p, family, length) for p, length in zip(every, lengths, strict=True)]
     state = blank_state(family, canvas, resolved, [p.seed for p in every] if seeds is None else seeds, forced)
-    if any(isinstance(p.cache, Delayed) for p in resolved):
-        state.extras[MASKED_BEFORE] = state.masked.clone()
+    caching.begin(state)
     for sampler, rows in groups(state):
         part = state if rows is None else state.rows(rows)
         sampler.begin(part, family)
@@ -88,8 +87,8 @@ def resolve(params: SamplingParams, family: Family, length: int) -> SamplingPara
     `CachePolicy` in place of its name."""
     sampler, name = params.sampler, type(params.sampler).__name__
     assert isinstance(sampler, Sampler)
-    cache = policy_of(params.cache)
-    check_policy(cache, sampler, family)
+    params = replace(params, cache=caching.policy_of(params.cache))
+    caching.check_policy(params, sampler, family)
     if params.block is not None and not sampler.takes_blocks:
         raise RemaskError(f"{name} does not fill one block after another; leave block out")
     if params.block is not None and family.order == "all":
@@ -102,7 +101,7 @@ def resolve(params: SamplingParams, family: Family, length: int) -> SamplingPara
     length = max(length, 1)
     block = min(params.block or length, length)
     steps = sampler.default_steps if params.steps is None else params.steps
-    return replace(params, block=block, steps=sampler.steps_of_block(steps, block, length), cache=cache)
+    return replace(params, block=block, steps=sampler.steps_of_block(steps, block, length))
 
 
 def groups(state: State) -> list[tuple[Sampler, Tensor | None]]:
@@ -130,22 +129,22 @@ def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) ->
         part = state if rows is None else state.rows(rows)
         parts.append((sampler, rows, part, sampler.query(part, family)))
     query = parts[0][3] if len(parts) == 1 else join_queries(state, [(rows, query) for _, rows, _, query in parts])
-    if cache is not None:
-        query = with_policies(state, query)
-    elif any(p.cache is not None for p in state.params):
-        raise RemaskError("a row asks for a cache; give step(..., cache=make_cache(denoiser, state, approximate=True))")
+    query = caching.with_policies(state, query, cache is not None)
     answer = predict(denoiser, family, state, query, cache)
     logits = torch.empty(0, family.vocabulary.predicted, device=state.tokens.device) if answer is None else answer
+    caching.note_certainty(state, query, logits)
     changed = torch.zeros_like(state.masked)
     of_row = query.ask.nonzero()[:, 0] if len(parts) > 1 else None
     for sampler, rows, part, own in parts:
         if rows is None or of_row is None:
-            changed = sampler.commit(state, family, own, logits)
+            changed = sampler.commit(state, family, replace(own, ask=query.ask), logits)
             advance(state, sampler)
             continue
         part.calls, part.cached = state.calls[rows], state.cached[rows]
-        if MASKED_BEFORE in state.extras:
-            part.extras[MASKED_BEFORE] = state.extras[MASKED_BEFORE][rows]
+        for name in (caching.MASKED_BEFORE, caching.CERTAINTY):
+            if name in state.extras:
+                part.extras[name] = state.extras[name][rows]
+        own = replace(own, ask=query.ask[rows])
         changed[rows] = sampler.commit(part, family, own, logits[torch.isin(of_row, rows)])
         advance(part, sampler)
         state.put(rows, part)

@@ -33,8 +33,11 @@ class SamplingParams:
     top_k: int = 0
     """Draw from this many of the most probable tokens; 0: from all of them."""
     cache: Any = None
-    """Approximate cache of a model that sees both sides: Prefix, Dual or Delayed, with options as Dual:refresh=8; by
-    default none. Models with an exact cache use it by themselves."""
+    """Approximate cache of a model that sees both sides: Prefix, Dual, Delayed or Selective, with options as
+    Dual:refresh=8; by default none. Models with an exact cache use it by themselves."""
+    window: int | None = None
+    """With blocks: the network reads this many of the masked positions behind the current block, and the last one; by
+    default all of them."""
     guidance: float = 0.0
     """Weight w of unsupervised classifier-free guidance: logits (1 + w) conditional - w unconditional."""
     seed: int = 0
@@ -49,6 +52,8 @@ class SamplingParams:
             given = getattr(self, name)
             if given is not None and not 1 <= given <= LARGEST:
                 raise RemaskError(f"{name} is {given}; it must be at least 1, and at most {LARGEST}")
+        if self.window is not None and not 0 <= self.window <= LARGEST:
+            raise RemaskError(f"window is {self.window}; it must be 0 or more, and at most {LARGEST}")
         if not 0 <= self.temperature < math.inf:
             raise RemaskError(f"temperature is {self.temperature}; it must be 0 or more, and finite")
         if not 0 < self.top_p <= 1:

@@ -1,23 +1,27 @@
 """What a task is: questions from a seed, several templates of a prompt, and a check of the answer.
 
-`task:Sort,items=6,documents=20000,seed=0` names a corpus of a task for `remask prepare`. A new task is one new file in
-this folder with a subclass of `Task`.
+`task:Sort,items=6,documents=20000,seed=0` names a corpus of a task for `remask prepare` (see `corpus.py`). A new task
+is one new file in this folder with a subclass of `Task`.
 """
 
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 
-from remask.errors import unknown
+from remask.errors import RemaskError, unknown
 from remask.extensions import import_files, subclasses_in
 from remask.options import parse_options
 
+Split = Literal["train", "test"]
+
 TEST_SHARE = 16
 """One of this many questions, chosen by the hash of the question, is kept for testing."""
+TRIES = 4000
+"""At most so many questions are drawn to find one of a split, or one that a task can use."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +29,18 @@ class Example:
     """A question, put into words by one of the templates of its task."""
 
     prompt: str
-    """What is given."""
+    """What is given. Its last character is no white space."""
     answer: str
-    """A right answer; there may be others (`Task.right`)."""
+    """A right answer; there may be others (`Task.right`). It begins with the space that separates it from the prompt,
+    so that the tokens of the prompt followed by those of the answer are the tokens of `text`: a byte-level BPE joins a
+    space to the word after it, and never a word to what stands before its space."""
     question: Any
     """What is asked, apart from its words."""
+
+    @property
+    def text(self) -> str:
+        """The document of a corpus: the prompt and its answer."""
+        return self.prompt + self.answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +48,12 @@ class Task(ABC):
     """A kind of question whose answers can be checked exactly."""
 
     templates: ClassVar[tuple[str, ...]]
-    """At least three prompts, with the fields of `words` in braces. Rankings of decoding rules flip with one."""
+    """At least three prompts, with the fields of `words` in braces, since the best decoding rule may be another one
+    under another prompt. None ends with white space."""
 
     @abstractmethod
     def ask(self, rng: np.random.Generator) -> Any:
-        """A random question, of strings, numbers and tuples of these."""
+        """A random question, of strings, Python's numbers and tuples of these."""
 
     @abstractmethod
     def words(self, question: Any) -> dict[str, str]:
@@ -49,30 +61,49 @@ class Task(ABC):
 
     @abstractmethod
     def answer(self, question: Any, rng: np.random.Generator) -> str:
-        """A right answer; where there are several, a random one."""
+        """A right answer, without white space around it; where there are several, a random one."""
 
     def right(self, question: Any, answer: str) -> bool:
-        """Whether an answer is right; by default there is only one."""
+        """Whether a text is a right answer; by default there is only one. White space around it does not count.
+
+        Any text may be given, and none is an error.
+        """
         return answer.strip() == self.answer(question, np.random.default_rng(0))
 
-    def examples(
-        self, split: Literal["train", "test"], seed: int = 0, template: int | None = None
-    ) -> Iterator[Example]:
-        """Endless examples; no question is in both splits. Without a `template` each example takes a random one."""
-        number = 0
+    def key(self, question: Any) -> Any:
+        """What decides whether a question is for testing. Questions that are the same but for something that their
+        answer does not depend on, such as the order of what is to be sorted, have the same key."""
+        return question
+
+    def examples(self, split: Split, seed: int = 0, template: int | None = None) -> Iterator[Example]:
+        """Endless examples; no key is in both splits. Without a `template` each example takes a random one.
+
+        Raises:
+            RemaskError: there is no such split or template, or no question of the split was found.
+        """
+        if split not in get_args(Split):
+            raise unknown("split", split, get_args(Split))
+        if template is not None and not 0 <= template < len(self.templates):
+            raise RemaskError(
+                f"template={template}: {type(self).__name__} has templates 0 to {len(self.templates) - 1}"
+            )
+        start = 0
         while True:
-            rng = np.random.default_rng([seed, number])
-            number += 1
-            question = self.ask(rng)
-            if held_out(question) != (split == "test"):
-                continue
+            for number in range(start, start + TRIES):
+                rng = np.random.default_rng([seed, number, *type(self).__name__.encode()])
+                question = self.ask(rng)
+                if held_out(self.key(question)) == (split == "test"):
+                    break
+            else:
+                raise RemaskError(f"{self}: none of {TRIES:,} questions is of the {split} split; it has too few")
+            start = number + 1
             words = self.templates[int(rng.integers(len(self.templates))) if template is None else template]
-            yield Example(words.format(**self.words(question)), self.answer(question, rng), question)
+            yield Example(words.format(**self.words(question)), f" {self.answer(question, rng)}", question)
 
 
-def held_out(question: Any) -> bool:
-    """Whether a question belongs to the test split."""
-    return hashlib.blake2b(repr(question).encode(), digest_size=4).digest()[0] < 256 // TEST_SHARE
+def held_out(key: Any) -> bool:
+    """Whether the questions with a key belong to the test split."""
+    return hashlib.blake2b(repr(key).encode(), digest_size=4).digest()[0] < 256 // TEST_SHARE
 
 
 def tasks() -> dict[str, type[Task]]:
@@ -81,10 +112,16 @@ def tasks() -> dict[str, type[Task]]:
     return {kind.__name__: kind for kind in subclasses_in("remask.tasks", Task)}
 
 
-def task_of(name: str) -> Task:
-    """A task from its name and options, such as "Sort:items=6"."""
-    name, _, given = name.partition(":")
+def task_class(name: str) -> type[Task]:
+    """The task of a name; RemaskError where there is none."""
     known = tasks()
     if name not in known:
         raise unknown("task", name, known)
-    return known[name](**parse_options(known[name], given))
+    return known[name]
+
+
+def task_of(name: str) -> Task:
+    """A task from its name and options, such as "Sort:items=6"; RemaskError where one of them is wrong."""
+    name, _, given = name.partition(":")
+    kind = task_class(name)
+    return kind(**parse_options(kind, given))

@@ -22,6 +22,7 @@ from remask.sampling.confidence import Confidence
 from remask.sampling.esolm import EsoLM
 from remask.sampling.left_to_right import LeftToRight
 from remask.sampling.loop import make_cache
+from remask.sampling.selective import close_gaps
 from remask.vocabulary import Vocabulary
 
 ROW = [3, 1, *[None] * 9]
@@ -131,3 +132,54 @@ def test_names() -> None:
 def test_what_cannot_be(sampler: Any, family: Any, options: dict[str, Any], says: str) -> None:
     with pytest.raises(RemaskError, match=says):
         begin(sampler, [[1, None, None]], family=family, **options)
+
+
+def test_selective_reads_the_candidates_and_what_was_just_written() -> None:
+    counted = Reads(tiny(V + 1, V, seed=2))
+    list(stream(counted, MASKED, begin(Confidence(), [[None] * 12], steps=3, cache="Selective:candidates=4,gap=0")))
+    assert [len(read) for read in counted.read] == [12, 8, 8]  # four candidates and four just written; the last, all
+    counted = Reads(tiny(V + 1, V, seed=2))
+    cache = "Selective:candidates=1,gap=0,deviation=1"
+    list(stream(counted, MASKED, begin(Threshold(threshold=1.0), [[3, *[None] * 6, 1, *[None] * 5]], cache=cache)))
+    assert {len(read) for read in counted.read[1:]} == {2}  # a candidate, and what was just written
+
+
+@pytest.mark.parametrize("gap", [0, 1, 2, 5])
+def test_close_gaps(gap: int) -> None:
+    row = [i in (2, 4, 7, 11) for i in range(14)]
+    wanted = [
+        own or (any(row[:i]) and any(row[i:]) and row.index(True, i) - max(j for j in range(i) if row[j]) - 1 <= gap)
+        for i, own in enumerate(row)
+    ]
+    assert close_gaps(torch.tensor([row]), gap)[0].tolist() == wanted
+
+
+@pytest.mark.parametrize("cache", [None, "Dual", "Prefix", "Delayed:refresh=0"])
+def test_a_window_hides_what_is_far_behind_the_block(cache: str | None) -> None:
+    counted = Reads(tiny(V + 1, V, seed=2))
+    list(stream(counted, MASKED, begin(Confidence(rule="left"), [ROW], block=3, window=2, cache=cache)))
+    near = [*range(7), 10]  # prompt, block, two masks, the last position
+    assert counted.read[0] == near
+    assert counted.read[1] == {None: near, "Dual": [2, 3, 4], "Prefix": near[2:], "Delayed:refresh=0": near[2:]}[cache]
+    assert counted.read[3] == [*range(10), 10]
+    assert counted.read[6] == WHOLE if cache is None else True
+
+
+def test_a_window_over_all_changes_nothing_and_a_narrow_one_does() -> None:
+    model = tiny(V + 1, V, seed=5, sharpness=2.5, convolution=3)
+    rows = [ROW, [None] * 6, [2, None, None, 4, None, None]]
+    plain, wide, narrow = (fill(Confidence(), model, rows, block=3, window=w)[-1].tokens for w in (None, 9, 0))
+    assert torch.equal(plain, wide) and not torch.equal(plain, narrow)
+    assert torch.equal(plain[2], narrow[2])  # three blocks' worth is not there: block and last position are all
+
+
+def test_what_a_window_refuses() -> None:
+    with pytest.raises(RemaskError, match="give block too"):
+        begin(Confidence(), [ROW], window=4)
+    with pytest.raises(RemaskError, match="window is -1"):
+        begin(Confidence(), [ROW], block=3, window=-1)
+    with pytest.raises(RemaskError, match="window is for models that fill masks"):
+        begin(Ancestral(), [ROW], family=Uniform().over(Vocabulary(size=V)), window=4, steps=3)
+    for options, says in (("candidates=0", "candidates is 0"), ("deviation=inf", "deviation is inf")):
+        with pytest.raises(RemaskError, match=says):
+            policy_of(f"Selective:{options}")
