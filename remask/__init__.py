@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from remask.checkpoints.overrides import Overrides
     from remask.errors import RemaskError
     from remask.likelihood import Estimate
+    from remask.presets import preset
     from remask.scoring import score
     from remask.training.distill import Distillation, distill
     from remask.training.optim import Budget, Optimizer
@@ -37,6 +38,7 @@ _HOME = {
     "convert": "remask.checkpoints.convert",
     "distill": "remask.training.distill",
     "load": "remask.checkpoints.checkpoint",
+    "preset": "remask.presets",
     "sample": "remask.api",
     "score": "remask.scoring",
     "stream": "remask.api",
@@ -55,6 +57,7 @@ __all__ = [
     "convert",
     "distill",
     "load",
+    "preset",
     "sample",
     "score",
     "stream",

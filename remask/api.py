@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import torch
+from torch import Tensor
+
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError, unknown
 from remask.families.base import Family
@@ -20,6 +23,7 @@ from remask.options import parse_options
 from remask.sampling import Canvas, Sampler, SamplingParams, State, Step, samplers, start
 from remask.sampling import stream as stream_state
 from remask.sampling.caching import policy_of
+from remask.sampling.guidance import NEGATIVE
 from remask.seeds import mix_seeds
 
 HOLE = re.compile(r"\[MASK:(\d+)\]", re.ASCII)
@@ -36,6 +40,9 @@ class GenerationRequest(SamplingParams):
 
     prompt: Prompt | Sequence[Prompt] = ""
     """Text to continue, or its ids; in Python also a list of prompts, which is one batch and gives a list."""
+    negative_prompt: Prompt = ""
+    """With guidance: the text that the second branch reads in place of the prompt, from which the result moves away; no
+    longer than the prompt. By default it reads masks."""
     infill: str | None = None
     """Text with holes, such as "the [MASK:3] sat"; a hole of n is n tokens."""
     seed: int | Sequence[int] = 0  # type: ignore[assignment]
@@ -46,6 +53,8 @@ class GenerationRequest(SamplingParams):
         super().__post_init__()
         if self.infill is not None and self.prompt:
             raise RemaskError("give a prompt or a text to infill, not both")
+        if self.negative_prompt and (not self.guidance or self.infill is not None):
+            raise RemaskError("negative_prompt goes with guidance, and with a prompt")
 
     @property
     def params(self) -> SamplingParams:
@@ -131,7 +140,24 @@ def begin(checkpoint: Checkpoint, request: GenerationRequest) -> State:
     params = replace(request.params, sampler=sampler_of(family, request.sampler))
     if request.infill is not None:
         params = replace(params, stop=False)
-    return start(family, Canvas.of(rows, device), params, seeds_of(request.seed, rows))
+    state = start(family, Canvas.of(rows, device), params, seeds_of(request.seed, rows))
+    if request.negative_prompt:
+        state.extras[NEGATIVE] = negative_rows(checkpoint, request.negative_prompt, state)
+    return state
+
+
+def negative_rows(checkpoint: Checkpoint, negative: Prompt, state: State) -> Tensor:
+    """(B, L) int64, 1 + the ids of a negative prompt at the last positions of each row's prompt, and 0 elsewhere."""
+    ids = encode_prompt(checkpoint, negative)
+    ids = ids[len(checkpoint.family.bos) :] if isinstance(negative, str) else ids
+    rows = torch.zeros_like(state.tokens)
+    for row, size in enumerate((~state.open & state.valid).sum(1).tolist()):
+        if len(ids) > size:
+            raise RemaskError(
+                f"the negative prompt has {len(ids)} tokens, and a prompt {size}; it can have no more than the prompt"
+            )
+        rows[row, size - len(ids) : size] = torch.tensor(ids, device=rows.device) + 1
+    return rows
 
 
 def seeds_of(seed: int | Sequence[int], rows: Sequence[Sequence[int | None]]) -> list[int]:

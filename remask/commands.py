@@ -14,7 +14,9 @@ def sample(
     prompt: str = "",
     ids: str | None = None,
     chat: bool = False,
+    negative_prompt: str = "",
     infill: str | None = None,
+    preset: str | None = None,
     count: int = 1,
     watch: bool = False,
     tokenizer: Path | None = None,
@@ -32,7 +34,10 @@ def sample(
         prompt: Text to continue.
         ids: The ids of the prompt, as 5,17,3, instead of text.
         chat: Put the prompt into the model's chat template, as a user's turn.
+        negative_prompt: With --guidance, the text from which the result moves away; no longer than the prompt.
         infill: Text with holes, such as "the [MASK:3] sat".
+        preset: Published settings, which options overrule: llada, smdm, fast-dllm (its threshold and dual cache),
+            fast-dllm-prefix, fast-dllm-factor.
         count: Texts to write, as one batch.
         watch: Show the text being denoised.
         tokenizer: A tokenizer.json, where the checkpoint has none.
@@ -62,6 +67,7 @@ def sample(
         if not checkpoint.family.bos and given[0] == checkpoint.family.vocabulary.start:
             given = given[1:]  # an autoregressive row begins with it by itself
     asked: dict[str, Any] = vars(params) | {"prompt": [given] * count if infill is None else "", "infill": infill}
+    asked |= {"negative_prompt": negative_prompt}
     if watch:
         from remask.watch import watch as show
 

@@ -21,8 +21,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import docstring_parser
 from jsonargparse import ActionYesNo, ArgumentParser, Namespace, set_parsing_settings
 
-from remask.errors import WrongUse, nearest, unknown
+from remask.errors import RemaskError, WrongUse, nearest, unknown
 from remask.options import accepted, holds_text, is_union, read_value
+from remask.presets import preset_path
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ class Parser:
         Raises:
             WrongUse: an option is unknown, has a value of another type, or is missing.
         """
+        arguments = list(self._with_preset(arguments))
         for recipe in _recipes(arguments):
             _check_recipe(recipe)
         try:
@@ -155,6 +157,17 @@ class Parser:
         except RecursionError:
             raise WrongUse("config is nested too deeply, or refers to itself") from None
         return _arguments(self.function, given)
+
+    def _with_preset(self, arguments: list[str]) -> Iterator[str]:
+        """The command line with the recipe of a preset in front, so that all else overrules it."""
+        if "preset" not in self.options:
+            yield from arguments
+            return
+        try:
+            yield from [f"--config={preset_path(name)}" for name in _values("preset", arguments)]
+        except RemaskError as error:
+            raise WrongUse(str(error)) from None
+        yield from arguments
 
     def _spelled_out(self, arguments: list[str]) -> Iterator[str]:
         """The command line as jsonargparse reads the options of classes that are chosen by name: with underscores, and

@@ -13,6 +13,7 @@ from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
+from remask.presets import presets
 from remask.sampling.confidence import Confidence
 from remask.sampling.llada import LLaDA
 from remask.sampling.params import SamplingParams
@@ -111,12 +112,37 @@ def test_what_is_wrong_is_said_with_what_would_be_right(masked: Checkpoint) -> N
         ({"prompt": []}, "the list of prompts is empty"),
         ({"prompt": [3, 12]}, "id 12 is not among the model's 12"),
         ({"prompt": [1], "infill": "a [MASK:2]"}, "give a prompt or a text to infill, not both"),
+        ({"negative_prompt": [1]}, "negative_prompt goes with guidance"),
+        (
+            {"prompt": [1], "negative_prompt": [1, 2], "guidance": 1.0},
+            "the negative prompt has 2 tokens, and a prompt 1",
+        ),
+        ({"window": 8}, "give block too"),
         ({"infill": "no hole"}, r"the text to infill has no hole; write one as"),
         ({"prompt": [1] * 60, "length": 5}, "60 tokens of text and 5 to write are beyond the context of 64 tokens"),
     ]:
         for function in (remask.sample, remask.stream):
             with pytest.raises(RemaskError, match=says):
                 function(masked, **{"length": 5, **options})
+
+
+def test_a_negative_prompt(masked: Checkpoint) -> None:
+    way = {"prompt": [1, 2, 3], "length": 6, "guidance": 2.0}
+    plain = remask.sample(masked, **way)
+    moved = remask.sample(masked, **way, negative_prompt=[7, 8])
+    assert moved.evaluations == plain.evaluations and moved.log_prob != plain.log_prob
+    both = remask.sample(masked, **way | {"prompt": [[1, 2, 3], [5, 6]]}, negative_prompt=[7, 8])
+    assert both[0].tokens == moved.tokens
+
+
+def test_presets(masked: Checkpoint) -> None:
+    for name in presets():
+        settings = remask.preset(name)
+        assert remask.sample(masked, **settings, length=8).evaluations >= 1, name
+    assert remask.preset("fast-dllm", block=16) == {**remask.preset("fast-dllm"), "block": 16}
+    assert remask.preset("fast-dllm")["cache"] == "Dual"
+    with pytest.raises(RemaskError, match=r"unknown preset 'fast-dlm'. Did you mean 'fast-dllm'"):
+        remask.preset("fast-dlm")
 
 
 def test_a_sampler_by_its_name_with_options(masked: Checkpoint) -> None:

@@ -197,6 +197,17 @@ def test_guidance(remask: Any, masked_run: Path, autoregressive_run: Path) -> No
     assert done.status == 1 and "guidance needs a model that reads masks" in done.err
 
 
+def test_a_preset_is_overruled_by_options(remask: Any, masked_run: Path) -> None:
+    def passes(*arguments: object) -> int:
+        way = ("--length", 8, "--precision", "fp32", "--no-stop", "--json", *arguments)
+        return remask("sample", masked_run, *way).document[0]["evaluations"]
+
+    assert passes("--preset", "llada") == passes("--preset=llada", "--temperature", 1) == 8
+    assert passes("--steps", 2, "--preset", "llada") == 2  # wherever it stands
+    done = remask("sample", masked_run, "--preset", "lada")
+    assert done.status == 2 and "unknown preset 'lada'. Did you mean 'llada'" in done.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from remask.families.base import Denoiser, Family
 from remask.model.attention import CAUSAL, FULL, Attention, Padded, Ranked
-from remask.sampling.guidance import add_guidance
+from remask.sampling.guidance import NEGATIVE, add_guidance
 from remask.sampling.sampler import Query
 from remask.sampling.state import State
 
@@ -116,8 +116,10 @@ def with_guidance(
     else:
         passes = 1 + (weight != 0).long()
         weight = weight if rows is None else weight[rows]
-    prompt = ~state.open & state.valid
-    return add_guidance(denoiser, family, weight, prompt if rows is None else prompt[rows]), passes
+    prompt, negative = ~state.open & state.valid, state.extras.get(NEGATIVE)
+    if rows is not None:
+        prompt, negative = prompt[rows], None if negative is None else negative[rows]
+    return add_guidance(denoiser, family, weight, prompt, None if negative is None else negative - 1), passes
 
 
 def without_mask(logits: Tensor, family: Family) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from writing import CAUSAL, MASK, MASKED, PROMPTED, V, begin, fill, how, network
 
 from remask.errors import RemaskError
+from remask.families.base import Family
 from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
 from remask.model.attention import FULL, Attention, Padded
@@ -16,7 +17,7 @@ from remask.sampling import Canvas, Sampler, start, stream
 from remask.sampling.confidence import Confidence
 from remask.sampling.esolm import EsoLM
 from remask.sampling.first_hitting import FirstHitting
-from remask.sampling.guidance import add_guidance
+from remask.sampling.guidance import NEGATIVE, add_guidance
 from remask.sampling.left_to_right import LeftToRight
 from remask.vocabulary import Vocabulary
 
@@ -123,3 +124,47 @@ def test_a_cache_of_two_branches_serves_rows_without_guidance_when_the_guided_on
         found.append(last)
     assert torch.equal(found[0].tokens, found[1].tokens) and found[0].calls.tolist() == [2, 5]
     torch.testing.assert_close(found[0].log_prob, found[1].log_prob, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "family", [MASKED, Interpolating().over(Vocabulary(size=V + 1, mask=MASK))], ids=["any", "drawn"]
+)
+def test_a_negative_prompt_is_what_the_second_branch_reads(family: Family) -> None:
+    """Its last position stands where that of the prompt does; what is left of the prompt is hidden as without one."""
+    model, tokens = network(), torch.randint(V, (2, 7), generator=rng(0))
+    tokens[:, 4:] = MASK
+    prompt = torch.tensor([[4], [3]]) > SEVEN
+    ask = tokens == MASK
+    negative = torch.full_like(tokens, -1)
+    negative[0, 2:4] = torch.tensor([7, 1])
+    with torch.no_grad():
+        found = add_guidance(model, family, 2.0, prompt, negative)(tokens, ask=ask)
+        plain = add_guidance(model, family, 2.0, prompt)(tokens, ask=ask)
+        conditional = model(tokens, ask=ask)
+        other = tokens.clone()
+        other[0, 2:4] = torch.tensor([7, 1])
+        if family is MASKED:
+            other[0, :2] = MASK
+            unconditional = model(other, ask=ask)
+        else:
+            index = torch.tensor([[-1, -1, 2, 3, 4, 5, 6], [-1, -1, -1, 3, 4, 5, 6]])
+            unconditional = model(other, ask=ask, index=index, attention=Padded(index >= 0))
+    first = ask.nonzero()[:, 0] == 0
+    torch.testing.assert_close(found[first], (3 * conditional - 2 * unconditional)[first], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found[~first], plain[~first])
+    assert not torch.allclose(found[first], plain[first])
+
+
+@pytest.mark.parametrize("cache", [None, "Dual"])
+def test_a_row_with_a_negative_prompt_is_written_as_alone(cache: str | None) -> None:
+    model = network()
+    params = how(Confidence(), guidance=1.5, block=3, cache=cache)
+    alone, other = (start(MASKED, Canvas.of([row]), params) for row in ([1, 2, 3, *[None] * 6], [4, *[None] * 4]))
+    alone.extras[NEGATIVE] = torch.tensor([[0, 8, 2, *[0] * 6]])
+    joined = other.rows(torch.tensor([0])).join(alone.rows(torch.tensor([0])))
+    for state in (alone, other, joined):
+        list(stream(model, MASKED, state))
+    assert torch.equal(joined.tokens[1], alone.tokens[0]) and torch.equal(joined.tokens[0, :5], other.tokens[0])
+    plain = start(MASKED, Canvas.of([[1, 2, 3, *[None] * 6]]), params)
+    list(stream(model, MASKED, plain))
+    assert not torch.equal(plain.tokens, alone.tokens)
