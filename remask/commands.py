@@ -32,7 +32,8 @@ def sample(
         prompt: Text to continue.
         ids: The ids of the prompt, as 5,17,3, instead of text.
         chat: Put the prompt into the model's chat template, as a user's turn.
-        infill: Text with holes, such as "the [MASK:3] sat".
+        infill: Text with holes, such as "the [MASK:3] sat"; the text of [MASK:3|EXPRESSION] matches a regular
+            expression.
         count: Texts to write, as one batch.
         watch: Show the text being denoised.
         tokenizer: A tokenizer.json, where the checkpoint has none.
