@@ -56,9 +56,7 @@ class LLaDA(Sampler):
 
     def query(self, state: State, family: Family) -> Query:
         active = state.active
-        left = active.sum(1)
-        count = torch.minimum(even_share(state.step, state.steps, state.block_size), left)
-        count = torch.where(state.step >= state.steps - 1, left, count)  # more where a constraint has left masks
+        count = torch.minimum(even_share(state.step, state.steps, state.block_size), active.sum(1))
         asked = active & (count > 0)[:, None]
         if self.remasking == "random":  # this needs no prediction to choose, so only chosen positions are asked
             asked = largest(state.uniforms(asked), asked, count)

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
+import tokenizers
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import UNHURRIED, tiny
+from tokenizers import decoders
 from writing import BIDIRECTIONAL, CAUSAL, END, MASK, MASKED, Fixed, Row, V, family_of, how, network
 
 import remask
@@ -321,6 +323,16 @@ def test_the_text_of_each_token(models: dict[str, Checkpoint]) -> None:
     assert b"".join(text.texts[i] for i in ids).decode() == "the café is 12"
     v = text.vocabulary
     assert v.end is not None and v.mask is not None and text.texts[v.end] == text.texts[v.mask] == b""
+
+
+def test_a_space_that_is_part_of_a_token() -> None:
+    pieces = tokenizers.Tokenizer(tokenizers.models.BPE(vocab={"▁a": 0, "b": 1, "<0xC3>": 2, "<unk>": 3}, merges=[]))
+    pieces.add_special_tokens(["<unk>"])
+    pieces.decoder = decoders.Metaspace()
+    assert Tokenizer(pieces).texts == (b" a", b"b", b"\xc3", b"", b"")  # the last one is the mask
+    pieces.decoder = decoders.WordPiece()
+    with pytest.raises(RemaskError, match="an expression needs a tokenizer of bytes, or one that writes a space"):
+        _ = Tokenizer(pieces).texts
 
 
 # what is refused
