@@ -19,14 +19,15 @@ from torch import Tensor
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError, unknown
 from remask.families.base import Family
+from remask.infilling import row_with_holes
 from remask.options import parse_options
 from remask.sampling import Canvas, Sampler, SamplingParams, State, Step, samplers, start
 from remask.sampling import stream as stream_state
 from remask.sampling.caching import policy_of
+from remask.sampling.constraints import Constraint, Matching, ends_of
+from remask.sampling.expressions import automaton
 from remask.sampling.guidance import NEGATIVE
 from remask.seeds import mix_seeds
-
-HOLE = re.compile(r"\[MASK:(\d+)\]", re.ASCII)
 
 Prompt = str | Sequence[int]
 """A text, or its ids."""
@@ -44,7 +45,8 @@ class GenerationRequest(SamplingParams):
     """With guidance: the text that the second branch reads in place of the prompt, from which the result moves away; no
     longer than the prompt. By default it reads masks."""
     infill: str | None = None
-    """Text with holes, such as "the [MASK:3] sat"; a hole of n is n tokens."""
+    """Text with holes, such as "the [MASK:3] sat"; a hole of n is n tokens. The text of [MASK:3|EXPRESSION] matches a
+    regular expression."""
     seed: int | Sequence[int] = 0  # type: ignore[assignment]
     """The same seed and prompt give the same text, whatever else is in the batch. In Python also a list with a seed for
     each prompt. With a single seed, equal prompts of one list get different texts."""
@@ -55,6 +57,8 @@ class GenerationRequest(SamplingParams):
             raise RemaskError("give a prompt or a text to infill, not both")
         if self.negative_prompt and (not self.guidance or self.infill is not None):
             raise RemaskError("negative_prompt goes with guidance, and with a prompt")
+        if self.infill is not None and (self.matching is not None or self.min_length):
+            raise RemaskError("matching and min_length are for a continuation; a hole is written [MASK:3|EXPRESSION]")
 
     @property
     def params(self) -> SamplingParams:
@@ -140,10 +144,23 @@ def begin(checkpoint: Checkpoint, request: GenerationRequest) -> State:
     params = replace(request.params, sampler=sampler_of(family, request.sampler))
     if request.infill is not None:
         params = replace(params, stop=False)
-    state = start(family, Canvas.of(rows, device), params, seeds_of(request.seed, rows))
+    constraints = [constraints_on(checkpoint, request, row) for row in rows]
+    state = start(family, Canvas.of(rows, device), params, seeds_of(request.seed, rows), constraints=constraints)
     if request.negative_prompt:
         state.extras[NEGATIVE] = negative_rows(checkpoint, request.negative_prompt, state)
     return state
+
+
+def constraints_on(checkpoint: Checkpoint, request: GenerationRequest, row: Sequence[int | None]) -> list[Constraint]:
+    """What the text has to match that is written in a row of a request."""
+    if request.infill is not None:
+        return row_with_holes(checkpoint, request.infill, checkpoint.model.architecture.context)[1]
+    if request.matching is None:
+        return []
+    columns = tuple(i for i, token in enumerate(row) if token is None)
+    found = automaton(request.matching, checkpoint.tokenizer.texts)
+    ends = ends_of(checkpoint.family)
+    return [Matching(columns=columns, automaton=found, ends=ends, min_length=request.min_length)]
 
 
 def negative_rows(checkpoint: Checkpoint, negative: Prompt, state: State) -> Tensor:
@@ -232,7 +249,7 @@ def rows_of(checkpoint: Checkpoint, request: GenerationRequest, prompts: Sequenc
     """The rows of a request as ids, with None at the open positions."""
     context = checkpoint.model.architecture.context
     if request.infill is not None:
-        rows = [row_with_holes(checkpoint, request.infill, context)]
+        rows = [row_with_holes(checkpoint, request.infill, context)[0]]
     else:
         if request.length > context:
             raise RemaskError(f"length is {request.length}; it must be at most the context of {context}")
@@ -244,25 +261,6 @@ def rows_of(checkpoint: Checkpoint, request: GenerationRequest, prompts: Sequenc
                 f"{given} tokens of text and {len(row) - given} to write are beyond the context of {context} tokens"
             )
     return rows
-
-
-def row_with_holes(checkpoint: Checkpoint, infill: str, context: int) -> list[int | None]:
-    """The ids of a text with holes, with None for each token of a hole."""
-    row: list[int | None] = [*checkpoint.family.bos]
-    pieces = HOLE.split(infill)  # text, size, text, size, ..., text
-    if len(pieces) == 1:
-        raise RemaskError('the text to infill has no hole; write one as "the [MASK:3] sat"')
-    for i, piece in enumerate(pieces):
-        if i % 2 == 0:
-            row += checkpoint.tokenizer.encode(piece)
-            continue
-        size = int(piece) if len(piece) < 10 else context + 1
-        if size < 1:
-            raise RemaskError(f"[MASK:{piece}] is a hole of no tokens; give at least 1")
-        if size > context:
-            raise RemaskError(f"[MASK:{piece[:20]}] is a hole beyond the context of {context} tokens")
-        row += [None] * size
-    return row
 
 
 def sampler_of(family: Family, name: str | Sampler | None = None) -> Sampler:

@@ -262,6 +262,20 @@ class Tokenizer:
             pairs.append((ids, lengths))
         return pairs
 
+    @cached_property
+    def texts(self) -> tuple[builtins.bytes, ...]:
+        """The bytes that each id adds to a text; none for special tokens, which are in no text.
+
+        RemaskError where the text of a token depends on its neighbours.
+        """
+        decoder = json.loads(self._inner.to_str()).get("decoder") or {}
+        kinds = {part.get("type") for part in [decoder, *decoder.get("decoders", [])]}
+        if not (self._byte_level or "Metaspace" in kinds or {"Sequence", "Replace"} <= kinds):
+            raise RemaskError("an expression needs a tokenizer of bytes, or one that writes a space as part of a token")
+        v, added = self.vocabulary, self._inner.get_added_tokens_decoder()
+        special = {i for i, token in added.items() if token.special} | {v.mask, v.start, v.end, v.end_of_turn}
+        return tuple(b"" if i in special else self._bytes_of(i) for i in range(self.size))
+
     def _first_of(self, names: tuple[str, ...]) -> int | None:
         ids = (self._inner.token_to_id(name) for name in names)
         return next((i for i in ids if i is not None), None)

@@ -37,6 +37,7 @@ class EsoLM(Sampler):
     orders: ClassVar[frozenset[str]] = frozenset({"drawn"})
     default_steps: ClassVar[int | None] = 64
     takes_blocks: ClassVar[bool] = False
+    takes_expressions: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.parallel_blocks < 0:

@@ -51,6 +51,8 @@ class LLaDA(Sampler):
     def begin(self, state: State, family: Family) -> None:
         if (self.never_end or self.late_end) and family.vocabulary.end is None:
             raise RemaskError("never_end and late_end need a vocabulary with an end-of-text id")
+        if self.never_end and any(p.matching is not None for p in state.params):
+            raise RemaskError("never_end lets no text end, and with matching it has to; leave one of them out")
 
     def query(self, state: State, family: Family) -> Query:
         active = state.active
@@ -71,6 +73,7 @@ class LLaDA(Sampler):
             return query.ask
         judged = forbid(logits, ends) if self.late_end else logits
         scores = (judged.gather(-1, tokens[:, None])[:, 0] - judged.logsumexp(-1)).exp()
+        scores = scores.nan_to_num(0.0)  # where a constraint allows nothing but an end
         chosen = largest(spread(scores, query.ask), query.ask, query.keep["count"])
         kept = chosen[query.ask]
         state.write(chosen, tokens[kept], log_prob[kept])

@@ -11,6 +11,7 @@ from remask.errors import RemaskError
 from remask.families.base import Denoiser, Family
 from remask.model.cache import KeyValueCache
 from remask.sampling import caching
+from remask.sampling.constraints import Constraint, check_possible, constraints_of, has_holes
 from remask.sampling.network_call import predict
 from remask.sampling.params import SamplingParams
 from remask.sampling.sampler import Query, Sampler, require_fit
@@ -42,6 +43,7 @@ def start(
     params: SamplingParams | Sequence[SamplingParams],
     seeds: Sequence[int] | None = None,
     forced: Tensor | None = None,
+    constraints: Sequence[Sequence[Constraint]] | None = None,
 ) -> State:
     """A state with the rows of a canvas, ready for the first step.
 
@@ -52,10 +54,12 @@ def start(
         seeds: one for each row; by default the `seed` of its params.
         forced: (B, L) int64, a text that is written in place of the tokens drawn, so that `State.log_prob` becomes the
             log-probability with which the sampler writes this text.
+        constraints: what may be written in each row.
 
     Raises:
         RemaskError: a sampler or a cache does not fit the family, or a sampler does not take steps or blocks that are
-            given; or a text is forced on a family that revises every position.
+            given; or a text is forced on a family that revises every position, or together with constraints; or a
+            constraint cannot be followed by the sampler, or by any text.
     """
     if forced is not None and family.order == "all":
         raise RemaskError(
@@ -67,7 +71,13 @@ def start(
     for sampler in {p.sampler for p in every}:
         require_fit(sampler, family)
     resolved = [resolve(p, family, length) for p, length in zip(every, lengths, strict=True)]
-    state = blank_state(family, canvas, resolved, [p.seed for p in every] if seeds is None else seeds, forced)
+    columns = [row.nonzero()[:, 0].tolist() for row in canvas.open.cpu()]
+    given = [()] * len(every) if constraints is None else constraints
+    bound = [constraints_of(p, family, own, c) for p, own, c in zip(resolved, columns, given, strict=True)]
+    resolved = [replace(p, stop=False) if has_holes(own) else p for p, own in zip(resolved, bound)]
+    state = blank_state(family, canvas, resolved, [p.seed for p in every] if seeds is None else seeds, forced, bound)
+    if any(bound):
+        check_possible(state.tokens, state.masked, bound, forced is not None)
     caching.begin(state)
     for sampler, rows in groups(state):
         part = state if rows is None else state.rows(rows)
@@ -134,6 +144,7 @@ def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) ->
     logits = torch.empty(0, family.vocabulary.predicted, device=state.tokens.device) if answer is None else answer
     caching.note_certainty(state, query, logits)
     changed = torch.zeros_like(state.masked)
+    before = state.masked.clone() if any(state.constraints) else None
     of_row = query.ask.nonzero()[:, 0] if len(parts) > 1 else None
     for sampler, rows, part, own in parts:
         if rows is None or of_row is None:
@@ -148,6 +159,8 @@ def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) ->
         changed[rows] = sampler.commit(part, family, own, logits[torch.isin(of_row, rows)])
         advance(part, sampler)
         state.put(rows, part)
+    if before is not None:  # a constraint may have kept chosen positions from being written
+        changed = changed & ~(before & state.masked)
     if answer is None and not bool(changed.any()):
         return None
     return snapshot(state, changed)

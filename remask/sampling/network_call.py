@@ -8,6 +8,7 @@ from torch import Tensor
 
 from remask.families.base import Denoiser, Family
 from remask.model.attention import CAUSAL, FULL, Attention, Padded, Ranked
+from remask.sampling.constraints import forbid
 from remask.sampling.guidance import NEGATIVE, add_guidance
 from remask.sampling.sampler import Query
 from remask.sampling.state import State
@@ -32,9 +33,9 @@ class NetworkInput:
 def predict(denoiser: Denoiser, family: Family, state: State, query: Query, cache: Any = None) -> Tensor | None:
     """(N, V) float32 logits at the asked positions, row by row and from left to right; None where nothing is asked.
 
-    The mask is never predicted. The network reads only rows with an asked position and, without a cache, only as many
-    positions as the longest of these rows has. With a cache, `State.cached` afterwards includes the positions that the
-    query calls final.
+    The mask is never predicted, nor what a constraint of the row does not allow. The network reads only rows with an
+    asked position and, without a cache, only as many positions as the longest of these rows has. With a cache,
+    `State.cached` afterwards includes the positions that the query calls final.
     """
     inputs = compose(state, query, cache)
     if inputs is None:
@@ -55,7 +56,10 @@ def predict(denoiser: Denoiser, family: Family, state: State, query: Query, cach
     state.calls += asked * passes
     if cache is not None and query.final is not None:
         state.cached = state.cached | (query.final & asked[:, None])
-    return without_mask(logits, family)
+    logits = without_mask(logits, family)
+    if any(state.constraints):
+        logits = forbid(logits, query.ask, state.tokens, state.masked, state.constraints)
+    return logits
 
 
 def compose(state: State, query: Query, cache: Any) -> NetworkInput | None:

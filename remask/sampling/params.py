@@ -44,10 +44,16 @@ class SamplingParams:
     """The same seed and prompt give the same text, whatever shares the batch."""
     stop: bool = True
     """End a text at its end-of-text token."""
+    matching: str | None = None
+    """A regular expression that the written text, up to its end-of-text token, matches as a whole."""
+    min_length: int = 0
+    """Tokens that are written before a text may end."""
 
     def __post_init__(self) -> None:
         if self.length < 1:
             raise RemaskError(f"length is {self.length}; it must be at least 1")
+        if not 0 <= self.min_length <= self.length:
+            raise RemaskError(f"min_length is {self.min_length}; it must be from 0 to length, which is {self.length}")
         for name in ("steps", "block"):
             given = getattr(self, name)
             if given is not None and not 1 <= given <= LARGEST:

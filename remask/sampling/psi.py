@@ -110,7 +110,7 @@ class Psi(Sampler):
         return query.ask | again
 
     def block_done(self, state: State) -> Tensor:
-        return state.step >= state.steps
+        return (state.step >= state.steps) & ~state.active.any(1)  # a constraint may have left masks
 
     def row_done(self, state: State) -> Tensor:
         return (self.block_done(state) & (state.block >= state.blocks.amax(1))) | has_ended(state)

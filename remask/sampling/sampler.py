@@ -58,6 +58,9 @@ class Sampler(ABC):
     """Whether it can fill blocks one after another."""
     cached: ClassVar[bool] = False
     """Whether it uses an exact cache where the network has one."""
+    takes_expressions: ClassVar[bool] = True
+    """Whether what it writes can be made to match an expression: a chosen position that stays masked is chosen again in
+    a later step."""
 
     def fits(self, family: Family) -> bool:
         """Whether this sampler can write with a model of that family."""

@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 
 from remask.families.base import Family
 from remask.sampling import drawing
+from remask.sampling.constraints import Constraint, kept_together
 from remask.sampling.params import SamplingParams
 from remask.uniforms import uniforms, uniforms_at
 
@@ -80,13 +81,16 @@ class State:
     """(B, L) int64, a text that is written in place of the tokens drawn. `log_prob` is then its log-probability."""
     extras: dict[str, Tensor] = field(default_factory=dict)
     """What a sampler needs to remember between steps; the first dimension is the row."""
+    constraints: tuple[tuple[Constraint, ...], ...] = ()
+    """Of each row, what may be written in it."""
 
     # rows
 
     def rows(self, index: Tensor) -> "State":
         """A copy of the rows `index`, in that order."""
         changed = self._with(lambda x: x[index])
-        return replace(changed, params=tuple(self.params[i] for i in index.tolist()))
+        params, constraints = (tuple(x[i] for i in index.tolist()) for x in (self.params, self.constraints))
+        return replace(changed, params=params, constraints=constraints)
 
     def join(self, other: "State") -> "State":
         """The rows of this state, then those of the other; shorter canvases are padded."""
@@ -107,6 +111,7 @@ class State:
             mine,
             **{name: torch.cat([getattr(mine, name), getattr(theirs, name)]) for name in mine._tensors()},
             params=(*mine.params, *theirs.params),
+            constraints=(*mine.constraints, *theirs.constraints),
             extras=extras,
         )
 
@@ -207,7 +212,13 @@ class State:
     # writing
 
     def write(self, chosen: Tensor, tokens: Tensor, log_prob: Tensor) -> None:
-        """Writes (N,) tokens, drawn with (N,) log-probabilities, at the chosen positions, (B, L) bool."""
+        """Writes (N,) tokens, drawn with (N,) log-probabilities, at the chosen positions, (B, L) bool.
+
+        Positions whose tokens do not go together under a constraint of their row stay as they are.
+        """
+        if any(self.constraints):
+            kept = kept_together(chosen, tokens, log_prob, self.tokens, self.masked, self.constraints)
+            chosen, tokens, log_prob = chosen.masked_scatter(chosen, kept), tokens[kept], log_prob[kept]
         row, column = chosen.nonzero(as_tuple=True)
         self.tokens[row, column] = tokens
         self.confidence[row, column] = log_prob.exp().float()
@@ -246,6 +257,7 @@ def blank_state(
     params: Sequence[SamplingParams],
     seeds: Sequence[int],
     forced: Tensor | None = None,
+    constraints: Sequence[tuple[Constraint, ...]] | None = None,
 ) -> State:
     """A state in which nothing is written yet, from resolved params (`loop.resolve`)."""
     device, (rows, length) = canvas.tokens.device, canvas.tokens.shape
@@ -272,6 +284,7 @@ def blank_state(
         finished=~canvas.open.any(1),
         params=tuple(params),
         forced=forced,
+        constraints=((),) * rows if constraints is None else tuple(constraints),
     )
 
 

@@ -1,0 +1,84 @@
+"""Texts with holes, such as "the [MASK:3] sat" or "in [MASK:2|[0-9]+] years".
+
+`[MASK:3]` is a hole of 3 tokens. `[MASK:3|EXPRESSION]` is one whose text matches a regular expression. It ends at the
+bracket that closes it: brackets inside the expression come in pairs, and one that stands for itself is written `\\[` or
+`\\]`.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from remask.checkpoints.checkpoint import Checkpoint
+from remask.errors import RemaskError
+from remask.sampling.constraints import Constraint, Matching
+from remask.sampling.expressions import automaton
+
+HOLE = re.compile(r"\[MASK:(\d+)([\]|])", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Hole:
+    """A part of a text that is to be written."""
+
+    size: int
+    """Tokens."""
+    expression: str | None = None
+    """What its text matches; None: anything."""
+
+
+def row_with_holes(checkpoint: Checkpoint, infill: str, context: int) -> tuple[list[int | None], list[Constraint]]:
+    """The ids of a text with holes, with None for each token of a hole, and what the holes have to match.
+
+    `context` is the number of tokens that the network can read. RemaskError where there is no hole, or one is empty,
+    too large, not closed, or has an expression that cannot be used.
+    """
+    row: list[int | None] = [*checkpoint.family.bos]
+    constraints: list[Constraint] = []
+    parts = list(parts_of(infill, context))
+    if not any(isinstance(part, Hole) for part in parts):
+        raise RemaskError('the text to infill has no hole; write one as "the [MASK:3] sat"')
+    for part in parts:
+        if isinstance(part, str):
+            row += checkpoint.tokenizer.encode(part)
+            continue
+        if part.expression is not None:
+            columns = tuple(range(len(row), len(row) + part.size))
+            texts = checkpoint.tokenizer.texts
+            constraints.append(Matching(columns=columns, automaton=automaton(part.expression, texts)))
+        row += [None] * part.size
+    return row, constraints
+
+
+def parts_of(infill: str, context: int) -> Iterator[str | Hole]:
+    """The texts and the holes of a text with holes, in order."""
+    place = 0
+    while (found := HOLE.search(infill, place)) is not None:
+        yield infill[place : found.start()]
+        place, expression = found.end(), None
+        if found[2] == "|":
+            place = closing_bracket(infill, found.end())
+            expression = infill[found.end() : place - 1]
+        yield Hole(size_of(found[1], context), expression)
+    yield infill[place:]
+
+
+def closing_bracket(infill: str, place: int) -> int:
+    """The place behind the bracket that closes the hole whose expression begins at `place`."""
+    depth = 1
+    for sign in re.finditer(r"\\.|[\[\]]", infill[place:], re.DOTALL):
+        depth += {"[": 1, "]": -1}.get(sign[0], 0)
+        if depth == 0:
+            return place + sign.end()
+    begun = infill[infill.rindex("[MASK:", 0, place) :][:40]
+    raise RemaskError(f"the hole {begun!r} is not closed; a bracket that stands for itself is written \\[ or \\]")
+
+
+def size_of(digits: str, context: int) -> int:
+    """The number of tokens of a hole. RemaskError where it is none, or more than the context."""
+    size = int(digits) if len(digits) < 10 else context + 1
+    if size < 1:
+        raise RemaskError(f"[MASK:{digits}] is a hole of no tokens; give at least 1")
+    if size > context:
+        raise RemaskError(f"[MASK:{digits[:20]}] is a hole beyond the context of {context} tokens")
+    return size
