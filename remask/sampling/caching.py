@@ -123,20 +123,20 @@ def policy_of(name: "str | CachePolicy | None") -> CachePolicy | None:
 
 def check_policy(params: SamplingParams, sampler: Sampler, family: Family) -> None:
     """RemaskError where a policy or a window does not go with a sampler or a family."""
-    given = {"cache": params.cache, "window": params.window}
+    given = {"cache": params.cache, "window": params.window, "grow": params.grow or None}
     names = [name for name, value in given.items() if value is not None]
     if not names:
         return
     if sampler.cached:
         raise RemaskError(f"{type(sampler).__name__} has an exact cache by itself; leave {' and '.join(names)} out")
     if family.order != "any":
-        what = f"the cache {type(params.cache).__name__}" if params.cache is not None else "window"
+        what = f"the cache {type(params.cache).__name__}" if params.cache is not None else names[0]
         raise RemaskError(
             f"{what} is for models that fill masks and see both sides, and this one is {type(family).__name__}; leave "
             f"{' and '.join(names)} out"
         )
-    if params.window is not None and params.block is None:
-        raise RemaskError("window is about what stands behind the current block; give block too")
+    if is_partial(params) and params.block is None:
+        raise RemaskError(f"{names[-1]} is about what stands behind the current block; give block too")
 
 
 def begin(state: State) -> None:
@@ -152,15 +152,22 @@ def begin(state: State) -> None:
 def visible(state: State) -> Tensor:
     """(B, L) bool: all of a row or, with a window, all but the masked positions far behind the current block.
 
-    The last position of a row is always visible, so that the network sees where the text is to end.
+    The last position of a row is visible, so that the network sees where the text is to end, unless the row grows.
     """
-    windows = [p.window for p in state.params]
-    if all(window is None for window in windows):
+    if not any(is_partial(p) for p in state.params):
         return state.valid
-    size = torch.tensor([state.tokens.shape[1] if w is None else w for w in windows], device=state.tokens.device)
+    length = state.tokens.shape[1]
+    reach = [(0 if p.grow else length) if p.window is None else p.window for p in state.params]
+    size = torch.tensor(reach, device=state.tokens.device)[:, None]
+    grows = torch.tensor([p.grow for p in state.params], device=state.tokens.device)[:, None]
     later = state.masked & (state.blocks > state.block[:, None])
     number = later.long().cumsum(1)
-    return state.valid & ~(later & (number > size[:, None]) & (number < number[:, -1:]))
+    return state.valid & ~(later & (number > size) & (grows | (number < number[:, -1:])))
+
+
+def is_partial(params: SamplingParams) -> bool:
+    """Whether the network does not see all of a row."""
+    return params.window is not None or params.grow
 
 
 def with_policies(state: State, query: Query, cached: bool) -> Query:
@@ -168,14 +175,14 @@ def with_policies(state: State, query: Query, cached: bool) -> Query:
     rows_of: dict[CachePolicy | None, list[int]] = {}
     for row, params in enumerate(state.params):
         rows_of.setdefault(params.cache, []).append(row)
-    if set(rows_of) == {None} and all(p.window is None for p in state.params):
+    if set(rows_of) == {None} and not any(is_partial(p) for p in state.params):
         return query
     if set(rows_of) != {None} and not cached:
         raise RemaskError("a row asks for a cache; give step(..., cache=make_cache(denoiser, state, approximate=True))")
     if query.read is not None:
         names = {type(p.sampler).__name__ for p in state.params}
         raise RemaskError(
-            f"a sampler among {', '.join(sorted(names))} says itself what to read, so cache and window must be left out"
+            f"a sampler among {', '.join(sorted(names))} says itself what to read; leave cache, window and grow out"
         )
     ask, read, final = query.ask.clone(), visible(state) | query.ask, torch.zeros_like(state.valid)
     for policy, rows in rows_of.items():

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from remask.errors import RemaskError
 from remask.families.base import Family
+from remask.sampling.caching import visible
 from remask.sampling.predictions import Measure, Predictions
 from remask.sampling.sampler import Query, Sampler, largest
 from remask.sampling.state import State
@@ -56,7 +57,11 @@ class Certain(Sampler):
         """(B, L) bool, the positions to write, given the predictions."""
 
     def query(self, state: State, family: Family) -> Query:
-        return Query(state.masked if self.finish else state.active)
+        return Query(self.asked(state))
+
+    def asked(self, state: State) -> Tensor:
+        """(B, L) bool, the positions that a step asks about."""
+        return state.masked & visible(state) if self.finish else state.active
 
     def commit(self, state: State, family: Family, query: Query, logits: Tensor) -> Tensor:
         logits = self.adjust(state, query, logits)

@@ -38,6 +38,9 @@ class SamplingParams:
     window: int | None = None
     """With blocks: the network reads this many of the masked positions behind the current block, and the last one; by
     default all of them."""
+    grow: bool = False
+    """With blocks: each block is appended when the one before it is written, so that the network does not see how long
+    the text may become, but for `window` masks. The text grows until its end-of-text token, or to `length`."""
     guidance: float = 0.0
     """Weight w of unsupervised classifier-free guidance: logits (1 + w) conditional - w unconditional."""
     seed: int = 0

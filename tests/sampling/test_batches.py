@@ -85,7 +85,7 @@ def approximately_cached(r: Draw) -> tuple[Sampler, dict[str, Any]]:
     sampler, options = any_order(r)
     name, refresh = r.choice(["Prefix", "Dual", "Delayed", "Selective"]), r.choice([":refresh=0", ":refresh=2"])
     few = ",candidates=2,gap=1" if name == "Selective" else ""
-    window = {"window": r.choice([None, 0, 2])} if options.get("block") else {}
+    window = {"window": r.choice([None, 0, 2]), "grow": r.random() < 0.3} if options.get("block") else {}
     return sampler, {**options, **window, "cache": r.choice([None, name + refresh + few, name + refresh + few])}
 
 

@@ -173,7 +173,24 @@ def test_a_window_over_all_changes_nothing_and_a_narrow_one_does() -> None:
     assert torch.equal(plain[2], narrow[2])  # three blocks' worth is not there: block and last position are all
 
 
+def test_a_growing_row_is_written_as_one_to_which_blocks_are_appended() -> None:
+    model = tiny(V + 1, V, seed=5, sharpness=2.5, convolution=3)
+    row: list[int | None] = [3, 1]
+    for _ in range(3):
+        row = fill(Confidence(), model, [[*row, *[None] * 3]], temperature=0)[-1].tokens[0].tolist()
+    options: dict[str, Any] = {"block": 3, "temperature": 0}
+    grown = fill(Confidence(), model, [ROW, [None] * 4], grow=True, **options)[-1].tokens
+    assert grown[0].tolist() == row
+    assert not torch.equal(grown, fill(Confidence(), model, [ROW, [None] * 4], **options)[-1].tokens)
+    settled = fill(Threshold(threshold=1.0, finish=0.01), model, [ROW], grow=True, **options)
+    assert [int(step.changed.sum()) for step in settled] == [3, 3, 3]
+
+
 def test_what_a_window_refuses() -> None:
+    with pytest.raises(RemaskError, match="grow is about what stands behind"):
+        begin(Confidence(), [ROW], grow=True)
+    with pytest.raises(RemaskError, match="exact cache by itself; leave grow out"):
+        begin(LeftToRight(), [[1, None]], family=CAUSAL, grow=True)
     with pytest.raises(RemaskError, match="give block too"):
         begin(Confidence(), [ROW], window=4)
     with pytest.raises(RemaskError, match="window is -1"):
