@@ -36,10 +36,8 @@ class Written:
         return sum(len(s.tokens) for s in self.samples)
 
 
-def write(
-    checkpoint: Checkpoint, prompts: Sequence[Sequence[int]], params: SamplingParams, batch: int, first_number: int = 0
-) -> Written:
-    """Continues each prompt of ids. A text depends on its number, counted from `first_number`, and not on its batch.
+def write(checkpoint: Checkpoint, prompts: Sequence[Sequence[int]], params: SamplingParams, batch: int) -> Written:
+    """Continues each prompt of ids. A text depends on its number in the list, and not on its batch.
 
     A prompt that has no ids is one where the model's texts begin with no special token.
     """
@@ -51,7 +49,7 @@ def write(
         others = torch.cuda.memory_allocated(device) - weights  # such as the other models that are compared
     for start in range(0, len(prompts), batch):
         chosen = [list(prompt) for prompt in prompts[start : start + batch]]
-        seeds = [mix_seeds(params.seed, first_number + start + i) for i in range(len(chosen))]
+        seeds = [mix_seeds(params.seed, start + i) for i in range(len(chosen))]
         options: dict[str, Any] = {**vars(params), "prompt": [p or "" for p in chosen], "seed": seeds}
         _write_batch(checkpoint, GenerationRequest(**options), written)
     if device.type == "cuda":
