@@ -16,6 +16,8 @@ from remask.terminal import document
 
 MARKS = "osv^DPXph<>d"
 """Markers of the rules; the star is that of `LeftToRight`."""
+FILLS: tuple[Any, ...] = ("full", "none", "left", "bottom", "right", "top")
+"""How a marker is filled, without a cache and with each of them."""
 HEAD = ("model", "way", "quality", "templates", "tokens/s", "passes", "calls", "first s", "last s", "memory", "front")
 
 
@@ -52,7 +54,7 @@ def page_text(bench: Bench, lines: Sequence[Line]) -> str:
         "# Quality against speed of sampling",
         "",
         f"{s['limit']} questions, temperature {s['temperature']:g} unless a way names another, {s['device']}, "
-        f"{s['threads']} threads, {s['precision']} precision; {s['timed']} texts timed a round. Tokens a second count "
+        f"threads {s['threads']}, precision {s['precision']}; {s['timed']} texts timed a round. Tokens a second count "
         "those before end-of-text. `passes` are network passes over a text, `calls` those of a whole batch; `first s` "
         "and `last s` the seconds from the start of a batch until a text has its first and its last token. "
         + memory_note(lines),
@@ -116,7 +118,7 @@ def cells_of(line: Line) -> list[str]:
 def picture(lines: Sequence[Line], path: Path) -> None:
     """Quality against tokens a second: a panel for each task and batch size, with the Pareto front as a line.
 
-    One colour for each model and one marker for each rule, hollow with a cache.
+    One colour for each model, one marker for each rule, and one filling of it for each cache.
     """
     from matplotlib.figure import Figure
 
@@ -128,21 +130,27 @@ def picture(lines: Sequence[Line], path: Path) -> None:
     rules = [rule for rule in dict.fromkeys(line.sampler for line in lines) if rule != "LeftToRight"]
     colours = {model: COLOURS[i % len(COLOURS)] for i, model in enumerate(models)}
     marks = {rule: MARKS[i % len(MARKS)] for i, rule in enumerate(rules)} | {"LeftToRight": "*"}
+    caches = list(dict.fromkeys(["none", *(line.cache for line in lines)]))
+    fills = {cache: FILLS[i % len(FILLS)] for i, cache in enumerate(caches)}
     for (task, batch), panel in found.items():
         axes = grid[tasks.index(task)][batches.index(batch)]
-        draw(axes, panel, colours, marks)
+        draw(axes, panel, colours, marks, fills)
         axes.set_title(f"{task}, batches of {batch}", fontsize=10)
-    figure.legend(handles=legend(colours, marks, lines), loc="outside right upper", fontsize=8, frameon=False)
+    figure.legend(handles=legend(colours, marks, fills, lines), loc="outside right upper", fontsize=8, frameon=False)
     figure.savefig(path, dpi=120)
 
 
-def draw(axes: Any, lines: Sequence[Line], colours: dict[str, str], marks: dict[str, str]) -> None:
+def draw(
+    axes: Any, lines: Sequence[Line], colours: dict[str, str], marks: dict[str, str], fills: dict[str, Any]
+) -> None:
     """One panel."""
+    from matplotlib.ticker import FuncFormatter
+
     for line in lines:
         colour = colours[line.model]
         axes.errorbar(
             [line.tokens_per_second], [line.quality], yerr=[line.error], marker=marks[line.sampler], color=colour,
-            markerfacecolor="white" if line.cache != "none" else colour, linestyle="none", elinewidth=0.7, capsize=2,
+            markerfacecoloralt="white", fillstyle=fills[line.cache], linestyle="none", elinewidth=0.7, capsize=2,
             markersize=13 if line.sampler == "LeftToRight" else 7, alpha=0.9,
         )  # fmt: skip
         if label := short(line):
@@ -153,6 +161,9 @@ def draw(axes: Any, lines: Sequence[Line], colours: dict[str, str], marks: dict[
               color="black", linewidth=0.9, drawstyle="steps-pre", zorder=0)  # fmt: skip
     judged = lines[0].task == "judge"
     axes.set(xscale="log", xlabel="tokens before end-of-text a second")
+    for which in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        which(FuncFormatter(lambda x, _: f"{x:g}"))
+    axes.tick_params(axis="x", which="both", labelsize=8)
     axes.set_ylabel("judge's NLL, nats a token (less is better)" if judged else "share of right answers")
     if not judged:
         axes.set_ylim(-0.05, 1.08)
@@ -160,13 +171,12 @@ def draw(axes: Any, lines: Sequence[Line], colours: dict[str, str], marks: dict[
 
 
 def short(line: Line) -> str:
-    """What is written beside a point: the steps or the tokens a step; the cache."""
+    """What is written beside a point: the steps, or the tokens a step."""
     own = way_of(line.way).decoding
-    steps = f"{own.steps} steps" if own.steps else f"{own.tokens_per_step} a step" if own.tokens_per_step else ""
-    return ", ".join(filter(None, [steps, own.cache if own.cache != "none" else ""]))
+    return f"{own.steps} steps" if own.steps else f"{own.tokens_per_step} a step" if own.tokens_per_step else ""
 
 
-def legend(colours: dict[str, str], marks: dict[str, str], lines: Sequence[Line]) -> list[Any]:
+def legend(colours: dict[str, str], marks: dict[str, str], fills: dict[str, Any], lines: Sequence[Line]) -> list[Any]:
     """Handles for the models, the rules, the caches and the front."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
@@ -175,6 +185,7 @@ def legend(colours: dict[str, str], marks: dict[str, str], lines: Sequence[Line]
     rule: dict[str, Any] = {"color": "#444444", "linestyle": "none"}
     handles: list[Any] = [Patch(color=colour, label=model) for model, colour in colours.items()]
     handles += [Line2D([], [], marker=mark, label=name, **rule) for name, mark in marks.items() if name in used]
-    if any(line.cache != "none" for line in lines):
-        handles.append(Line2D([], [], marker="o", markerfacecolor="white", label="hollow: with a cache", **rule))
+    for cache, fill in fills.items() if len(fills) > 1 else ():
+        label = "without an approximate cache" if cache == "none" else f"cache {cache}"
+        handles.append(Line2D([], [], marker="o", markerfacecoloralt="white", fillstyle=fill, label=label, **rule))
     return [*handles, Line2D([], [], color="black", linewidth=0.9, label="Pareto front")]

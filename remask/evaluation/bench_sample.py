@@ -178,20 +178,21 @@ def ways_of_models(
     An autoregressive model that none of the named ways fits writes from left to right, so that it is in the picture.
     """
     found: dict[str, list[Way]] = {}
-    every: list[str] = []
+    left_out: dict[str, list[str]] = {}
     for name, model in models.items():
         length = max(one.length(model) for one in questions)
         usual = usual_ways(model.family, length)
-        found[name], reasons = fitting(named or usual, model.family, length)
-        every += [f"{name}, {reason}" for reason in reasons]
+        found[name], left_out[name] = fitting(named or usual, model.family, length)
     if not any(found.values()):
+        every = [f"{name}, {reason}" for name, reasons in left_out.items() for reason in reasons]
         raise RemaskError(f"no way of writing is left: {'; '.join(every)}")
-    for reason in every:
-        say(f"left out: {reason}")
     for name, model in models.items():
         if not found[name] and model.family.exact:
             found[name] = usual_ways(model.family, 1)
-            say(f"{name} is autoregressive, and writes with {found[name][0].name}")
+            say(f"{name} is an autoregressive model, which none of the ways fits: it writes with {found[name][0].name}")
+        else:
+            for reason in left_out[name]:
+                say(f"left out: {name}, {reason}")
     return found
 
 

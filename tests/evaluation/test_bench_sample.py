@@ -1,4 +1,4 @@
-"""Quality against speed of sampling: real tiny models that answer a tiny task, and what is made of their answers."""
+"""Quality against speed of sampling: tiny networks that answer a tiny task, and what is made of their answers."""
 
 import csv
 import json
@@ -14,6 +14,7 @@ import torch
 
 import remask
 from remask.checkpoints.checkpoint import Checkpoint
+from remask.checkpoints.folder import save
 from remask.cli import main
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
@@ -23,8 +24,11 @@ from remask.evaluation.bench_sample import Asked, bench_sample, names_of
 from remask.evaluation.questions import questions_of
 from remask.evaluation.ways import fitting, product_of, usual_ways, way_of
 from remask.evaluation.writing import write
+from remask.families import Family
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
+from remask.model.sizes import Architecture
+from remask.model.transformer import Transformer, initialise
 from remask.sampling import SamplingParams
 from remask.sampling.confidence import Confidence
 from remask.tasks.base import Task
@@ -61,16 +65,31 @@ def letters() -> Iterator[type[Task]]:
     Letters.__module__ = __name__  # no task any more
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Published folders of a masked and an autoregressive network with random weights, in bytes."""
+    folder, tokenizer = tmp_path_factory.mktemp("models"), Tokenizer.bytes()
+    shape = Architecture(
+        layers=2, width=16, heads=4, kv_heads=2, head_width=4, ffn=24, context=64, rows=258, predicted=257
+    )
+    families: dict[str, Family] = {"masked": Masked(), "autoregressive": Autoregressive()}
+    for name, family in families.items():
+        model = Transformer(shape)
+        initialise(model, "smdm", torch.Generator().manual_seed(0))
+        save(folder / name, model.state_dict(), shape, family.over(tokenizer.vocabulary), tokenizer, {}, "# card\n")
+    return [folder / name for name in families]
+
+
 def bench(runs: list[Path], out: Path, **more: Any) -> dict[str, Any]:
     return bench_sample([str(run) for run in runs], out, "cpu", "fp32", asked=Asked(**{**SMALL, **more}))
 
 
 @pytest.fixture(scope="module")
 def found(
-    letters: type[Task], masked_run: Path, autoregressive_run: Path, tmp_path_factory: pytest.TempPathFactory
+    letters: type[Task], models: list[Path], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[dict[str, Any], Path]:
     out = tmp_path_factory.mktemp("out") / "bench"
-    return bench([masked_run, autoregressive_run], out), out
+    return bench(models, out), out
 
 
 def test_rows_and_lines(found: tuple[dict[str, Any], Path]) -> None:
@@ -94,10 +113,10 @@ def test_rows_and_lines(found: tuple[dict[str, Any], Path]) -> None:
     assert "| masked" in page and "## Letters, batches of 3" in page and (out / "bench.png").stat().st_size > 10_000
 
 
-def test_answers_are_those_of_remask_sample(found: tuple[dict[str, Any], Path], masked_run: Path) -> None:
+def test_answers_are_those_of_remask_sample(found: tuple[dict[str, Any], Path], models: list[Path]) -> None:
     """The accuracy, and the tokens before end-of-text, are counted anew from what `remask.sample` writes."""
     _, out = found
-    model = remask.load(masked_run, device="cpu")
+    model = remask.load(models[0], device="cpu")
     kept = Bench.open(out, {})
     for questions in questions_of("Letters", 6, 0, 4, None):
         prompts = [example.prompt for example in questions.examples]
@@ -109,9 +128,9 @@ def test_answers_are_those_of_remask_sample(found: tuple[dict[str, Any], Path], 
     assert {"0", "1"} == set("".join(g.right for g in kept.grades)), "some answers are right and some are not"
 
 
-def test_tokens_stop_at_end_of_text(masked_run: Path) -> None:
+def test_tokens_stop_at_end_of_text(models: list[Path]) -> None:
     """A model made to write the end-of-text token wherever it stands second: one token of each text counts."""
-    model = remask.load(masked_run, device="cpu", dtype=torch.float32)
+    model = remask.load(models[0], device="cpu", dtype=torch.float32)
     end = model.family.vocabulary.end
     assert end is not None
 
@@ -134,41 +153,41 @@ def test_tokens_stop_at_end_of_text(masked_run: Path) -> None:
 
 
 def test_it_goes_on_and_refuses_other_settings(
-    found: tuple[dict[str, Any], Path], masked_run: Path, autoregressive_run: Path, tmp_path: Path
+    found: tuple[dict[str, Any], Path], models: list[Path], tmp_path: Path
 ) -> None:
     _, out = found
-    runs = [masked_run, autoregressive_run]
     kept = json.loads((out / "bench.json").read_text())
     gone = kept["timings"].pop(), kept["grades"].pop()
     (tmp_path / "bench.json").write_text(json.dumps(kept))
-    bench(runs, tmp_path)
+    bench(models, tmp_path)
     again = json.loads((tmp_path / "bench.json").read_text())
     assert again["timings"][:-1] == kept["timings"] and again["grades"] == [*kept["grades"], gone[1]]
     assert again["timings"][-1]["tokens"] == gone[0]["tokens"]
-    bench(runs[:1], tmp_path, ways=["FirstHitting:steps=1"], repeats=1)
+    bench(models[:1], tmp_path, ways=["FirstHitting:steps=1"], repeats=1)
     more = json.loads((tmp_path / "bench.json").read_text())
     assert len(more["grades"]) == len(again["grades"]) + 3, "another way is added to what is there"
     with pytest.raises(RemaskError, match=r"measured otherwise: --timed 3 there, 2 now\. Choose another --out"):
-        bench(runs, tmp_path, timed=2)
+        bench(models, tmp_path, timed=2)
     with pytest.raises(RemaskError, match=r"measured otherwise: .*questions of Letters, template 0"):
-        bench(runs, tmp_path, limit=5)
+        bench(models, tmp_path, limit=5)
     more["settings"]["weights of masked"] = "0" * 16
     (tmp_path / "bench.json").write_text(json.dumps(more))
     with pytest.raises(RemaskError, match="weights of masked 0000000000000000 there"):
-        bench(runs, tmp_path)
+        bench(models, tmp_path)
 
 
 def test_the_command_with_a_judge(
-    masked_run: Path, autoregressive_run: Path, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    models: list[Path], corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["bench", "sample", str(masked_run), str(autoregressive_run), "--judge", str(autoregressive_run), "--json"]
-    words += ["--data", str(corpus), "--samplers", "[Confidence,Threshold]", "--caches", "[none,Prefix]"]
+    words = ["bench", "sample", *map(str, models), "--judge", str(models[1]), "--json"]
+    words += ["--data", str(corpus), "--samplers", "[Confidence,Threshold,LeftToRight]", "--caches", "[none,Prefix]"]
     words += ["--steps", "[2,4]", "--blocks", "[4]", "--length", "8", "--prompt-tokens", "8", "--limit", "4"]
     main([*words, "--batch", "[4]", "--repeats", "1", "--device", "cpu", "--out", str(tmp_path / "out")])
     said = capsys.readouterr()
     result = json.loads(said.out)
-    assert len(result["lines"]) == 7 and "autoregressive is autoregressive, and writes with LeftToRight" in said.err
-    assert "left out: autoregressive, Confidence:block=4,cache=Prefix,steps=2: Confidence does not fit" in said.err
+    assert len(result["lines"]) == 7
+    assert "left out: autoregressive, LeftToRight:cache=Prefix: LeftToRight has an exact cache by itself" in said.err
+    assert "left out: masked, LeftToRight: LeftToRight does not fit Masked models" in said.err
     for line in result["lines"]:
         assert line["task"] == "judge" and 0 < line["quality"] < 20 and 0 <= line["entropy"] <= math.log(8)
     assert 0 < result["real"]["nll"] < 20
@@ -195,16 +214,16 @@ def test_the_command_with_a_judge(
         ({"ways": ["Confidence:steps=2,tokens_per_step=2"]}, "give steps or tokens_per_step, not both"),
     ],
 )
-def test_what_cannot_be_measured(change: dict[str, Any], says: str, masked_run: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_measured(change: dict[str, Any], says: str, models: list[Path], tmp_path: Path) -> None:
     with pytest.raises(RemaskError, match=says):
-        bench([masked_run], tmp_path / "out", **change)
+        bench(models[:1], tmp_path / "out", **change)
     assert not (tmp_path / "out" / "bench.json").exists()
 
 
-def test_a_tokenizer_that_cannot_write_the_answers(masked_run: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_that_cannot_write_the_answers(models: list[Path]) -> None:
     import tokenizers
 
-    model = remask.load(masked_run, device="cpu")
+    model = remask.load(models[0], device="cpu")
     inner = tokenizers.Tokenizer(tokenizers.models.WordLevel({"abc": 0, "?": 1}, unk_token="?"))
     poor = replace(model, text=Tokenizer(inner, model.family.vocabulary))
     with pytest.raises(RemaskError, match=r"the tokenizer of poor cannot write '.*', which Letters needs: leave"):
