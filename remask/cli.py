@@ -42,11 +42,17 @@ VERBS = {
     "scale fit": Verb("remask.scaling.report.text:fit", ("source",), "scaling laws with intervals"),
     "frontier": Verb("remask.evaluation.frontier:frontier", ("source",), "speed against quality of samples"),
     "scale frontier": Verb("remask.evaluation.frontier:frontier", ("source",), "the same as `remask frontier`"),
+    "bench sample": Verb(
+        "remask.evaluation.bench_sample:bench_sample", ("runs",), "quality against speed of every way of writing"
+    ),
     "sample": Verb("remask.commands:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.commands:score", ("run",), "likelihood of a text: exact, or a bound with its error"),
     "convert": Verb("remask.commands:convert", ("source", "destination"), "other people's weights in, and ours out"),
     "info": Verb("remask.commands:info", ("source",), "what a checkpoint of any form holds"),
 }
+
+GROUPS = {name.partition(" ")[0] for name in VERBS if " " in name}
+"""First words of the verbs of two words."""
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -93,11 +99,11 @@ def run(arguments: list[str]) -> None:
         from remask import __version__
 
         print(f"remask {__version__}")
-    elif arguments[0] == "scale" and arguments[1:2] in ([], ["-h"], ["--help"]):
-        print(overview("scale "))
+    elif arguments[0] in GROUPS and arguments[1:2] in ([], ["-h"], ["--help"]):
+        print(overview(f"{arguments[0]} "))
         sys.exit(0 if arguments[1:] else 2)
     else:
-        words = 2 if arguments[0] == "scale" else 1
+        words = 2 if arguments[0] in GROUPS else 1
         call(" ".join(arguments[:words]), arguments[words:])
 
 
@@ -113,7 +119,7 @@ def call(name: str, arguments: list[str]) -> None:
     verb = VERBS.get(name)
     if verb is None:
         raise WrongUse(str(unknown("verb", name, VERBS)))
-    if verb.heavy and sys.argv[1:2] == [name] and not {"-h", "--help"} & set(arguments):
+    if verb.heavy and sys.argv[1 : 1 + len(name.split())] == name.split() and not {"-h", "--help"} & set(arguments):
         from remask.machine import restart_with_allocator
 
         restart_with_allocator()

@@ -117,7 +117,7 @@ class Parser:
         )
         self.parser = ArgumentParser(
             prog=f"remask {verb}",
-            usage=" ".join([f"remask {verb}", *map(str.upper, positional), "[options]"]),
+            usage=" ".join([f"remask {verb}", *map(self._place, positional), "[options]"]),
             description=description,
             formatter_class=HelpFormatter,
             print_config=None,
@@ -131,6 +131,10 @@ class Parser:
             if section not in containers:
                 containers[section] = self.parser.add_argument_group(section, option.section_help)
             _add(containers[section], option, option.name in positional)
+
+    def _place(self, name: str) -> str:
+        """What stands for a positional in the usage."""
+        return f"{name.upper()}..." if get_origin(self.options[name].hint) is list else name.upper()
 
     def call(self, arguments: list[str]) -> Any:
         """Calls the function with the options that the command line gives; raises what `read` and the function do."""
@@ -311,6 +315,10 @@ def _add(container: Any, option: Option, positional: bool) -> None:
     name = option.name.rstrip("_")  # `from_`, since Python keeps `from` for itself
     shown = "" if option.default in (None, MISSING, "") or option.by_name else f" (default: {_show(option.default)})"
     keywords: dict[str, Any] = {"help": (option.help + shown).replace("%", "%%").strip(), "default": SUPPRESS}
+    if positional and get_origin(option.hint) is list:  # one or more values, each by its place
+        one = partial(_read, replace(option, hint=get_args(option.hint)[0]))
+        container.add_argument(name, type=one, nargs="+", help=keywords["help"])
+        return
     if positional:
         container.add_argument(name, type=partial(_read, option), help=keywords["help"])
         return

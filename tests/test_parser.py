@@ -5,7 +5,7 @@ import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import pytest
 
@@ -279,6 +279,7 @@ def test_every_option_of_every_verb_takes_text_as_it_stands(name: str, tmp_path:
     module, function = VERBS[name].function.split(":")
     parser = Parser(name, "", getattr(importlib.import_module(module), function), VERBS[name].positional)
     places = VERBS[name].positional
+    lists = {option for option in places if get_origin(parser.options[option].hint) is list}
     texts = [o.name for o in parser.options.values() if holds_text(o.hint) and o.name not in places]
     paths = [o.name for o in parser.options.values() if {Path} & {o.hint, *get_args(o.hint)} and o.name not in places]
     for text in TEXTS:
@@ -291,13 +292,31 @@ def test_every_option_of_every_verb_takes_text_as_it_stands(name: str, tmp_path:
             section, _, field = option.rpartition(".")
             (recipe.setdefault(section, {}) if section else recipe)[field] = str(value)
         (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
-        read = _flat(parser.parser.parse_args([*first, "--config", str(tmp_path / "recipe.yaml")]))
-        assert read.items() >= wanted.items()
-        assert [str(read[place]) for place in places] == first
+        read = parser.parser.parse_args([*first, "--config", str(tmp_path / "recipe.yaml")])
+        assert _flat(read).items() >= wanted.items()
+        assert [read[place][0] if place in lists else str(read[place]) for place in places] == first
 
 
 def _flat(options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if isinstance(value, str | Path)}
+
+
+def compare(sources: list[str], *, seed: int = 0) -> list[str]:
+    """Compares.
+
+    Args:
+        sources: What is compared.
+        seed: Of the draws.
+    """
+    return [*sources, str(seed)]
+
+
+def test_a_list_by_its_place_takes_every_word() -> None:
+    parser = Parser("compare", "Compares.", compare, ("sources",))
+    assert parser.call(["a", "[b]", "--seed", "3"]) == ["a", "[b]", "3"]
+    assert parser.call(["--seed", "3", "a"]) == ["a", "3"]
+    with pytest.raises(WrongUse, match="SOURCES must be given"):
+        parser.call(["--seed", "3"])
 
 
 def test_a_failure_of_a_dataclass_is_no_wrong_use(parser: Parser) -> None:

@@ -8,7 +8,6 @@ temperatures are swept, and models are compared by the judge's NLL where their t
 in for the entropy of the model.
 """
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -24,8 +23,9 @@ from remask.checkpoints.checkpoint import Checkpoint, load
 from remask.data.batches import Rows
 from remask.data.tokens import open_tokens
 from remask.errors import RemaskError
-from remask.evaluation.frontier_points import Measurements, Point, Quality
+from remask.evaluation.frontier_points import Measurements, Point
 from remask.evaluation.frontier_report import write_report
+from remask.evaluation.judging import fingerprint, judge_texts, open_judge
 from remask.likelihood import Estimate, Request, score
 from remask.locking import locked
 from remask.sampling import Canvas, SamplingParams, fill
@@ -71,11 +71,7 @@ def frontier(
     source, folder = Path(source), out or Path(source) / "frontier"
     known = checkpoints(source)
     prepared = open_tokens(data)
-    critic = load(known.get(judge, Path(judge)), device=device)
-    if not prepared.tokenizer.agrees(critic.tokenizer):
-        raise RemaskError(f"{judge} has another tokenizer than {data}: it cannot judge texts by their ids")
-    if not critic.family.exact:
-        raise RemaskError(f"{judge} is no autoregressive model: a judge's likelihood must be exact and that of a text")
+    critic = open_judge(judge, known.get(judge, Path(judge)), prepared, device)
     rows = Rows(prepared.valid, length)
     if len(rows) < texts:
         raise RemaskError(f"the validation split of {data} has {len(rows)} texts of {length} tokens; {texts} are asked")
@@ -97,7 +93,7 @@ def frontier(
         measured = Measurements.open(folder, settings)
         real = torch.stack([rows.stack([i * len(rows) // texts])[0] for i in range(texts)])
         if measured.real is None:
-            measured.real = judge_texts(critic, real)
+            measured.real = judge_texts(critic, real.tolist())
             measured.save()
         for name, path in models.items():
             model = load(path, device=device)
@@ -158,13 +154,6 @@ def checkpoints(source: Path) -> dict[str, Path]:
     return dict(sorted(models.items()))
 
 
-def fingerprint(path: Path) -> str:
-    """A hash of a model's weights, so that measurements of other weights are not taken for theirs."""
-    folder = next(p for p in (path / "latest", path) if (p / "model.safetensors").exists())
-    with open(folder / "model.safetensors", "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-
-
 def ways_of(model: Checkpoint, spec: str, steps: Sequence[int]) -> list[tuple[int, SamplingParams]]:
     """(steps, params) for each number of steps; (0, params) for a sampler that takes none.
 
@@ -176,23 +165,6 @@ def ways_of(model: Checkpoint, spec: str, steps: Sequence[int]) -> list[tuple[in
     if not sampler.takes_steps:
         return [(0, SamplingParams(sampler=sampler, stop=False))]
     return [(n, SamplingParams(sampler=sampler, steps=n, stop=False)) for n in steps]
-
-
-def judge_texts(critic: Checkpoint, rows: torch.Tensor) -> Quality:
-    """The quality of texts, (B, L) ids of the judge's vocabulary."""
-    texts = [Request(row) for row in rows.tolist()]
-    scores = score(critic.model, critic.family, texts, device=critic.model.device)
-    nats = torch.tensor([estimate.nats_per_token for _, estimate in scores], dtype=torch.float64)
-    entropy = torch.tensor([entropy_of(row) for row in rows], dtype=torch.float64)
-    of = {"nll": nats, "entropy": entropy}
-    errors = {f"{name}_error": float(x.std() / math.sqrt(len(x))) for name, x in of.items()}
-    return Quality(**{name: float(x.mean()) for name, x in of.items()}, **errors)
-
-
-def entropy_of(row: torch.Tensor) -> float:
-    """The entropy of the frequencies of the ids in one text, (L,), in nats."""
-    share = row.unique(return_counts=True)[1].double() / len(row)
-    return -float((share * share.log()).sum())
 
 
 def point(
@@ -213,7 +185,7 @@ def point(
     tokens = state.tokens.cpu()
     seconds = time.perf_counter() - begun
     passes = float(state.calls.double().mean())
-    quality = asdict(judge_texts(critic, tokens))
+    quality = asdict(judge_texts(critic, tokens.tolist()))
     return Point(**quality, **about, passes=passes, tokens_per_second=texts * length / seconds)
 
 

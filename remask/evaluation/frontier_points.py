@@ -10,23 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from remask.errors import RemaskError
-from remask.files import differences, write_atomically
+from remask.evaluation.judging import Quality
+from remask.evaluation.kept import read_kept
+from remask.evaluation.pareto import pareto_front
+from remask.files import write_atomically
 from remask.likelihood import Estimate
 
 FILE = "frontier.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quality:
-    """The quality of some texts: means over them, with their standard errors."""
-
-    nll: float
-    """-log p per token under the judge, in nats."""
-    nll_error: float
-    entropy: float
-    """Token entropy: that of the frequencies of the ids within one text, in nats."""
-    entropy_error: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,22 +73,8 @@ class Measurements:
         path = folder / FILE
         if not path.exists():
             return Measurements(path, settings, None, [], {})
-        try:
-            kept = json.loads(path.read_text())
-            real = Quality(**kept["real"]) if kept["real"] else None
-            points = [Point(**one) for one in kept["points"]]
-            rules = {
-                (one["model"], one["sampler"], one["steps"]): Estimate(**one["is"]) if one["is"] else None
-                for one in kept["rules"]
-            }
-            before = dict(kept["settings"])
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise RemaskError(f"{path} is damaged: {error!r}; remove it, or choose another --out") from None
-        known = {name: value for name, value in settings.items() if name in before}  # new ones are added to the file
-        other = differences(before, {**before, **known})
-        if other:
-            raise RemaskError(f"{path} was measured otherwise: {'; '.join(other)}. Choose another --out")
-        return Measurements(path, {**before, **settings}, real, points, rules)
+        (real, points, rules), settings = read_kept(path, settings, parse)
+        return Measurements(path, settings, real, points, rules)
 
     def save(self) -> None:
         """Writes frontier.json, whole or not at all."""
@@ -122,7 +98,21 @@ class Measurements:
             matched, error = at_entropy(points, self.real.entropy)
             about = {"model": model, "sampler": sampler, "steps": steps, "tokens_per_second": speed}
             curves.append(Curve(**about, matched=matched, matched_error=error))
-        return [replace(one, fastest=is_on_front(one, curves)) for one in curves]
+        compared = [c for c in curves if c.matched is not None]
+        front = pareto_front([(c.tokens_per_second, -c.matched) for c in compared if c.matched is not None])
+        fastest = {id(c) for c, on in zip(compared, front, strict=True) if on}
+        return [replace(c, fastest=id(c) in fastest) for c in curves]
+
+
+def parse(kept: dict[str, Any]) -> tuple[Quality | None, list[Point], dict[tuple[str, str, int], Estimate | None]]:
+    """The measurements in the content of frontier.json: real text, points, and likelihoods of the rules."""
+    real = Quality(**kept["real"]) if kept["real"] else None
+    points = [Point(**one) for one in kept["points"]]
+    rules = {
+        (one["model"], one["sampler"], one["steps"]): Estimate(**one["is"]) if one["is"] else None
+        for one in kept["rules"]
+    }
+    return real, points, rules
 
 
 def at_entropy(points: Sequence[Point], entropy: float) -> tuple[float | None, float | None]:
@@ -141,12 +131,3 @@ def at_entropy(points: Sequence[Point], entropy: float) -> tuple[float | None, f
             parts += [slope * (1 - share) * cold.entropy_error, slope * share * hot.entropy_error]
             return (1 - share) * cold.nll + share * hot.nll, math.sqrt(sum(x**2 for x in parts))
     return None, None
-
-
-def is_on_front(one: Curve, every: Sequence[Curve]) -> bool:
-    """Whether a curve is on the Pareto front: no other is at least as fast and as good, and better in one."""
-    if one.matched is None:
-        return False
-    own = (one.tokens_per_second, -one.matched)
-    others = [(x.tokens_per_second, -x.matched) for x in every if x.matched is not None]
-    return not any(x[0] >= own[0] and x[1] >= own[1] and x != own for x in others)

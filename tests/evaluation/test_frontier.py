@@ -11,8 +11,10 @@ import torch
 
 from remask.cli import main
 from remask.errors import RemaskError
-from remask.evaluation.frontier import checkpoints, entropy_of, frontier
-from remask.evaluation.frontier_points import Curve, Point, at_entropy, is_on_front
+from remask.evaluation.frontier import checkpoints, frontier
+from remask.evaluation.frontier_points import Point, at_entropy
+from remask.evaluation.judging import entropy_of
+from remask.evaluation.pareto import pareto_front
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform
@@ -115,13 +117,9 @@ def test_models_are_compared_at_equal_entropy() -> None:
 
 
 def test_the_pareto_front() -> None:
-    def curve(speed: float, nll: float | None) -> Curve:
-        return Curve(model="m", sampler="s", steps=1, tokens_per_second=speed, matched=nll, matched_error=0.0)
-
-    every = [curve(10, 5.0), curve(20, 6.0), curve(15, 6.5), curve(5, 5.5), curve(99, None)]
-    assert [is_on_front(one, every) for one in every] == [True, True, False, False, False]
-    ties = [curve(10, 5.0), curve(10, 5.0), curve(10, 5.5), curve(8, 5.0)]
-    assert [is_on_front(one, ties) for one in ties] == [True, True, False, False]
+    assert pareto_front([(10, -5.0), (20, -6.0), (15, -6.5), (5, -5.5)]) == [True, True, False, False]
+    ties = [(10, -5.0), (10, -5.0), (10, -5.5), (8, -5.0)]
+    assert pareto_front(ties) == [True, True, False, False]
 
 
 def test_entropy_within_a_text() -> None:
