@@ -19,7 +19,7 @@ class Head(nn.Linear):
         self.compiled: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
         """The compiled form of `nll`; None in a network that was not compiled."""
         self.product: Callable[[Tensor], Tensor] | None = None
-        """A faster product with the weight, (..., D) -> (..., V): `remask.model.packing`, `int8`; None: the plain one."""
+        """A faster product with the weight, (..., D) -> (..., V) (`packing`, `int8`); None: the plain one."""
 
     def reset_parameters(self) -> None:
         """Does nothing: weights are filled by `initialise` or by a checkpoint."""
@@ -27,7 +27,9 @@ class Head(nn.Linear):
     def forward(self, hidden: Tensor, target: Tensor | None = None) -> Tensor:
         """(..., D) -> (..., V) float32 logits; (N, D) and a target (N,) -> (N,) float32 nats."""
         if self.product is not None:
-            return self.product(hidden).float() if target is None else nll_by(self.product, self.predicted, hidden, target)
+            if target is None:
+                return self.product(hidden).float()
+            return nll_by(self.product, self.predicted, hidden, target)
         weight = self.weight[: self.predicted]  # a tied head also has a row for the mask, which is not predicted
         if target is None:
             return linear(hidden, weight).float()

@@ -83,11 +83,13 @@ def pack(network: nn.Module) -> int:
     change of the weights the layers are as they were before; pack again then. Weights that are trained are not packed.
 
     Raises:
-        RemaskError: The network is not on the CPU.
+        RemaskError: The network is not on the CPU, or was made in inference mode, where torch counts no changes.
     """
     layers = list(linears(network))
     if any(layer.weight.device.type != "cpu" for layer in layers):
         raise RemaskError("weights are packed for products on a CPU, and this network is on another device")
+    if any(layer.weight.is_inference() for layer in layers):
+        raise RemaskError("weights made in inference mode are not packed: their changes could not be noticed")
     unpack(network)
     taken = 0
     for layer in layers:
@@ -113,14 +115,14 @@ def unpack(network: nn.Module) -> None:
 
 
 def supported(weight: Tensor) -> bool:
-    """Whether oneDNN computes with such a weight on this processor, and its changes can be noticed."""
-    if not torch.backends.mkldnn.is_available() or weight.requires_grad or weight.is_inference():
+    """Whether oneDNN computes with such a weight on this processor, and the weight is not trained."""
+    if not torch.backends.mkldnn.is_available() or weight.requires_grad:
         return False
     return weight.dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def linears(network: nn.Module) -> Iterator[nn.Linear]:
-    """The layers whose weights are read for every position: all but those that read the noise level, which are small."""
+    """The layers whose weights are read for every position: all but the small ones that read the noise level."""
     for name, layer in network.named_modules():
         if isinstance(layer, nn.Linear) and not any(part in name for part in ("time_embed", "sigma_map", "modulation")):
             yield layer
