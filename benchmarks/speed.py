@@ -56,11 +56,12 @@ class Call:
         return model(read, index=index, ask=ask, attention=CAUSAL if self.causal else FULL, cache=cache)
 
     def full_cache(self, model: Any, tokens: Tensor) -> KeyValueCache | None:
-        """A cache in which the whole canvas was read."""
+        """A cache as long as the canvas; what stands in it does not matter for the time, so only its end is read."""
         if not self.cached:
             return None
         cache = KeyValueCache(model.architecture.layers, self.rows, CANVAS)
-        model(tokens[: self.rows], attention=CAUSAL if self.causal else FULL, cache=cache, ask=tokens[: self.rows] < 0)
+        last = torch.full((self.rows, 1), CANVAS - 1)
+        model(tokens[: self.rows, -1:], index=last, attention=CAUSAL if self.causal else FULL, cache=cache)
         return cache
 
 

@@ -6,9 +6,10 @@ dictionaries, tied embeddings and gradients know nothing of it. It pays, in meas
 
 * in bfloat16 where the processor has instructions for it, for up to 32 rows: 0.4 to 0.9 of the time on a processor
   with AMX, with the same bits;
-* in float32, for 2 rows and more, in matrices of at least 2^18 weights and twice as many outputs as inputs (gate, up,
-  the head): 0.4 to 0.9 of the time on one with AVX2, equal but for rounding. The others, and single rows, take the
-  plain product, which is no slower there. So networks smaller than "10M" gain nothing.
+* in float32, for 2 to 64 rows, in matrices of at least 2^18 weights and twice as many outputs as inputs (gate, up, the
+  head): 0.4 to 0.9 of the time on one with AVX2, equal but for rounding; a whole step takes 0.8 to 1.0 of the time
+  (`benchmarks/results/speed.md`). The others take the plain product, which is no slower there. So networks smaller
+  than "10M" gain nothing.
 """
 
 from collections.abc import Iterator
@@ -38,7 +39,7 @@ class Pays:
     """The least number of weights in a matrix."""
 
 
-WHERE = {torch.bfloat16: Pays(1, 32, 0.0, 0), torch.float32: Pays(2, 2**40, 2.0, 2**18)}
+WHERE = {torch.bfloat16: Pays(1, 32, 0.0, 0), torch.float32: Pays(2, 64, 2.0, 2**18)}
 """By the number format of the weights; no other is packed."""
 
 
