@@ -2,7 +2,7 @@
 
 Every output channel of a weight has a scale of its own. The inputs are rounded too, each row by its own largest value
 and to 7 bits, since sums of 8-bit products overflow on processors with AVX2 (as FBGEMM's `reduce_range`). Products of
-whole numbers are exact, so a row's result depends neither on its batch nor on the processor. Embedding, norms,
+whole numbers are exact, so a row's result does not depend on its batch. Embedding, norms,
 attention, convolutions, and what reads the noise level stay in float32; the head is of 8 bits, apart from a tied
 embedding. Sources: Dettmers et al. 2022 (rows and channels with scales), Khudia et al. 2021 (FBGEMM).
 """
