@@ -1,4 +1,4 @@
-"""Linear layers with weights of 8 bits, for use on an x86 processor: a quarter of the memory, and much less time.
+"""Linear layers with weights of 8 bits, for use on an x86 processor: a quarter of the memory, and less time.
 
 Every output channel of a weight has a scale of its own. The inputs are rounded too, each row by its own largest value
 and to 7 bits, since sums of 8-bit products overflow on processors with AVX2 (as FBGEMM's `reduce_range`). Products of
