@@ -22,7 +22,8 @@ def sample(
     tokenizer: Path | None = None,
     end: str | None = None,
     device: str = "auto",
-    precision: Literal["stored", "auto", "bf16", "fp32"] = "auto",
+    precision: Literal["stored", "auto", "bf16", "fp32", "int8"] = "auto",
+    pack: bool = False,
     json: bool = False,
     *,
     params: SamplingParams,
@@ -45,7 +46,8 @@ def sample(
         end: Token that ends a text, by its name or its id, where the checkpoint does not say.
         device: cpu, cuda, or auto: a GPU where there is one.
         precision: Number format of the network: auto takes bf16 where the processor is fast at it, else fp32; stored
-            keeps that of the weights.
+            keeps that of the weights; int8 rounds them to 8 bits, which is faster and not quite the same model (CPU).
+        pack: Lay the weights out for a CPU once, not in every call: faster with few rows, and takes more memory.
         json: Print one JSON document on standard output, and nothing else.
         params: How the text is written.
     """
@@ -53,7 +55,8 @@ def sample(
     from remask.api import GenerationRequest, finished_texts
 
     end_named = Overrides(end=end)
-    checkpoint = remask.load(run, device=device, precision=precision, tokenizer=tokenizer, overrides=end_named)
+    how: dict[str, Any] = {"device": device, "precision": precision, "pack": pack}
+    checkpoint = remask.load(run, **how, tokenizer=tokenizer, overrides=end_named)
     if count < 1 or (infill is not None and count > 1):
         raise RemaskError(f"count is {count}; it must be at least 1, and 1 for a text to infill")
     if [bool(prompt), ids is not None, infill is not None].count(True) > 1:
@@ -114,7 +117,7 @@ def score(
     seed: int = 0,
     tokenizer: Path | None = None,
     device: str = "auto",
-    precision: Literal["stored", "auto", "bf16", "fp32"] = "stored",
+    precision: Literal["stored", "auto", "bf16", "fp32", "int8"] = "stored",
     json: bool = False,
 ) -> None:
     """Scores a text.
@@ -140,7 +143,8 @@ def score(
         tokenizer: A tokenizer.json, where the checkpoint has none.
         device: cpu, cuda, or auto: a GPU where there is one.
         precision: Number format of the network: stored keeps that of the weights, so that a score does not depend on
-            the processor; auto takes bf16 where the processor is fast at it, else fp32.
+            the processor; auto takes bf16 where the processor is fast at it, else fp32; int8 rounds them to 8 bits,
+            and the score is that of the rounded model (CPU).
         json: Print one JSON document on standard output, and nothing else.
     """
     import remask

@@ -176,6 +176,18 @@ def test_json_is_the_only_output(remask: Any, request: pytest.FixtureRequest, wh
     assert ("-log p = " in said and "(exact)" in said) if exact else ("-log p <= " in said and "+-" in said)
 
 
+def test_weights_of_8_bits_and_packed_ones_are_named(remask: Any, masked_run: Path) -> None:
+    sample = ["sample", masked_run, "--length", 8, "--count", 2, "--json"]
+    plain = ["score", masked_run, "--text", "abcabc", "--json"]
+    rounded = remask(*sample, "--precision", "int8")
+    assert "weights of 8 bits (int8)" in rounded.err and len(rounded.document) == 2
+    packed = remask(*sample, "--pack")
+    assert "packed weights gain nothing" in packed.err, "the network is too small"
+    assert packed.document == remask(*sample).document
+    one, two = remask(*plain).document["nats"], remask(*plain, "--precision", "int8").document["nats"]
+    assert 0 < abs(one - two) < 0.05 * one
+
+
 def test_samples_do_not_depend_on_their_batch(remask: Any, masked_run: Path) -> None:
     common = ["--length", 8, "--json", "--prompt", "ab", "--sampler", "Confidence", "--steps", 4, "--block", 4]
     one = remask("sample", masked_run, *common).document

@@ -24,10 +24,12 @@ from remask.checkpoints.source import Source, Tensors, open_source
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError, first_line, unknown
 from remask.families import Family
+from remask.model.int8 import require_int8, to_int8
 from remask.model.networks import network, shapes
+from remask.model.packing import pack as pack_weights
 from remask.terminal import say
 
-Precision = Literal["stored", "auto", "bf16", "fp32"]
+Precision = Literal["stored", "auto", "bf16", "fp32", "int8"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def load(
     device: str = "auto",
     dtype: torch.dtype | None = None,
     precision: Precision = "stored",
+    pack: bool = False,
     form: str | None = None,
     tokenizer: str | Path | None = None,
     overrides: Overrides = Overrides(),  # noqa: B008
@@ -88,7 +91,11 @@ def load(
         dtype: Casts the weights; None leaves it to `precision`.
         precision: stored leaves the weights as they are stored; bf16 and fp32 cast them; auto takes bf16 where the
             processor is fast at it, and fp32 elsewhere, and says so where that is not what is stored. What is decided
-            from the logits (draws, probabilities) is computed in float32 and float64 in any case.
+            from the logits (draws, probabilities) is computed in float32 and float64 in any case. int8 rounds the
+            matrices of the layers and the head to 8 bits and computes the rest in float32, on a CPU, and says so; the
+            model can then be used, but neither saved nor trained.
+        pack: Keeps a second copy of the weights in the layout in which a CPU multiplies few rows fastest
+            (`remask.model.packing`); says where nothing is gained. Weights of 8 bits are laid out in any case.
         form: smdm, llada, dit or llama; recognised from the tensors when not given.
         tokenizer: A tokenizer.json, where there is none beside the weights.
         overrides: What the tensors cannot show.
@@ -101,6 +108,10 @@ def load(
     if dtype is not None and precision != "stored":
         raise RemaskError(f"dtype is {dtype} and precision {precision}; give one of them")
     place = usable_device(device)
+    if precision == "int8":
+        require_int8(place)
+    if pack and place.type != "cpu":
+        raise RemaskError(f"weights are packed for a CPU, and the device is {place}; leave pack out")
     lazy = open_checkpoint(source, form, tokenizer, overrides)
     if lazy.family.time == "required" and not lazy.architecture.time:
         kind = type(lazy.family).__name__
@@ -117,12 +128,18 @@ def load(
     if lazy.architecture.tied:
         model.lm_head.weight = model.model.embed_tokens.weight
     model = model.eval().requires_grad_(False)
+    if precision == "int8":
+        del weights  # the floats of one layer after another are given away
+        to_int8(model)
+        say("the network computes with weights of 8 bits (int8), which are not those stored but close to them")
+    elif pack and not pack_weights(model):
+        say("packed weights gain nothing in this number format on this processor, so none are packed")
     return Checkpoint(model, lazy.family, lazy.tokenizer, lazy.about)
 
 
 def number_format(precision: str, stored: torch.dtype, fast: bool) -> torch.dtype:
-    """The dtype of the weights, on a device that is `fast` at bfloat16 or not."""
-    if precision == "stored":
+    """The dtype of the weights, on a device that is `fast` at bfloat16 or not; of int8, the one before rounding."""
+    if precision in ("stored", "int8"):
         return stored
     chosen = torch.bfloat16 if precision == "bf16" or (precision == "auto" and fast) else torch.float32
     if precision == "auto" and chosen != stored:

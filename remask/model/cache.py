@@ -166,7 +166,8 @@ def _store(memory: Tensor, rows: Tensor | None, index: Tensor, values: Tensor) -
     place = index + 1
     if rows is None:
         memory = memory[: len(values)]
-        memory.scatter_(2, place[:, None, :, None].expand_as(values), values)
+        every = torch.arange(len(values), device=index.device)
+        memory[every[:, None], :, place] = values.transpose(1, 2)  # scatter_ has an index for every single number
         return memory
     memory[rows[:, None], :, place] = values.transpose(1, 2)
     return memory[rows]

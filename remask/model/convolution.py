@@ -96,16 +96,15 @@ class Convolution(nn.Module):
                     y = y + weight[number] * padded[:, reach + offset : reach + offset + size]
             return y
         known = x if cache is None or index is None else cache.update_hidden(self.slot, index, x)
-        y = x
+        y, places, there = x, neighbours.at.clamp(min=0), neighbours.at >= 0
         for number in range(2 * reach):
-            at = neighbours.at[..., number]
-            y = y + weight[number] * (pick(known, at.clamp(min=0)) * (at >= 0)[..., None])
+            y = y + weight[number] * (pick(known, places[..., number]) * there[..., number, None])
         return y
 
 
 def pick(x: Tensor, at: Tensor) -> Tensor:
     """(B, K, D) and places (B, Q) -> (B, Q, D): by the operation whose backward pass is fast, in training."""
+    row = torch.arange(len(x), device=x.device)[:, None]
     if not x.requires_grad:  # the memory of a cache is not copied
-        return x.gather(1, at[..., None].expand(-1, -1, x.shape[2]))
-    first = torch.arange(len(x), device=x.device)[:, None] * x.shape[1]
-    return x.flatten(0, 1).index_select(0, (first + at).flatten()).view(*at.shape, x.shape[2])
+        return x[row, at]
+    return x.flatten(0, 1).index_select(0, (row * x.shape[1] + at).flatten()).view(*at.shape, x.shape[2])

@@ -18,12 +18,18 @@ class Head(nn.Linear):
         self.predicted = a.predicted
         self.compiled: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
         """The compiled form of `nll`; None in a network that was not compiled."""
+        self.product: Callable[[Tensor], Tensor] | None = None
+        """A faster product with the weight, (..., D) -> (..., V) (`packing`, `int8`); None: the plain one."""
 
     def reset_parameters(self) -> None:
         """Does nothing: weights are filled by `initialise` or by a checkpoint."""
 
     def forward(self, hidden: Tensor, target: Tensor | None = None) -> Tensor:
         """(..., D) -> (..., V) float32 logits; (N, D) and a target (N,) -> (N,) float32 nats."""
+        if self.product is not None:
+            if target is None:
+                return self.product(hidden).float()
+            return nll_by(self.product, self.predicted, hidden, target)
         weight = self.weight[: self.predicted]  # a tied head also has a row for the mask, which is not predicted
         if target is None:
             return linear(hidden, weight).float()
@@ -40,6 +46,13 @@ def select(hidden: Tensor, ask: Tensor) -> Tensor:
 def nll(hidden: Tensor, head: Tensor, target: Tensor) -> Tensor:
     """(N, D) hidden states, (V, D) head weights, (N,) ids -> (N,) float32 nats, -log p of each id."""
     return cross_entropy(linear(hidden, head).float(), target, reduction="none")
+
+
+def nll_by(product: Callable[[Tensor], Tensor], predicted: int, hidden: Tensor, target: Tensor) -> Tensor:
+    """`nll` with another product, (N, D) -> (N, V), for at most `LARGE` logits at once."""
+    rows = max(1, LARGE // predicted)
+    parts = zip(hidden.split(rows), target.split(rows), strict=True)
+    return torch.cat([cross_entropy(product(h).float(), t, reduction="none") for h, t in parts])
 
 
 def nll_to_compile(hidden: Tensor, head: Tensor, target: Tensor) -> Tensor:
