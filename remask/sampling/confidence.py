@@ -9,7 +9,7 @@ from torch import Tensor
 from remask.errors import RemaskError, unknown
 from remask.families.base import Family
 from remask.sampling.certain import Certain
-from remask.sampling.predictions import Predictions
+from remask.sampling.predictions import Measure, Predictions
 from remask.sampling.sampler import Query, largest
 from remask.sampling.state import State
 
@@ -57,10 +57,16 @@ class Confidence(Certain):
             asked = largest(scores, asked, count)
         return Query(asked, keep={"count": count})
 
+    @property
+    def measure(self) -> Measure:
+        """How certainty is measured, by a rule that looks at the predictions."""
+        assert self.rule not in ("random", "left")
+        return self.rule
+
     def choose(self, seen: Predictions) -> Tensor:
         if self.rule in ("random", "left"):
             return seen.asked
-        return largest(self.order(seen, self.rule), seen.asked, seen.query.keep["count"])
+        return largest(self.order(seen, self.measure), seen.asked, seen.query.keep["count"])
 
     def count(self, step: Tensor, steps: int, whole: Tensor, left: Tensor) -> Tensor:
         """(B,) how many positions step `step`, (B,), writes of a block of `whole`, (B,), of which `left` are masked."""

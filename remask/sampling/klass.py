@@ -53,8 +53,7 @@ class KLASS(Confidence):
 
     def choose(self, seen: Predictions) -> Tensor:
         stable = (self.compare(seen) >= self.history) & (seen.probability >= self.threshold) & seen.asked
-        assert self.rule not in ("random", "left")  # refused at the start
-        scheduled = largest(self.order(seen, self.rule), seen.asked, seen.query.keep["count"])
+        scheduled = largest(self.order(seen, self.measure), seen.asked, seen.query.keep["count"])
         return torch.where(stable.any(1, keepdim=True), stable, scheduled)
 
     def compare(self, seen: Predictions) -> Tensor:

@@ -40,8 +40,25 @@ class Query:
     """Whether a position sees only itself and those before it, all of which have been read."""
     final: Tensor | None = None
     """(B, L) bool, positions whose keys and values stay valid after this call and can be cached; None: none."""
+    drafts: "Drafts | None" = None
+    """Other texts of the same rows that are read in the same call, unless there is a cache; their logits are then
+    `keep["drafts"]`."""
     keep: dict[str, Tensor] = field(default_factory=dict)
     """What `query` passes on to `commit`."""
+
+
+@dataclass
+class Drafts:
+    """R texts in place of those of the state."""
+
+    rows: Tensor
+    """(R,) int64, the rows of the state to which they belong."""
+    tokens: Tensor
+    """(R, L) int64."""
+    masked: Tensor
+    """(R, L) bool, positions that are still to be written."""
+    ask: Tensor
+    """(R, L) bool, positions whose prediction is wanted."""
 
 
 @dataclass(frozen=True, kw_only=True)

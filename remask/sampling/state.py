@@ -239,16 +239,19 @@ class State:
         """
         if not any(params.stop for params in self.params):
             return
-        ends = (self.tokens == self.end[:, None]) & self.open
+        ends = self.ends()
         if not bool(ends.any()):
             return
+        rest = (ends.cumsum(1) > 0) & self.masked
+        self.tokens = torch.where(rest, self.end[:, None], self.tokens)
+        self.masked = self.masked & ~rest
+
+    def ends(self) -> Tensor:
+        """(B, L) bool, the end-of-text tokens at which the text of a row has ended."""
         given = ~self.open & self.valid
         given_behind = given.flip(1).cumsum(1).flip(1) > 0
         masked_before = self.masked.cumsum(1) > 0
-        closing = ends & ~self.masked & ~given_behind & ~masked_before
-        rest = (closing.cumsum(1) > 0) & self.masked
-        self.tokens = torch.where(rest, self.end[:, None], self.tokens)
-        self.masked = self.masked & ~rest
+        return (self.tokens == self.end[:, None]) & self.open & ~self.masked & ~given_behind & ~masked_before
 
 
 def blank_state(

@@ -23,6 +23,7 @@ from remask.sampling.confidence import Confidence, Rule, Schedule
 from remask.sampling.credit import Credit
 from remask.sampling.esolm import EsoLM
 from remask.sampling.first_hitting import FirstHitting
+from remask.sampling.freedave import FreeDave
 from remask.sampling.klass import KLASS
 from remask.sampling.left_to_right import LeftToRight
 from remask.sampling.llada import LLaDA
@@ -75,6 +76,7 @@ def any_order(r: Draw) -> tuple[Sampler, dict[str, Any]]:
             (KLASS(threshold=0.2, drift=r.choice([0.05, 0.5]), history=r.choice([1, 2])), {**steps, **block}),
             (Credit(threshold=0.4, weight=1.5), block),
             (Confidence(prior=r.choice([1.0, 10.0]), rule=r.choice(get_args(Measure))), {**steps, **block}),
+            (FreeDave(drafts=r.choice([1, 3]), prior=r.choice([0.0, 2.0])), {**steps, **block, "temperature": 0.0}),
             (Threshold(threshold=0.6, prior=2.0, finish=r.choice([0.5, 1.5])), block),
         ]
     )
