@@ -12,6 +12,7 @@ at a time. The network need not be given the time: the number of masks shows it.
 The corruption, the inputs and the bound are those of `Family`; here is the choice of objectives.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -20,8 +21,8 @@ from torch import Tensor
 
 from remask.batch import Batch, Noise
 from remask.errors import RemaskError, unknown
-from remask.families.base import Family, exact_counts
-from remask.families.denoiser import Noisy
+from remask.families.base import Family, Loss, exact_counts
+from remask.families.denoiser import Denoiser, Noisy
 from remask.families.rates import CEILING, MaskRates
 from remask.model.attention import LookAhead
 from remask.model.sizes import Architecture
@@ -44,6 +45,10 @@ class Masked(MaskRates, Family):
     fixed_counts: bool = False
     """Mask exactly a rate's share of the tokens of a row, instead of each with that probability."""
 
+    forcing: float = 0.0
+    """Adds this many times the entropy of the predictions whose most probable token is right, so that a rule that
+    writes what is certain writes more in a step (certainty forcing; 2 in dParallel). For a trained checkpoint."""
+
     opening: float = 0.0
     """Share of the training, from its beginning, over which attention opens from causal to full: for networks that
     were autoregressive before. 0 opens it at once."""
@@ -51,6 +56,8 @@ class Masked(MaskRates, Family):
     def __post_init__(self) -> None:
         if not 0 <= self.opening <= 1:
             raise RemaskError(f"opening is {self.opening}; it must lie between 0 and 1")
+        if not 0 <= self.forcing < math.inf:
+            raise RemaskError(f"forcing is {self.forcing}; it must be 0 or more, and finite")
         if self.objective not in get_args(Objective):
             raise unknown("objective", self.objective, get_args(Objective))
         if not 0 <= self.eps < 1:
@@ -86,6 +93,18 @@ class Masked(MaskRates, Family):
             return self.inputs_for(batch, hidden, weight)
         twice = torch.arange(len(levels), device=levels.device).repeat(2)
         return self.inputs_for(batch.at(twice), torch.cat([hidden, batch.scored & ~hidden]), weight[twice])
+
+    def loss(self, denoiser: Denoiser, batch: Batch, rng: torch.Generator) -> Loss:
+        """As `Family.loss`; with `forcing`, plus that many times sum_i weight_i H(p_i) over the masked i whose most
+        probable token is right (Chen et al. 2025, *dParallel*, which has the mean of H in place of a sum)."""
+        if not self.forcing:
+            return super().loss(denoiser, batch, rng)
+        noisy = self.corrupt(batch, rng)
+        log_p = denoiser(noisy.inputs, ask=noisy.ask, **noisy.conditions).log_softmax(-1)  # (N, V)
+        nats = -log_p.gather(-1, noisy.target[:, None])[:, 0]
+        right = log_p.argmax(-1) == noisy.target
+        entropy = -(log_p.exp() * log_p).sum(-1)
+        return Loss((noisy.weight * (nats + self.forcing * right * entropy)).sum(), int(batch.scored.sum()))
 
     @property
     def default_ceiling(self) -> float:
