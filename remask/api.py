@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import reduce
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
@@ -19,11 +20,12 @@ from torch import Tensor
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError, unknown
 from remask.families.base import Family
-from remask.infilling import row_with_holes
+from remask.infilling import RANGE, row_with_holes, with_lengths
 from remask.options import parse_options
 from remask.sampling import Canvas, Sampler, SamplingParams, State, Step, samplers, start
 from remask.sampling import stream as stream_state
 from remask.sampling.caching import policy_of
+from remask.sampling.confidence import Confidence
 from remask.sampling.constraints import Constraint, Matching, ends_of
 from remask.sampling.expressions import automaton
 from remask.sampling.guidance import NEGATIVE
@@ -45,8 +47,8 @@ class GenerationRequest(SamplingParams):
     """With guidance: the text that the second branch reads in place of the prompt, from which the result moves away; no
     longer than the prompt. By default it reads masks."""
     infill: str | None = None
-    """Text with holes, such as "the [MASK:3] sat"; a hole of n is n tokens. The text of [MASK:3|EXPRESSION] matches a
-    regular expression."""
+    """Text with holes, such as "the [MASK:3] sat"; a hole of n is n tokens, one of 2-5 takes the most probable number.
+    The text of [MASK:3|EXPRESSION] matches a regular expression."""
     seed: int | Sequence[int] = 0  # type: ignore[assignment]
     """The same seed and prompt give the same text, whatever else is in the batch. In Python also a list with a seed for
     each prompt. With a single seed, equal prompts of one list get different texts."""
@@ -129,6 +131,8 @@ def sample(checkpoint: Checkpoint, request: GenerationRequest) -> Any:
     Returns a `Sample`, or a list of them for a list of prompts. A text depends on its prompt, options and seed, and not
     on what else is in the batch.
     """
+    if request.infill is not None and RANGE.search(request.infill):
+        return of_best_lengths(checkpoint, request, request.infill)
     state = begin(checkpoint, request)
     for _ in stream_state(checkpoint.model, checkpoint.family, state):
         pass
@@ -136,9 +140,40 @@ def sample(checkpoint: Checkpoint, request: GenerationRequest) -> Any:
     return done[0] if prompts_of(request)[1] else done
 
 
+def of_best_lengths(checkpoint: Checkpoint, request: GenerationRequest, infill: str) -> Sample:
+    """Fills holes whose length is open: all lengths are written as one batch, and the one is taken whose tokens have
+    the highest mean log-probability when they are written one at a time, the most certain first, at temperature 1."""
+    model, family = checkpoint.model, checkpoint.family
+    if family.order != "any":
+        name = type(family).__name__
+        raise RemaskError(f"a hole of open length is for models that fill masks in any order, and this one is {name}")
+    requests, states, refused = [], [], []
+    for text in with_lengths(infill, model.architecture.context):
+        one = replace(request, infill=text)
+        try:  # an expression may have no match of some lengths
+            states.append(begin(checkpoint, one))
+            requests.append(one)
+        except RemaskError as error:
+            refused.append(error)
+    if not states:
+        raise refused[0]
+    state = reduce(State.join, states)
+    for _ in stream_state(model, family, state):
+        pass
+    by_rule = SamplingParams(sampler=Confidence(), guidance=request.guidance, stop=False)
+    judged = start(family, Canvas(state.tokens, state.open, state.valid), by_rule, forced=state.tokens)
+    for _ in stream_state(model, family, judged):
+        pass
+    best = int((judged.log_prob / judged.open.sum(1)).argmax())
+    found = finished_text(checkpoint, state, best, "", requests[best])
+    return replace(found, evaluations=int(state.calls.sum() + judged.calls.sum()))
+
+
 def begin(checkpoint: Checkpoint, request: GenerationRequest) -> State:
     """A state with the rows of a request, in which nothing is written yet."""
     family, device = checkpoint.family, checkpoint.model.device
+    if request.infill is not None and RANGE.search(request.infill):
+        raise RemaskError("a hole of open length is chosen at the end, so it cannot be watched; give its length")
     prompts, _ = prompts_of(request)
     rows = rows_of(checkpoint, request, prompts)
     params = replace(request.params, sampler=sampler_of(family, request.sampler))

@@ -36,8 +36,8 @@ def sample(
         ids: The ids of the prompt, as 5,17,3, instead of text.
         chat: Put the prompt into the model's chat template, as a user's turn.
         negative_prompt: With --guidance, the text from which the result moves away; no longer than the prompt.
-        infill: Text with holes, such as "the [MASK:3] sat"; the text of [MASK:3|EXPRESSION] matches a regular
-            expression.
+        infill: Text with holes, such as "the [MASK:3] sat" or, of 2 to 5 tokens, "the [MASK:2-5] sat"; the text of
+            [MASK:3|EXPRESSION] matches a regular expression.
         preset: Published settings, which options overrule: llada, smdm, fast-dllm (its threshold and dual cache),
             fast-dllm-prefix, fast-dllm-factor.
         count: Texts to write, as one batch.

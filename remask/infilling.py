@@ -1,10 +1,12 @@
-"""Texts with holes, such as "the [MASK:3] sat" or "in [MASK:2|[0-9]+] years".
+"""Texts with holes, such as "the [MASK:3] sat", "the [MASK:2-5] sat" or "in [MASK:2|[0-9]+] years".
 
-`[MASK:3]` is a hole of 3 tokens. `[MASK:3|EXPRESSION]` is one whose text matches a regular expression. It ends at the
-bracket that closes it: brackets inside the expression come in pairs, and one that stands for itself is written `\\[` or
-`\\]`.
+`[MASK:3]` is a hole of 3 tokens, and `[MASK:2-5]` one of 2 to 5, of which the most probable number is taken.
+`[MASK:3|EXPRESSION]` is one whose text matches a regular expression. It ends at the bracket that closes it: brackets
+inside the expression come in pairs, and one that stands for itself is written `\\[` or `\\]`.
 """
 
+import itertools
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +17,9 @@ from remask.sampling.constraints import Constraint, Matching
 from remask.sampling.expressions import automaton
 
 HOLE = re.compile(r"\[MASK:(\d+)([\]|])", re.ASCII)
+RANGE = re.compile(r"\[MASK:(\d+)-(\d+)(?=[\]|])", re.ASCII)
+MOST = 64
+"""Texts of different lengths that are tried for the holes whose length is open."""
 
 
 @dataclass(frozen=True)
@@ -82,3 +87,23 @@ def size_of(digits: str, context: int) -> int:
     if size > context:
         raise RemaskError(f"[MASK:{digits[:20]}] is a hole beyond the context of {context} tokens")
     return size
+
+
+def with_lengths(infill: str, context: int) -> list[str]:
+    """The text with every combination of lengths for the holes that leave theirs open, as `[MASK:2-5]` does.
+
+    RemaskError where a hole allows no length, or there are more than `MOST` combinations.
+    """
+    ranges = list(RANGE.finditer(infill))
+    sizes = [(size_of(found[1], context), size_of(found[2], context)) for found in ranges]
+    for found, (least, most) in zip(ranges, sizes, strict=True):
+        if least > most:
+            raise RemaskError(f"{found[0]}] is a hole of no length; write the smaller number first")
+    count = math.prod(most - least + 1 for least, most in sizes)
+    if count > MOST:
+        raise RemaskError(f"the holes have {count} combinations of lengths; at most {MOST} are tried")
+    texts = []
+    for lengths in itertools.product(*(range(least, most + 1) for least, most in sizes)):
+        left = iter(lengths)
+        texts.append(RANGE.sub(lambda _, left=left: f"[MASK:{next(left)}", infill))
+    return texts

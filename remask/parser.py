@@ -148,7 +148,7 @@ class Parser:
         """
         arguments = list(self._with_preset(arguments))
         for recipe in _recipes(arguments):
-            _check_recipe(recipe)
+            _check_recipe(recipe, "preset" in self.options)
         try:
             arguments = list(self._spelled_out(arguments))
             parsed = self.parser.parse_args(arguments)
@@ -168,7 +168,8 @@ class Parser:
             yield from arguments
             return
         try:
-            yield from [f"--config={preset_path(name)}" for name in _values("preset", arguments)]
+            for name in list(_values("preset", arguments))[-1:]:
+                yield f"--config={preset_path(name)}"
         except RemaskError as error:
             raise WrongUse(str(error)) from None
         yield from arguments
@@ -278,8 +279,8 @@ def _keep_only_written(name: str, arguments: list[str], chosen: Any) -> None:
         del options[one]
 
 
-def _check_recipe(path: str) -> None:
-    """WrongUse, naming the file, for a recipe that holds no options."""
+def _check_recipe(path: str, knows_presets: bool) -> None:
+    """WrongUse, naming the file, for a recipe that holds no options, or names another recipe or a preset."""
     import yaml
 
     try:
@@ -291,6 +292,8 @@ def _check_recipe(path: str) -> None:
         raise WrongUse(f"config is {path!r}, which is no recipe in YAML: {reason[:200]}") from None
     if not isinstance(content, dict):
         raise WrongUse(f"config is {path!r}, which is no recipe in YAML: it must hold options as NAME: VALUE")
+    if knows_presets and "preset" in content:
+        raise WrongUse(f"config is {path!r}, which names a preset; give --preset on the command line")
     if "config" in content:
         raise WrongUse(f"config is {path!r}, which names another recipe; give each on the command line, --config twice")
 

@@ -209,13 +209,18 @@ def test_guidance(remask: Any, masked_run: Path, autoregressive_run: Path) -> No
     assert done.status == 1 and "guidance needs a model that reads masks" in done.err
 
 
-def test_a_preset_is_overruled_by_options(remask: Any, masked_run: Path) -> None:
+def test_a_preset_is_overruled_by_options(remask: Any, masked_run: Path, tmp_path: Path) -> None:
     def passes(*arguments: object) -> int:
         way = ("--length", 8, "--precision", "fp32", "--no-stop", "--json", *arguments)
         return remask("sample", masked_run, *way).document[0]["evaluations"]
 
     assert passes("--preset", "llada") == passes("--preset=llada", "--temperature", 1) == 8
     assert passes("--steps", 2, "--preset", "llada") == 2  # wherever it stands
+    assert passes("--preset", "smdm", "--preset", "llada") == 8, "the last one counts, and only that"
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("preset: llada\n")
+    done = remask("sample", masked_run, "--config", recipe)
+    assert done.status == 2 and "names a preset; give --preset on the command line" in done.err
     done = remask("sample", masked_run, "--preset", "lada")
     assert done.status == 2 and "unknown preset 'lada'. Did you mean 'llada'" in done.err
 

@@ -77,7 +77,7 @@ class Rule(Estimator):
         error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
         changed = [
             f"{name}={getattr(self.params, name)}"
-            for name in ("steps", "block", "temperature", "top_p", "top_k", "cache", "guidance")
+            for name in ("steps", "block", "temperature", "top_p", "top_k", "cache", "window", "grow", "guidance")
             if getattr(self.params, name) != getattr(SamplingParams(), name)
         ]
         of = ", ".join([repr(self.params.sampler), *changed])

@@ -33,6 +33,8 @@ class CachePolicy(ABC):
 
     remembers: ClassVar[tuple[str, ...]] = ()
     """What it keeps in `State.extras`."""
+    asks_part: ClassVar[bool] = False
+    """Whether it asks only a part of what the samplers ask."""
     refresh: int = 0
     """Read the whole row again after this many steps of a block; 0: only when a block begins."""
 

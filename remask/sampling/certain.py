@@ -12,13 +12,19 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from remask.errors import RemaskError
 from remask.families.base import Family
-from remask.sampling.caching import visible
+from remask.sampling.caching import is_partial
 from remask.sampling.predictions import Measure, Predictions
-from remask.sampling.sampler import Query, Sampler, largest
+from remask.sampling.sampler import Query, Sampler, largest, spread
 from remask.sampling.state import State
+
+WIDEST = 1000
+"""Positions; the largest standard deviation of the Gaussian weights of a certainty prior."""
+LEAST = math.log(1e-10)
+"""Log of the frequency of an id that a corpus does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,17 +42,21 @@ class Certain(Sampler):
     times the share that is still masked (*SchED*'s early exit; try 5 to 10); 0: no."""
 
     def __post_init__(self) -> None:
-        for name in ("prior", "finish"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise RemaskError(f"{name} is {getattr(self, name)}; it must be 0 or more, and finite")
+        if not 0 <= self.prior <= WIDEST:
+            raise RemaskError(f"prior is {self.prior}; it must be from 0 to {WIDEST} positions")
+        if not 0 <= self.finish < math.inf:
+            raise RemaskError(f"finish is {self.finish}; it must be 0 or more, and finite")
 
     @property
     def deterministic(self) -> bool:
         return True
 
     def begin(self, state: State, family: Family) -> None:
-        if self.debias and len(log_frequencies(self.debias)) != family.vocabulary.size:
-            raise RemaskError(f"the corpus of debias, {self.debias}, has another vocabulary than the model")
+        if self.debias and len(log_frequencies(self.debias)) > family.vocabulary.size:
+            raise RemaskError(f"the corpus of debias, {self.debias}, has more ids than the model")
+        for p in state.params if self.finish else ():
+            if is_partial(p) or (p.cache is not None and p.cache.asks_part):
+                raise RemaskError("finish looks at all that is masked; leave window, grow and the cache Selective out")
 
     def adjust(self, state: State, query: Query, logits: Tensor) -> Tensor:
         """(N, V) the logits by which positions are chosen and tokens drawn; by default those of the network."""
@@ -57,11 +67,7 @@ class Certain(Sampler):
         """(B, L) bool, the positions to write, given the predictions."""
 
     def query(self, state: State, family: Family) -> Query:
-        return Query(self.asked(state))
-
-    def asked(self, state: State) -> Tensor:
-        """(B, L) bool, the positions that a step asks about."""
-        return state.masked & visible(state) if self.finish else state.active
+        return Query(state.masked if self.finish else state.active)
 
     def commit(self, state: State, family: Family, query: Query, logits: Tensor) -> Tensor:
         logits = self.adjust(state, query, logits)
@@ -79,7 +85,9 @@ class Certain(Sampler):
         if self.prior or self.debias:
             scores = scores.double().exp() if measure == "entropy" else scores.double()
         if self.debias:
-            surprise = -log_frequencies(self.debias).to(scores.device)
+            known = log_frequencies(self.debias)
+            more = max(0, int(seen.best.max()) + 1 - len(known))  # ids with which a model fills up its vocabulary
+            surprise = -pad(known, (0, more), value=LEAST).to(scores.device)
             scores = (scores * surprise[seen.best]).clamp(max=10)
         if self.prior:
             scores = scores * density(~seen.state.masked, seen.state.valid, self.prior)
@@ -95,12 +103,14 @@ class Certain(Sampler):
 
     def is_settled(self, seen: Predictions) -> Tensor:
         """(B,) bool, rows whose predictions are clear enough to write all that is left."""
+        if seen.logits.shape[-1] < 2:
+            return seen.asked.any(1)
         two = seen.logits.topk(2, -1).values.double()
-        margin = torch.zeros(seen.asked.shape, dtype=torch.float64, device=two.device)
-        margin = margin.masked_scatter(seen.asked, two[:, 0] - two[:, 1])
-        left = seen.asked.sum(1)
-        share = left / seen.state.open.sum(1).clamp(min=1)
-        return (left > 0) & (margin.sum(1) >= self.finish * share * left)
+        margin = two[:, 0] - two[:, 1]
+        count = spread((margin < math.inf).double(), seen.asked).sum(1)  # no other token may stand where it is infinite
+        mean = spread(margin.masked_fill(margin == math.inf, 0), seen.asked).sum(1) / count.clamp(min=1)
+        share = seen.state.masked.sum(1) / seen.state.open.sum(1).clamp(min=1)
+        return seen.asked.any(1) & ((mean >= self.finish * share) | (count == 0))
 
 
 def density(written: Tensor, valid: Tensor, deviation: float) -> Tensor:
@@ -111,22 +121,22 @@ def density(written: Tensor, valid: Tensor, deviation: float) -> Tensor:
     """
     last = (valid.sum(1) - 1).clamp(min=0)[:, None]
     behind = written.gather(1, last)
-    known = torch.where(valid, written, behind).double()
+    known = torch.where(valid, written, behind)
     reach = math.ceil(4 * deviation)
     weight = torch.arange(-reach, reach + 1, device=known.device, dtype=torch.float64)
-    weight = (-0.5 * (weight / deviation).square()).exp()
-    sides = known.new_ones(len(known), reach), behind.double().expand(-1, reach)
-    around = torch.cat([sides[0], known, sides[1]], 1).unfold(1, 2 * reach + 1, 1)
-    return around @ (weight / weight.sum())
+    weight = ((-0.5 * (weight / deviation).square()).exp() * 2**40).round().long()
+    around = torch.cat([known.new_ones(len(known), reach), known, behind.expand(-1, reach)], 1)
+    share = (around.unfold(1, 2 * reach + 1, 1) * weight).sum(-1)  # whole numbers, so that no order of a sum matters
+    return share.double() / weight.sum()
 
 
 @lru_cache(8)
 def log_frequencies(folder: str) -> Tensor:
-    """(V,) float64, log of (the share of each id in a corpus + 1e-10)."""
+    """(V,) float64, log of (the share of each id in a corpus + 1e-10), as published."""
     import numpy as np
 
     from remask.data.tokens import open_tokens
 
     corpus = open_tokens(Path(folder))
     counts = np.bincount(np.asarray(corpus.train.ids), minlength=corpus.tokenizer.size)
-    return (torch.from_numpy(counts / counts.sum()) + 1e-10).log()
+    return (torch.from_numpy(counts / counts.sum()) + math.exp(LEAST)).log()

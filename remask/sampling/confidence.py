@@ -51,7 +51,7 @@ class Confidence(Certain):
     def query(self, state: State, family: Family) -> Query:
         active = state.active
         count = self.count(state.step, state.steps, state.block_size, active.sum(1))
-        asked = self.asked(state) & (count > 0)[:, None]
+        asked = (state.masked if self.finish else active) & (count > 0)[:, None]
         if self.rule in ("random", "left"):  # these need no prediction to choose, so only chosen positions are asked
             scores = state.uniforms(asked) if self.rule == "random" else -active.cumsum(1).double()
             asked = largest(scores, asked, count)

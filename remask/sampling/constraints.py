@@ -232,7 +232,7 @@ def together(constraint: Constraint, tokens: list[int | None], new: dict[int, in
     for place in sorted(new, key=lambda place: (-sure[place], place)):
         if fits(kept | {place}):
             kept.add(place)
-    return kept
+    return kept or {min(new)}  # where the network predicts nan nothing fits, and the row has to end all the same
 
 
 def written_in(tokens: Tensor, masked: Tensor) -> list[int | None]:

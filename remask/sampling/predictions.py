@@ -58,6 +58,8 @@ def certainty(logits: Tensor, measure: Measure) -> Tensor:
     if measure == "probability":
         return (logits.amax(-1) - logits.logsumexp(-1)).exp()
     p = logits.softmax(-1)
+    if measure == "margin" and logits.shape[-1] < 2:
+        return p[:, 0]
     if measure == "margin":
         first, second = p.topk(2, -1).values.unbind(-1)
         return first - second

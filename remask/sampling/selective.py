@@ -8,7 +8,7 @@ from torch import Tensor
 
 from remask.errors import RemaskError
 from remask.sampling.caching import CERTAINTY, MASKED_BEFORE, CachePolicy
-from remask.sampling.certain import Certain, density
+from remask.sampling.certain import WIDEST, Certain, density
 from remask.sampling.confidence import Confidence
 from remask.sampling.params import SamplingParams
 from remask.sampling.sampler import Query, largest
@@ -25,6 +25,7 @@ class Selective(CachePolicy):
     """
 
     remembers: ClassVar[tuple[str, ...]] = (MASKED_BEFORE, CERTAINTY)
+    asks_part: ClassVar[bool] = True
     candidates: int = 32
     """Masked positions to read; more are not written in a step, except in the last one of a block."""
     deviation: float = 10.0
@@ -36,8 +37,8 @@ class Selective(CachePolicy):
         super().__post_init__()
         if self.candidates < 1:
             raise RemaskError(f"candidates is {self.candidates}; it must be 1 or more")
-        if not 0 <= self.deviation < float("inf"):
-            raise RemaskError(f"deviation is {self.deviation}; it must be 0 or more, and finite")
+        if not 0 <= self.deviation <= WIDEST:
+            raise RemaskError(f"deviation is {self.deviation}; it must be from 0 to {WIDEST} positions")
         if self.gap < 0:
             raise RemaskError(f"gap is {self.gap}; it must be 0 or more")
 
@@ -50,8 +51,8 @@ class Selective(CachePolicy):
         return largest(scores, query.ask, count)
 
     def read(self, state: State, ask: Tensor) -> Tensor:
-        written = state.extras[MASKED_BEFORE] & ~state.masked
-        return close_gaps(ask | written, self.gap)
+        changed = state.extras[MASKED_BEFORE] ^ state.masked  # what was written, and what was masked again
+        return close_gaps(ask | changed, self.gap)
 
 
 def asks_all(params: SamplingParams, step: int) -> bool:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tables import tiny
 from torch import Tensor
-from writing import BIDIRECTIONAL, CAUSAL, MASKED, V, begin, fill
+from writing import BIDIRECTIONAL, CAUSAL, MASK, MASKED, V, begin, fill
 
 from remask.errors import RemaskError
 from remask.families.interpolating import Interpolating
@@ -22,6 +22,7 @@ from remask.sampling.confidence import Confidence
 from remask.sampling.esolm import EsoLM
 from remask.sampling.left_to_right import LeftToRight
 from remask.sampling.loop import make_cache
+from remask.sampling.psi import Psi
 from remask.sampling.selective import close_gaps
 from remask.vocabulary import Vocabulary
 
@@ -144,6 +145,22 @@ def test_selective_reads_the_candidates_and_what_was_just_written() -> None:
     assert {len(read) for read in counted.read[1:]} == {2}  # a candidate, and what was just written
 
 
+def test_selective_reads_what_was_masked_again() -> None:
+    """Else the other positions would go on seeing the token that was taken back."""
+    model = Kept(tiny(V + 1, V, seed=2, sharpness=2.0))
+    state = begin(Psi(kappa=0.2), [[None] * 11], steps=12, cache="Selective:gap=0", seed=4)
+    cache = make_cache(model, state)
+    hidden_again = 0
+    while not bool(state.finished.all()):
+        before = state.masked.clone()
+        step(model, MASKED, state, cache)
+        read, masked = model.last, state.masked[0] & before[0]
+        if state.calls.any():
+            assert bool((read[masked & (read >= 0)] == MASK).all())
+        hidden_again += int((state.masked & ~before).sum())
+    assert hidden_again > 0
+
+
 @pytest.mark.parametrize("gap", [0, 1, 2, 5])
 def test_close_gaps(gap: int) -> None:
     row = [i in (2, 4, 7, 11) for i in range(14)]
@@ -182,13 +199,14 @@ def test_a_growing_row_is_written_as_one_to_which_blocks_are_appended() -> None:
     grown = fill(Confidence(), model, [ROW, [None] * 4], grow=True, **options)[-1].tokens
     assert grown[0].tolist() == row
     assert not torch.equal(grown, fill(Confidence(), model, [ROW, [None] * 4], **options)[-1].tokens)
-    settled = fill(Threshold(threshold=1.0, finish=0.01), model, [ROW], grow=True, **options)
-    assert [int(step.changed.sum()) for step in settled] == [3, 3, 3]
 
 
 def test_what_a_window_refuses() -> None:
     with pytest.raises(RemaskError, match="grow is about what stands behind"):
         begin(Confidence(), [ROW], grow=True)
+    for options in ({"window": 2}, {"grow": True}, {"cache": "Selective"}):
+        with pytest.raises(RemaskError, match="finish looks at all that is masked"):
+            begin(Threshold(finish=1.0), [ROW], block=3, **options)
     with pytest.raises(RemaskError, match="exact cache by itself; leave grow out"):
         begin(LeftToRight(), [[1, None]], family=CAUSAL, grow=True)
     with pytest.raises(RemaskError, match="give block too"):
@@ -197,6 +215,9 @@ def test_what_a_window_refuses() -> None:
         begin(Confidence(), [ROW], block=3, window=-1)
     with pytest.raises(RemaskError, match="window is for models that fill masks"):
         begin(Ancestral(), [ROW], family=Uniform().over(Vocabulary(size=V)), window=4, steps=3)
-    for options, says in (("candidates=0", "candidates is 0"), ("deviation=inf", "deviation is inf")):
+    for options, says in (
+        ("candidates=0", "candidates is 0"),
+        ("deviation=inf", "deviation is inf; it must be from 0 to 1000 positions"),
+    ):
         with pytest.raises(RemaskError, match=says):
             policy_of(f"Selective:{options}")

@@ -1,6 +1,7 @@
 """What goes with every rule that looks at certainty: the prior, the debiasing and the early exit; KLASS and credit."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,8 +79,13 @@ def test_frequent_tokens_come_later(tmp_path: Path) -> None:
     rule = Confidence(debias=str(tmp_path / "data"))
     order = [s.changed[0].nonzero()[0].item() for s in fill(rule, Fixed(logits), [[None] * 3], family=family)]
     assert order == [1, 2, 0]  # by probability alone it is 2, 0, 1
-    with pytest.raises(RemaskError, match="another vocabulary than the model"):
+    with pytest.raises(RemaskError, match="has more ids than the model"):
         begin(rule, [[None] * 3])
+    padded = Masked().over(replace(tokenizer.vocabulary, size=tokenizer.size + 20))  # as LLaDA's
+    logits = torch.zeros(3, padded.vocabulary.predicted)
+    logits[0, often], logits[1, seldom], logits[2, -1] = 8.0, 7.0, 5.0
+    order = [s.changed[0].nonzero()[0].item() for s in fill(rule, Fixed(logits), [[None] * 3], family=padded)]
+    assert order == [2, 1, 0]  # what the corpus never has is the rarest
 
 
 def test_a_row_whose_predictions_are_clear_is_finished_at_once() -> None:
@@ -92,6 +98,23 @@ def test_a_row_whose_predictions_are_clear_is_finished_at_once() -> None:
     # 2 is at least 4 times the share that is left when a half is written
     assert [int(s.changed.sum()) for s in steps] == [1, 1, 1, 1, 4] and steps[-1].tokens.tolist() == [[3] * 8]
     assert len(fill(EntropyBound(bound=0.0), Fixed(logits), whole, block=2)) == 8
+
+
+def test_the_text_of_a_row_with_a_prior_does_not_depend_on_its_company() -> None:
+    """Positions between two known ones are equally near to them, and a tie goes to the left one, in any batch."""
+    flat = Fixed(torch.zeros(64, V))
+    for size in range(3, 60, 4):
+        row = [1, *[None] * size, 1]
+        alone = [int(s.changed[0].nonzero()[0]) for s in fill(Confidence(prior=10.0), flat, [row])]
+        company = fill(Confidence(prior=10.0), flat, [row, [None] * 5, [2, *[None] * 61]])
+        assert [int(s.changed[0].nonzero()[0]) for s in company if s.changed[0].any()] == alone
+
+
+def test_a_position_that_allows_one_token_settles_no_other() -> None:
+    logits = torch.zeros(6, V)
+    logits[:3, 1:] = -torch.inf
+    assert len(fill(Confidence(finish=5.0), Fixed(logits), [[None] * 6])) == 6
+    assert len(fill(Threshold(threshold=1.0, finish=5.0), Fixed(logits[:3]), [[None] * 3])) == 1
 
 
 def klass_by_definition(model: Transformer, row: list[int | None], rule: KLASS, block: int) -> list[int]:
@@ -158,6 +181,7 @@ def test_credit(seed: int) -> None:
     ("make", "message"),
     [
         (lambda: Confidence(prior=-1.0), "prior is -1.0"),
+        (lambda: Confidence(prior=1e12), "it must be from 0 to 1000 positions"),
         (lambda: Threshold(finish=math.nan), "finish is nan"),
         (lambda: Confidence(rule="random", prior=1.0), "and not random"),
         (lambda: KLASS(rule="left"), "cannot be left"),

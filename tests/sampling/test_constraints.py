@@ -1,6 +1,7 @@
 """What is written under a constraint: compared with all texts, written by every sampler, and what is refused."""
 
 import itertools
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -384,3 +385,15 @@ def test_approximate_caches_are_made_for_rows_with_constraints() -> None:
     while not state.finished.all():
         step(network(), MASKED, state, cache)
     assert matches("(ab|1)+", state.tokens[0, 2:].tolist())
+
+
+def test_a_row_ends_though_the_network_predicts_nan() -> None:
+    """No drawn token fits then; the row ends all the same, so that the error can be told."""
+    state = start(
+        MASKED,
+        Canvas.of([[None] * 3]),
+        how(Confidence(), steps=2),
+        constraints=[[Matching(columns=(0, 1, 2), automaton=automaton("[ab]{2}1", TEXTS))]],
+    )
+    steps = list(itertools.islice(stream(Fixed(torch.full((3, V), math.nan)), MASKED, state), 10))
+    assert len(steps) < 10 and not state.masked.any() and math.isnan(float(state.log_prob))

@@ -1,0 +1,90 @@
+"""Holes whose length is open: every length is tried, and the text is taken that the model finds most probable."""
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+import torch
+from tables import tiny
+
+import remask
+from remask.checkpoints.checkpoint import Checkpoint
+from remask.data.tokenizer import Tokenizer
+from remask.errors import RemaskError
+from remask.families.autoregressive import Autoregressive
+from remask.families.masked import Masked
+from remask.infilling import with_lengths
+
+
+@pytest.fixture(scope="module")
+def model() -> Checkpoint:
+    tokenizer = Tokenizer.bytes()
+    family = Masked().over(tokenizer.vocabulary)
+    network = tiny(family.vocabulary.size, family.vocabulary.predicted, seed=3, sharpness=2.0)
+    return Checkpoint(network, family, tokenizer, {})
+
+
+def mean_log_prob(m: Checkpoint, ids: list[int], holes: list[int]) -> float:
+    """Written one at a time, the most certain first, at temperature 1: recomputed from the logits."""
+    mask, total, left = m.family.mask, 0.0, set(holes)
+    while left:
+        tokens = torch.tensor([[mask if i in left else token for i, token in enumerate(ids)]])
+        with torch.inference_mode():
+            logits = m.model(tokens)[0].double()
+        if mask < logits.shape[-1]:
+            logits[:, mask] = -math.inf
+        log_p = logits.log_softmax(-1)
+        place = max(left, key=lambda i: float(log_p[i].max()))
+        total += float(log_p[place, ids[place]])
+        left.remove(place)
+    return total / len(holes)
+
+
+def test_the_most_probable_length_is_taken(model: Checkpoint) -> None:
+    way: dict[str, Any] = {"sampler": "Confidence", "temperature": 0.0}
+    found = remask.sample(model, infill="ab[MASK:1-3]c[MASK:1-2].", **way)
+    tried = []
+    for one, two in itertools.product(range(1, 4), range(1, 3)):
+        each = remask.sample(model, infill=f"ab[MASK:{one}]c[MASK:{two}].", **way)
+        ids = [*b"ab", *each.tokens[:one], *b"c", *each.tokens[one:], *b"."]
+        holes = [*range(2, 2 + one), *range(3 + one, 3 + one + two)]
+        tried.append((mean_log_prob(model, ids, holes), each.tokens))
+    assert found.tokens == max(tried)[1]
+    assert found.evaluations == 2 * sum(one + two for one in range(1, 4) for two in range(1, 3))
+
+
+def test_lengths_that_an_expression_does_not_have_are_left_out(model: Checkpoint) -> None:
+    found = remask.sample(model, infill="a[MASK:1-6|(xy)+]b", sampler="Confidence")
+    assert found.tokens in (list(b"xy"), list(b"xyxy"), list(b"xyxyxy"))
+    with pytest.raises(RemaskError, match="no text of 3 tokens matches"):
+        remask.sample(model, infill="a[MASK:3-3|(xy)+]b")
+
+
+def test_combinations() -> None:
+    assert with_lengths("a [MASK:2-3] b [MASK:4] [MASK:1-1|[0-9]]", 64) == [
+        "a [MASK:2] b [MASK:4] [MASK:1|[0-9]]",
+        "a [MASK:3] b [MASK:4] [MASK:1|[0-9]]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("infill", "says"),
+    [
+        ("a [MASK:3-2]", "is a hole of no length"),
+        ("a [MASK:0-2]", "a hole of no tokens"),
+        ("a [MASK:1-99]", "beyond the context"),
+        ("a [MASK:1-9] [MASK:1-9]", "81 combinations of lengths; at most 64"),
+    ],
+)
+def test_refused(model: Checkpoint, infill: str, says: str) -> None:
+    with pytest.raises(RemaskError, match=says):
+        remask.sample(model, infill=infill)
+
+
+def test_it_is_not_streamed_and_needs_masks(model: Checkpoint) -> None:
+    with pytest.raises(RemaskError, match="cannot be watched"):
+        list(remask.stream(model, infill="a [MASK:1-2]"))
+    causal = Autoregressive().over(model.tokenizer.vocabulary)
+    with pytest.raises(RemaskError, match="in any order, and this one is Autoregressive"):
+        remask.sample(Checkpoint(model.model, causal, model.text, {}), infill="a [MASK:1-2]")
