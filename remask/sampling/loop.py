@@ -11,8 +11,8 @@ from remask.errors import RemaskError
 from remask.families.base import Denoiser, Family
 from remask.model.cache import KeyValueCache
 from remask.sampling import caching
+from remask.sampling.asking import ask_all, default_of
 from remask.sampling.constraints import Constraint, check_possible, constraints_of, has_holes
-from remask.sampling.network_call import predict
 from remask.sampling.params import SamplingParams
 from remask.sampling.sampler import Drafts, Query, Sampler, require_fit
 from remask.sampling.state import Canvas, State, blank_state, pad_to
@@ -140,7 +140,7 @@ def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) ->
         parts.append((sampler, rows, part, sampler.query(part, family)))
     query = parts[0][3] if len(parts) == 1 else join_queries(state, [(rows, query) for _, rows, _, query in parts])
     query = caching.with_policies(state, query, cache is not None)
-    answer, of_drafts = predict_with_drafts(denoiser, family, state, query, cache)
+    answer, besides = ask_all(denoiser, family, state, query, cache)
     logits = torch.empty(0, family.vocabulary.predicted, device=state.tokens.device) if answer is None else answer
     caching.note_certainty(state, query, logits)
     changed = torch.zeros_like(state.masked)
@@ -148,7 +148,7 @@ def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) ->
     of_row = query.ask.nonzero()[:, 0] if len(parts) > 1 else None
     for sampler, rows, part, own in parts:
         if rows is None or of_row is None:
-            of_drafts = give_drafts(own, of_drafts)
+            besides.give(own)
             changed = sampler.commit(state, family, replace(own, ask=query.ask), logits)
             advance(state, sampler)
             continue
@@ -156,7 +156,7 @@ def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) ->
         for name in (caching.MASKED_BEFORE, caching.CERTAINTY):
             if name in state.extras:
                 part.extras[name] = state.extras[name][rows]
-        of_drafts = give_drafts(own, of_drafts)
+        besides.give(own)
         own = replace(own, ask=query.ask[rows])
         changed[rows] = sampler.commit(part, family, own, logits[torch.isin(of_row, rows)])
         advance(part, sampler)
@@ -168,57 +168,13 @@ def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) ->
     return snapshot(state, changed)
 
 
-def predict_with_drafts(
-    denoiser: Denoiser, family: Family, state: State, query: Query, cache: Any
-) -> tuple[Tensor | None, Tensor | None]:
-    """The logits at the asked positions, and those of the drafts; None where nothing is asked, or no draft is read."""
-    drafts = query.drafts
-    if drafts is None or cache is not None or not len(drafts.rows):
-        return predict(denoiser, family, state, query, cache), None
-    rows = len(state.params)
-    own = torch.arange(rows, device=state.tokens.device)
-    wide = state.rows(torch.cat([own, drafts.rows]))
-    wide.tokens[rows:], wide.masked[rows:] = drafts.tokens, drafts.masked
-    join = {"ask": torch.cat([query.ask, drafts.ask])}
-    for name in ("time", "tokens", "rank", "read"):
-        if (given := getattr(query, name)) is not None:
-            join[name] = torch.cat([given, default_of(name, wide, rows).to(given.dtype)])
-    answer = predict(denoiser, family, wide, replace(query, **join, drafts=None), None)
-    state.calls = wide.calls[:rows].index_add(0, drafts.rows, wide.calls[rows:] - state.calls[drafts.rows])
-    if answer is None:
-        return None, None
-    size = int(query.ask.sum())
-    return answer[:size], answer[size:]
-
-
-def default_of(name: str, state: State, first: int) -> Tensor:
-    """What a query means where it leaves a field out, for the rows of a state from `first` on."""
-    blanks = {
-        "time": lambda: state.masked.sum(1) / state.open.sum(1),
-        "read": lambda: state.valid.clone(),
-        "tokens": lambda: state.tokens.clone(),
-        "rank": lambda: torch.zeros_like(state.tokens),
-        "final": lambda: torch.zeros_like(state.masked),
-    }
-    return blanks[name]()[first:]
-
-
-def give_drafts(query: Query, logits: Tensor | None) -> Tensor | None:
-    """Passes its drafts' logits on to a query; returns those of the queries after it."""
-    if logits is None or query.drafts is None:
-        return logits
-    size = int(query.drafts.ask.sum())
-    query.keep["drafts"] = logits[:size]
-    return logits[size:]
-
-
 def join_queries(state: State, queries: Sequence[tuple[Tensor | None, Query]]) -> Query:
     """Joins the queries of several groups of rows into one of all rows."""
     whole = Query(torch.zeros_like(state.masked), causal=any(query.causal for _, query in queries))
     drafts = []
     for rows, query in queries:
         whole.ask[rows] = query.ask
-        for name in ("time", "read", "tokens", "rank", "final"):
+        for name in ("time", "read", "tokens", "rank", "final", "shadow"):
             if (given := getattr(query, name)) is not None:
                 if getattr(whole, name) is None:
                     setattr(whole, name, default_of(name, state, 0))

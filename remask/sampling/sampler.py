@@ -43,6 +43,9 @@ class Query:
     drafts: "Drafts | None" = None
     """Other texts of the same rows that are read in the same call, unless there is a cache; their logits are then
     `keep["drafts"]`."""
+    shadow: Tensor | None = None
+    """(B, L) bool, positions that are read a second time, as masks that look at all but the token there. Rows with
+    one are read in a call of their own; the logits there, row by row, are then `keep["shadow"]`."""
     keep: dict[str, Tensor] = field(default_factory=dict)
     """What `query` passes on to `commit`."""
 
