@@ -51,8 +51,8 @@ class PackedProduct:
 
     It is plain too while gradients are recorded, under autocast, in a compiled graph, and for good as soon as the
     weight is changed or replaced after packing (an optimiser step, `load_state_dict`, a cast). A write through
-    `weight.data` is not noticed, since torch does not count it: pack again after one. A copy (`copy.deepcopy`, pickling)
-    is plain until it is packed itself.
+    `weight.data` is not noticed, since torch does not count it: pack again after one. A copy (`copy.deepcopy`,
+    pickling) is plain until it is packed itself.
     """
 
     def __init__(self, layer: nn.Linear, out: int, pays: Pays) -> None:
