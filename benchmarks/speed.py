@@ -161,7 +161,8 @@ def main() -> None:
     models = {INT8: network(name, ids)}
     models[PLAIN], models[PACKED] = (copy.deepcopy(models[INT8]) for _ in range(2))
     if given.bf16:
-        models[PLAIN].bfloat16(), models[PACKED].bfloat16()
+        for which in (PLAIN, PACKED):
+            models[which].bfloat16()
     weights = sum(w.numel() * w.element_size() for w in models[PLAIN].parameters())
     extra = pack(models[PACKED])
     to_int8(models[INT8])
