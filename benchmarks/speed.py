@@ -6,7 +6,9 @@
 
 Three networks with the same random weights: as loaded, packed, and of 8 bits. Speed is that of one network call, as
 samplers make it, with the head at every position that is read: an autoregressive step, a block of 32 against a cache,
-and a whole canvas. The bound of trained models is taken on the same rows of the validation text, with the same noise.
+and a whole canvas. Packed weights are used for few rows only; how many products of a call took them is counted, and no
+ratio is given where none did. The bound of trained models is taken on the same rows of the validation text, with the
+same noise.
 """
 
 import copy
@@ -20,6 +22,7 @@ import torch
 from measure import Rounds, Row, alternate, options, pair, peaks, publish
 from sample import network
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from remask import load
 from remask.data.tokens import open_tokens
@@ -28,7 +31,7 @@ from remask.machine import fast_bf16, keep_memory, peak
 from remask.model.attention import CAUSAL, FULL
 from remask.model.cache import KeyValueCache
 from remask.model.int8 import to_int8
-from remask.model.packing import pack
+from remask.model.packing import PackedProduct, linears, pack
 from remask.vocabulary import Vocabulary
 
 CANVAS, BLOCK = 320, 32
@@ -84,6 +87,26 @@ def timed(model: Any, call: Call, tokens: Tensor, repeats: int) -> list[float]:
     return found[1:]
 
 
+class PackedCalls(TorchDispatchMode):
+    """Counts the products with packed weights inside a `with`."""
+
+    found = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.found += func is torch.ops.mkldnn._linear_pointwise.default
+        return func(*args, **(kwargs or {}))
+
+
+@torch.inference_mode()
+def packed_products(model: Any, call: Call, tokens: Tensor) -> tuple[int, int]:
+    """How many products of a call take packed weights, and how many weights are packed."""
+    cache = call.full_cache(model, tokens)
+    with PackedCalls() as counted:
+        call.run(model, cache, tokens)
+    products = (getattr(layer, "product", None) or vars(layer).get("forward") for layer in linears(model))
+    return counted.found, sum(isinstance(product, PackedProduct) for product in products)
+
+
 def own_peaks(quick: bool) -> dict[str, float]:
     """The peaks of the number formats that this processor has: bfloat16 would take seconds where it has not."""
     return peaks(quick) if fast_bf16("cpu") else {"fp32": peak("cpu", False, 0.02 if quick else 0.2)}
@@ -92,10 +115,13 @@ def own_peaks(quick: bool) -> dict[str, float]:
 def compare(models: dict[str, Any], call: Call, tokens: Tensor, repeats: int, quick: bool) -> tuple[Row, Rounds]:
     """One line of the table of speeds."""
     calls = max(1, 16 // (call.rows * call.size))
+    used, packed = packed_products(models[PACKED], call, tokens)
     runs = {name: partial(timed, model, call, tokens, calls) for name, model in models.items()}
     rounds = alternate(runs, repeats, lambda: own_peaks(quick))
     row = {"call": call.name, f"{PLAIN}, ms": f"{1000 * rounds.median(PLAIN):.1f}"}
-    return row | {f"{name}, times as fast": pair(rounds.ratio(PLAIN, name)) for name in (PACKED, INT8)}, rounds
+    row["products packed"] = f"{used} of {packed}"
+    row |= {f"{name}, times as fast": pair(rounds.ratio(PLAIN, name)) for name in (PACKED, INT8)}
+    return row | ({} if used else {f"{PACKED}, times as fast": "not packed"}), rounds
 
 
 def bound(path: Path, data: Path, rows: int) -> Row:
@@ -112,7 +138,7 @@ def bound(path: Path, data: Path, rows: int) -> Row:
     one, two = (Estimate.total(found[precision]).bits_per_byte for precision in ("fp32", "int8"))
     apart = torch.tensor([b.bits_per_byte - a.bits_per_byte for a, b in zip(*found.values(), strict=True)])
     return {
-        "model": f"{type(model.family).__name__}, {model.model.architecture.non_embedding:,}",
+        "model, non-embedding parameters": f"{type(model.family).__name__}, {model.model.architecture.non_embedding:,}",
         "bits per byte, fp32": f"{one:.4f}",
         "int8": f"{two:.4f}",
         "change": f"{two - one:+.4f} +- {float(apart.std()) / rows**0.5:.4f}",
@@ -135,7 +161,8 @@ def main() -> None:
     models = {INT8: network(name, ids)}
     models[PLAIN], models[PACKED] = (copy.deepcopy(models[INT8]) for _ in range(2))
     if given.bf16:
-        models[PLAIN].bfloat16(), models[PACKED].bfloat16()
+        for which in (PLAIN, PACKED):
+            models[which].bfloat16()
     weights = sum(w.numel() * w.element_size() for w in models[PLAIN].parameters())
     extra = pack(models[PACKED])
     to_int8(models[INT8])

@@ -71,6 +71,9 @@ def _read_list(kind: Any, value: Any) -> Any:
 def accepted(hint: Any) -> str:
     """What an option accepts, in words."""
     if is_union(hint):
+        lists = [kind for kind in get_args(hint) if get_origin(kind) is list]
+        if lists and NoneType in get_args(hint):  # which is left out rather than given as null
+            return f"{accepted(lists[0])}, as [a] for a single one"
         return " or ".join("null" if kind is NoneType else accepted(kind) for kind in get_args(hint))
     if get_origin(hint) is Literal:
         *others, last = map(str, get_args(hint))

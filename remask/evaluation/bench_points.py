@@ -26,7 +26,7 @@ class What:
     way: str
 
     @property
-    def key(self) -> tuple[str, str, int, str]:
+    def key(self) -> "Key":
         """By which a measurement is found again."""
         return self.model, self.task, self.template, self.way
 
@@ -42,6 +42,8 @@ class Grade(What):
     """Mean tokens of a text before its end-of-text token."""
     ended: float
     """Share of the texts that an end-of-text token ended."""
+    graded_at: int = 0
+    """Texts that were written at once when these were; 0: not recorded."""
     right: str = ""
     """One 1 or 0 for each question: whether the answer is right."""
     nll: float | None = None
@@ -78,11 +80,17 @@ class Timing(What):
     """Network passes over a text; with guidance each call makes two."""
     memory: int | None
     """The most bytes on the GPU that writing took, and those of the model's weights; None on a CPU."""
+    series: int = -1
+    """Which of `Bench.series` it belongs to; -1: of none, as in files of earlier versions."""
 
     @property
     def place(self) -> tuple[Any, ...]:
         """By which it is found again among the rounds."""
         return *self.key, self.batch, self.round
+
+
+Key = tuple[str, str, int, str]
+"""Model, task, template and way."""
 
 
 @dataclass
@@ -98,6 +106,8 @@ class Bench:
     timings: list[Timing] = field(default_factory=list)
     families: dict[str, str] = field(default_factory=dict)
     """The family of each model, by its class name."""
+    series: list[list[Key]] = field(default_factory=list)
+    """What was timed in turns, in the same rounds."""
 
     @staticmethod
     def open(folder: Path, settings: dict[str, Any]) -> "Bench":
@@ -105,20 +115,25 @@ class Bench:
         path = folder / FILE
         if not path.exists():
             return Bench(path, settings)
-        (real, grades, timings, families), settings = read_kept(path, settings, parse)
-        return Bench(path, settings, real, grades, timings, families)
+        parsed, settings = read_kept(path, settings, parse)
+        return Bench(path, settings, **parsed)
 
     def save(self) -> None:
         """Writes bench.json, whole or not at all."""
-        kept = {name: value for name, value in vars(self).items() if name in ("settings", "real", "families")}
+        kept = {name: value for name, value in vars(self).items() if name in ("settings", "real", "families", "series")}
         kept |= {"grades": [asdict(x) for x in self.grades], "timings": [asdict(x) for x in self.timings]}
         write_atomically(self.path, json.dumps(kept, indent=1) + "\n")
 
 
-def parse(kept: dict[str, Any]) -> tuple[dict[str, Any] | None, list[Grade], list[Timing], dict[str, str]]:
-    """The measurements in the content of bench.json."""
-    grades = [Grade(**one) for one in kept["grades"]]
-    return kept["real"], grades, [Timing(**one) for one in kept["timings"]], dict(kept["families"])
+def parse(kept: dict[str, Any]) -> dict[str, Any]:
+    """The measurements in the content of bench.json, as fields of a `Bench`."""
+    return {
+        "real": kept["real"],
+        "grades": [Grade(**one) for one in kept["grades"]],
+        "timings": [Timing(**one) for one in kept["timings"]],
+        "families": dict(kept["families"]),
+        "series": [[tuple(key) for key in keys] for keys in kept.get("series", [])],
+    }
 
 
 def binomial_error(right: float, questions: int) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from remask.evaluation.bench_points import Bench
-from remask.evaluation.bench_rows import Line, Row, lines_of, panels, rows_of
+from remask.evaluation.bench_rows import NEAR, Line, Row, is_near, lines_of, panels, rows_of
 from remask.evaluation.frontier_report import COLOURS
 from remask.evaluation.ways import way_of
 from remask.files import write_atomically
@@ -18,7 +18,21 @@ MARKS = "osv^DPXph<>d"
 """Markers of the rules; the star is that of `LeftToRight`."""
 FILLS: tuple[Any, ...] = ("full", "none", "left", "bottom", "right", "top")
 """How a marker is filled, without a cache and with each of them."""
-HEAD = ("model", "way", "quality", "templates", "tokens/s", "passes", "calls", "first s", "last s", "memory", "front")
+HEAD = (
+    "model",
+    "way",
+    "quality",
+    "templates",
+    "tokens",
+    "ended",
+    "tokens/s",
+    "passes",
+    "calls",
+    "first s",
+    "last s",
+    "memory",
+    "front",
+)
 
 
 def write_report(bench: Bench, folder: Path, json: bool, show: bool = True) -> dict[str, Any]:
@@ -55,43 +69,63 @@ def page_text(bench: Bench, lines: Sequence[Line]) -> str:
         "",
         f"{s['limit']} questions, temperature {s['temperature']:g} unless a way names another, {s['device']}, "
         f"threads {s['threads']}, precision {s['precision']}; {s['timed']} texts timed a round. Tokens a second count "
-        "those before end-of-text. `passes` are network passes over a text, `calls` those of a whole batch; `first s` "
+        "those before end-of-text; `tokens` is their mean in a text and `ended` the share of the texts that ended by "
+        "themselves. `passes` are network passes over a text, `calls` those of a whole batch; `first s` "
         "and `last s` the seconds from the start of a batch until a text has its first and its last token. "
         + memory_note(lines),
     ]
     for (task, batch), panel in panels(lines).items():
-        text += ["", f"## {task}, batches of {batch}", "", note(bench, task), "", *table(panel)]
+        shown = shown_names([line.model for line in lines])
+        text += ["", f"## {task}, batches of {batch}", "", note(bench, task), "", *table(panel, shown)]
     if lines:
         text += ["", "![Quality and speed](bench.png)"]
     return "\n".join([*text, ""])
 
 
 def note(bench: Bench, task: str) -> str:
-    """What the quality of a task is."""
+    """What the quality of a task is, and at which batch size it was measured."""
+    sizes = sorted({grade.graded_at for grade in bench.grades if grade.task == task})
+    graded = f" Graded at batches of {' and '.join(map(str, sizes))}, whatever the size that is timed."
     if task != "judge":
         return (
             "Quality: share of right answers, the mean over templates, with its standard error between questions, and "
-            "the accuracy of each template."
+            f"the accuracy of each template.{graded}"
         )
     real = bench.real or {}
+    far = any(grade.task == task and not is_near(grade.entropy, real.get("entropy")) for grade in bench.grades)
+    front = (
+        f" Only lines whose entropy is within {100 * NEAR:g} % of that of real text can be on the front, since a judge "
+        "likes repetition."
+    )
+    compared = " To compare the others at equal entropy use `remask frontier`." if far else ""
     return (
         f"Quality: nats a token under {bench.settings.get('judge')}, which says little where the token entropy is not "
         f"that of real text: {real.get('entropy', 0):.2f} +- {real.get('entropy_error', 0):.2f}, at "
-        f"{real.get('nll', 0):.3f} +- {real.get('nll_error', 0):.3f} nats a token."
+        f"{real.get('nll', 0):.3f} +- {real.get('nll_error', 0):.3f} nats a token.{front}{compared}{graded}"
     )
 
 
+def shown_names(models: Sequence[str]) -> dict[str, str]:
+    """How each model is shown: the last two parts of its path, or the whole path where two of these are equal."""
+    paths = list(dict.fromkeys(models))
+    short = ["/".join(Path(path).parts[-2:]) for path in paths]
+    return {path: name if short.count(name) == 1 else path for path, name in zip(paths, short, strict=True)}
+
+
 def memory_note(lines: Sequence[Line]) -> str:
-    """Where the memory is that of."""
+    """What the column of the memory says, or why there is none."""
     if any(line.memory for line in lines):
         return "Memory is the most that writing took on the GPU, and the model's weights."
-    return "Memory is measured on a GPU only: on a CPU a process keeps what it freed, so that its peak is that of all."
+    return (
+        "Memory is measured on a GPU only: on a CPU a process keeps memory that it no longer needs, so its peak would "
+        "be that of whatever ran before."
+    )
 
 
-def table(lines: Sequence[Line]) -> list[str]:
+def table(lines: Sequence[Line], shown: dict[str, str]) -> list[str]:
     """A Markdown table whose columns are aligned in a terminal too; the fastest line of each model comes first."""
     ordered = sorted(lines, key=lambda line: (line.model, -line.tokens_per_second))
-    cells = [list(HEAD), *(cells_of(line) for line in ordered)]
+    cells = [list(HEAD), *(cells_of(line, shown) for line in ordered)]
     if not any(line.memory for line in lines):
         cells = [[cell for cell, name in zip(row, HEAD, strict=True) if name != "memory"] for row in cells]
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
@@ -104,7 +138,7 @@ def table(lines: Sequence[Line]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in padded]
 
 
-def cells_of(line: Line) -> list[str]:
+def cells_of(line: Line, shown: dict[str, str]) -> list[str]:
     """The cells of a line, as in HEAD."""
     entropy = "" if line.entropy is None else f", entropy {line.entropy:.2f}"
     each = " ".join(f"{x:.2f}" for x in line.templates) if line.task != "judge" else ""
@@ -112,7 +146,9 @@ def cells_of(line: Line) -> list[str]:
     times = [f"{line.first_token:.4f}", f"{line.last_token:.4f}"]
     memory = "" if line.memory is None else f"{line.memory / 2**20:.0f} MiB"
     quality = f"{line.quality:.3f} +- {line.error:.3f}{entropy}"
-    return [line.model, line.way, quality, each, *speeds, *times, memory, "yes" if line.fastest else ""]
+    written = [f"{line.tokens:.1f}", f"{100 * line.ended:.0f} %"]
+    front = "yes" if line.fastest else ""
+    return [shown[line.model], line.way, quality, each, *written, *speeds, *times, memory, front]
 
 
 def picture(lines: Sequence[Line], path: Path) -> None:
@@ -172,8 +208,10 @@ def draw(
 
 def short(line: Line) -> str:
     """What is written beside a point: the steps, or the tokens a step."""
-    own = way_of(line.way).decoding
-    return f"{own.steps} steps" if own.steps else f"{own.tokens_per_step} a step" if own.tokens_per_step else ""
+    own = way_of(line.way).options
+    if own.get("steps"):
+        return f"{own['steps']} steps"
+    return f"{own['tokens_per_step']} a step" if own.get("tokens_per_step") else ""
 
 
 def legend(colours: dict[str, str], marks: dict[str, str], fills: dict[str, Any], lines: Sequence[Line]) -> list[Any]:
@@ -183,7 +221,8 @@ def legend(colours: dict[str, str], marks: dict[str, str], fills: dict[str, Any]
 
     used = {line.sampler for line in lines}
     rule: dict[str, Any] = {"color": "#444444", "linestyle": "none"}
-    handles: list[Any] = [Patch(color=colour, label=model) for model, colour in colours.items()]
+    shown = shown_names(list(colours))
+    handles: list[Any] = [Patch(color=colour, label=shown[model]) for model, colour in colours.items()]
     handles += [Line2D([], [], marker=mark, label=name, **rule) for name, mark in marks.items() if name in used]
     for cache, fill in fills.items() if len(fills) > 1 else ():
         label = "without an approximate cache" if cache == "none" else f"cache {cache}"

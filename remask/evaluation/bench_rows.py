@@ -9,6 +9,10 @@ from remask.evaluation.bench_points import Bench, Grade, Timing, binomial_error,
 from remask.evaluation.pareto import pareto_front
 from remask.evaluation.ways import way_of
 
+NEAR = 0.1
+"""Under a judge only texts can be on the front whose token entropy differs by at most this share from that of real
+text: a judge likes repetition, which has less of it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
@@ -55,6 +59,8 @@ class Row(Speed):
     tokens: float
     """Mean tokens of a text before end-of-text."""
     ended: float
+    graded_at: int
+    """Texts that were written at once when the answers were graded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +80,13 @@ class Line(Speed):
     templates: tuple[float, ...]
     """Accuracy of each template; for the judge, its NLL."""
     entropy: float | None
+    tokens: float
+    """Mean tokens of a text before end-of-text."""
+    ended: float
+    """Share of the texts that an end-of-text token ended."""
     fastest: bool = False
-    """Whether no other line of the task and batch size is at least as good and as fast, and better in one."""
+    """Whether no other line of the task and batch size is at least as good and as fast, and better in one. Under a
+    judge this is asked only among the lines whose entropy is `NEAR` that of real text."""
 
     @property
     def good(self) -> float:
@@ -94,7 +105,7 @@ def rows_of(bench: Bench) -> list[Row]:
         own: dict[str, Any] = {name: value for name, value in vars(grade).items() if name != "right"}
         own |= {"family": bench.families[grade.model], "accuracy": accuracy, "accuracy_error": error}
         for batch, timings in by_batch(bench, [grade]).items():
-            about: dict[str, Any] = {"sampler": way.rule, "cache": way.decoding.cache, "batch": batch}
+            about: dict[str, Any] = {"sampler": way.rule, "cache": way.cache, "batch": batch}
             found.append(Row(**own, **about, **speed_of([timings])))
     return found
 
@@ -117,15 +128,18 @@ def lines_of(bench: Bench) -> list[Line]:
             timed = [timings for grade in grades if (timings := by_batch(bench, [grade]).get(batch))]
             about: dict[str, Any] = {"model": model, "task": task, "way": name, "sampler": way.rule}
             of: dict[str, Any] = {
-                "cache": way.decoding.cache,
+                "cache": way.cache,
                 "batch": batch,
                 "quality": quality,
                 "error": error,
                 "templates": each,
                 "entropy": grades[0].entropy,
+                "tokens": mean(grade.tokens for grade in grades),
+                "ended": mean(grade.ended for grade in grades),
             }
             lines.append(Line(**about, **of, **speed_of(timed)))
-    return [line for panel in panels(lines).values() for line in with_front(panel)]
+    real = (bench.real or {}).get("entropy")
+    return [line for panel in panels(lines).values() for line in with_front(panel, real)]
 
 
 def panels(lines: Sequence[Line]) -> dict[tuple[str, int], list[Line]]:
@@ -136,10 +150,17 @@ def panels(lines: Sequence[Line]) -> dict[tuple[str, int], list[Line]]:
     return found
 
 
-def with_front(lines: Sequence[Line]) -> list[Line]:
-    """The same lines, those on the Pareto front marked."""
-    front = pareto_front([(line.tokens_per_second, line.good) for line in lines])
-    return [replace(line, fastest=on) for line, on in zip(lines, front, strict=True)]
+def with_front(lines: Sequence[Line], real: float | None) -> list[Line]:
+    """The same lines, those on the Pareto front marked. `real` is the token entropy of real text under a judge."""
+    among = [line for line in lines if line.task != "judge" or is_near(line.entropy, real)]
+    front = pareto_front([(line.tokens_per_second, line.good) for line in among])
+    marked = {id(line) for line, on in zip(among, front, strict=True) if on}
+    return [replace(line, fastest=id(line) in marked) for line in lines]
+
+
+def is_near(entropy: float | None, real: float | None) -> bool:
+    """Whether a token entropy is that of real text, within a share of `NEAR`."""
+    return entropy is not None and real is not None and abs(entropy - real) <= NEAR * real
 
 
 def by_batch(bench: Bench, grades: Sequence[Grade]) -> dict[int, list[Timing]]:

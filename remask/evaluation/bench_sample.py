@@ -1,7 +1,7 @@
 """Quality against speed of every way of writing: samplers, caches and numbers of steps, on one or several models.
 
-    remask bench sample runs/masked runs/ar --tasks '[Sort:items=6,Sudoku]'
-    remask bench sample runs/masked runs/ar --judge runs/ar --data data/novels
+    remask bench sample runs/lists-masked runs/lists-autoregressive --tasks '[Sort,Shuffle]'
+    remask bench sample runs/first runs/ar --judge runs/ar --data data/stdlib
 
 All models answer the same questions in every way that fits them. Quality is exact accuracy on tasks, under each of
 their templates, or the NLL of a judge. Speeds are medians over rounds in which all ways take turns.
@@ -10,16 +10,17 @@ their templates, or the NLL of a judge. Speeds are medians over rounds in which 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from remask.checkpoints.checkpoint import Checkpoint, load, usable_device
+from remask.checkpoints.checkpoint import Checkpoint, Precision, load, usable_device
 from remask.data.tokens import open_tokens
 from remask.errors import Interrupted, RemaskError
 from remask.evaluation.bench_points import Bench
 from remask.evaluation.bench_report import write_report
-from remask.evaluation.bench_run import Job, Plan
+from remask.evaluation.bench_run import Plan
+from remask.evaluation.bench_turns import Job
 from remask.evaluation.judging import fingerprint, open_judge
 from remask.evaluation.questions import Continuations, Questions, continuations, questions_of
 from remask.evaluation.ways import Way, fitting, product_of, usual_ways, way_of
@@ -32,7 +33,8 @@ class Asked:
     """What is written, in which ways, and how it is measured."""
 
     tasks: list[str] | None = None
-    """Tasks with exact answers, as [Sort:items=6,Sudoku]."""
+    """Tasks with exact answers, as [Sort:items=6,Shuffle]; one with two options is quoted, as
+    ["Countdown:numbers=3,largest=10"]."""
     judge: str | None = None
     """An autoregressive model that judges continuations of validation texts; beside tasks, or in their place."""
     data: Path | None = None
@@ -43,7 +45,7 @@ class Asked:
     samplers: list[str] | None = None
     """In place of ways: samplers, each with every one of the caches, steps and blocks."""
     caches: list[str] | None = None
-    """Approximate caches, and none."""
+    """Approximate caches with which each of the samplers writes, as [none,Dual]; none is writing without one."""
     steps: list[int] | None = None
     """Numbers of steps, for samplers that take one."""
     blocks: list[int] | None = None
@@ -53,7 +55,7 @@ class Asked:
     limit: int = 64
     """Questions, the same under each template of a task; texts for the judge."""
     temperature: float = 0.0
-    """Of all ways that do not name their own."""
+    """The temperature of every way that names no other."""
     length: int | None = None
     """Tokens to write; by default those of the longest right answer and --slack, and 128 for the judge."""
     slack: int = 4
@@ -65,7 +67,7 @@ class Asked:
     repeats: int = 3
     """Rounds of timing; the median counts."""
     seed: int = 0
-    """Of the questions and of the texts."""
+    """The seed by which the questions are chosen and the texts are drawn."""
 
     def __post_init__(self) -> None:
         least = {"limit": 2 if self.judge else 1, "slack": 0, "prompt_tokens": 0, "timed": 1, "repeats": 1, "seed": 0}
@@ -77,6 +79,8 @@ class Asked:
             raise RemaskError(f"batch is {self.batch}; it is a list of different numbers of at least 1, as [1,8]")
         if max(self.batches) > self.limit:
             raise RemaskError(f"a batch of {max(self.batches)} needs as many questions, and --limit is {self.limit}")
+        for option in ("tasks", "ways", "samplers", "caches"):
+            require_quotes(option, getattr(self, option) or [])
         if not self.tasks and self.judge is None:
             raise RemaskError("name --tasks, as [Sort], or --judge AR_RUN with --data DIR: quality is measured by them")
         if (self.judge is None) != (self.data is None):
@@ -104,7 +108,8 @@ def bench_sample(
     runs: list[str],
     out: Path = Path("runs/bench"),
     device: str = "auto",
-    precision: Literal["stored", "auto", "bf16", "fp32"] = "auto",
+    precision: Precision = "auto",
+    pack: bool = False,
     json: bool = False,
     *,
     asked: Asked,
@@ -116,6 +121,7 @@ def bench_sample(
         out: Folder for bench.csv, .json, .md and .png.
         device: cpu, cuda, or auto: a GPU where there is one.
         precision: Number format of the networks, as for `remask sample`.
+        pack: Lay the weights out for a CPU, as for `remask sample`.
         json: Print one JSON document on standard output, and nothing else.
         asked: What is measured.
 
@@ -125,14 +131,14 @@ def bench_sample(
     """
     ways = asked.named_ways()
     questions = questions_asked(asked, str(usable_device(device)))
-    paths = names_of(runs)
-    models = {name: load(path, device=device, precision=precision) for name, path in paths.items()}
+    paths = list(dict.fromkeys(str(Path(run)) for run in runs))  # by which the models are told apart
+    models = {path: load(path, device=device, precision=precision, pack=pack) for path in paths}
     for name, model in models.items():
         for one in questions:
             one.check(model, name)
     chosen = ways_of_models(models, questions, ways)
-    settings = settings_of(asked, questions, precision, next(iter(models.values())))
-    settings |= {f"weights of {name}": fingerprint(path) for name, path in paths.items()}
+    settings = settings_of(asked, questions, precision, pack, next(iter(models.values())))
+    settings |= {f"weights of {path}": fingerprint(path) for path in paths}
     jobs = [Job(name, models[name], q, way) for q in questions for name in models for way in chosen[name]]
     plan = Plan(tuple(jobs), asked.batches, asked.repeats, asked.timed, asked.temperature, asked.seed)
     with locked(out, "measuring"):
@@ -141,9 +147,10 @@ def bench_sample(
         for judged in questions:
             if isinstance(judged, Continuations) and bench.real is None:
                 bench.real = judged.real()
+        groups = plan.groups(bench)
         try:
-            with progress("bench sample", plan.measurements, "measurements") as tick:
-                plan.measure(bench, tick)
+            with progress("bench sample", plan.measurements(groups), "measurements") as tick:
+                plan.measure(bench, groups, tick)
         except KeyboardInterrupt:
             write_report(bench, out, json, show=False)
             raise Interrupted(f"stopped; what is measured is in {out}, and the same command goes on") from None
@@ -162,12 +169,15 @@ def questions_asked(asked: Asked, device: str) -> list[Questions]:
     return found
 
 
-def names_of(runs: Sequence[str]) -> dict[str, str]:
-    """The path of each run by a short name: that of its folder or, where two have one name, the whole path."""
-    paths = [Path(run) for run in dict.fromkeys(runs)]
-    short = [path.parent.name if path.name in ("latest", "best") and path.parent.name else path.name for path in paths]
-    names = [name if short.count(name) == 1 else str(path) for name, path in zip(short, paths, strict=True)]
-    return dict(zip(names, map(str, paths), strict=True))
+def require_quotes(option: str, entries: Sequence[str]) -> None:
+    """RemaskError where an entry is the second option of the one before it, which a comma has cut off."""
+    for before, entry in zip(["", *entries], entries, strict=False):
+        if "=" in entry.partition(":")[0]:
+            whole = f"{before},{entry}" if before else f"NAME:{entry}"
+            raise RemaskError(
+                f"unknown {option[:-1]} {entry!r}. An entry with a comma in it stands in quotes: "
+                f"--{option} '[\"{whole}\"]'"
+            )
 
 
 def ways_of_models(
@@ -196,7 +206,9 @@ def ways_of_models(
     return found
 
 
-def settings_of(asked: Asked, questions: Sequence[Questions], precision: str, model: Checkpoint) -> dict[str, Any]:
+def settings_of(
+    asked: Asked, questions: Sequence[Questions], precision: str, pack: bool, model: Checkpoint
+) -> dict[str, Any]:
     """The options that decide the results, without those by which more is measured: ways, models, batches, rounds."""
     place = model.model.device
     device = torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
@@ -204,5 +216,6 @@ def settings_of(asked: Asked, questions: Sequence[Questions], precision: str, mo
     names += ["prompt_tokens", "judge"] if asked.judge is not None else []
     settings = {name: getattr(asked, name) for name in names}
     settings |= {"length": asked.length, "device": device, "threads": torch.get_num_threads(), "precision": precision}
+    settings |= {"pack": pack}
     settings |= {} if asked.judge is None else {"weights of the judge": fingerprint(asked.judge)}
     return settings | {f"questions of {one.name}, template {one.template}": one.fingerprint for one in questions}

@@ -2,9 +2,8 @@
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from typing import Any
 
 from remask.api import Sample, encode_prompt
@@ -14,6 +13,9 @@ from remask.data.tokens import Prepared
 from remask.errors import RemaskError
 from remask.evaluation.judging import judge_texts
 from remask.tasks.base import Example, Task, task_of
+
+PATIENCE = 1000
+"""After so many questions of a task that have all been asked before, there are taken to be no others."""
 
 
 @dataclass(frozen=True)
@@ -142,12 +144,28 @@ class Continuations(Questions):
 
 
 def questions_of(name: str, limit: int, seed: int, slack: int, tokens: int | None) -> list[TaskQuestions]:
-    """The first `limit` test examples of a task under each of its templates: the same questions in other words."""
+    """`limit` different test questions of a task under each of its templates: the same ones in other words."""
     task = task_of(name)
     return [
-        TaskQuestions(name, i, task, tuple(islice(task.examples("test", seed, i), limit)), slack, tokens)
+        TaskQuestions(name, i, task, different(name, task.examples("test", seed, i), limit), slack, tokens)
         for i in range(len(task.templates))
     ]
+
+
+def different(name: str, examples: Iterator[Example], limit: int) -> tuple[Example, ...]:
+    """The first `limit` examples with different questions; RemaskError, with their number, where there are fewer."""
+    found: dict[Any, Example] = {}
+    since = 0
+    while len(found) < limit:
+        example = next(examples)
+        since = since + 1 if example.question in found else 0
+        found.setdefault(example.question, example)
+        if since == PATIENCE:
+            raise RemaskError(
+                f"{name} has {len(found)} different test questions, and --limit is {limit}: give --limit {len(found)}, "
+                "or options of the task that make more"
+            )
+    return tuple(found.values())
 
 
 def continuations(critic: Checkpoint, prepared: Prepared, limit: int, given: int, tokens: int) -> Continuations:

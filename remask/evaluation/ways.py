@@ -1,11 +1,12 @@
 """Ways of writing: a sampler with its options, a cache, a block length and a number of steps.
 
-A way is written in one word, as "Threshold:threshold=0.9,block=32,cache=Dual:refresh=8". An option of that name which
-the sampler has is the sampler's; any other is one of `Decoding`.
+A way is written in one word, as "Threshold:threshold=0.8,block=32,cache=Selective:candidates=16,gap=2". Behind
+`cache=NAME` an option that the cache has is the cache's. Any other that the sampler has is the sampler's, and the rest
+are options of `remask sample`, or `tokens_per_step`.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from itertools import product
 from typing import Any
 
@@ -25,29 +26,15 @@ LONG = 32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decoding:
-    """How a text is written, apart from the sampler."""
+class Decoding(SamplingParams):
+    """How a text is written, apart from the sampler: the options of `remask sample`, and one more."""
 
-    steps: int | None = None
-    """Steps over the whole text; by default the sampler's own number."""
     tokens_per_step: int | None = None
     """In place of steps: as many of them as write this many tokens each, for texts of any length."""
-    block: int | None = None
-    """Fill blocks of this many tokens from left to right."""
-    cache: str = "none"
-    """An approximate cache, such as Dual:refresh=8."""
-    temperature: float | None = None
-    """Divides the logits before each draw; by default that of the whole benchmark."""
-    top_p: float = 1.0
-    top_k: int = 0
-    guidance: float = 0.0
 
-    def __post_init__(self) -> None:
-        if self.steps is not None and self.tokens_per_step is not None:
-            raise RemaskError("give steps or tokens_per_step, not both")
-        if self.tokens_per_step is not None and self.tokens_per_step < 1:
-            raise RemaskError(f"tokens_per_step is {self.tokens_per_step}; it must be at least 1")
-        policy_of(self.cache)
+
+OPTIONS = [f.name for f in fields(Decoding) if f.name not in ("sampler", "length", "seed", "stop", "matching")]
+"""What a way says of them; the others are of the questions, and the same for all ways."""
 
 
 @dataclass(frozen=True)
@@ -55,31 +42,27 @@ class Way:
     """A sampler and how it is used."""
 
     name: str
-    """As it is written on the command line, in one order of the options."""
+    """As it can be written on the command line: one spelling for each way, without what is the default."""
     sampler: Sampler
-    decoding: Decoding
+    options: dict[str, Any] = field(default_factory=dict)
+    """Those of `Decoding` that were given; the temperature is by default that of the whole benchmark."""
 
     @property
     def rule(self) -> str:
         """The name of the sampler."""
         return type(self.sampler).__name__
 
+    @property
+    def cache(self) -> str:
+        """The approximate cache with its options, or none."""
+        return self.options.get("cache", "none")
+
     def params(self, length: int, temperature: float, **more: Any) -> SamplingParams:
         """The options of a generation of `length` tokens."""
-        own = self.decoding
-        steps = -(-length // own.tokens_per_step) if own.tokens_per_step else own.steps
-        return SamplingParams(
-            sampler=self.sampler,
-            length=length,
-            steps=steps,
-            block=own.block,
-            cache=own.cache,
-            temperature=temperature if own.temperature is None else own.temperature,
-            top_p=own.top_p,
-            top_k=own.top_k,
-            guidance=own.guidance,
-            **more,
-        )
+        own = {"temperature": temperature, **self.options}
+        if each := own.pop("tokens_per_step", None):
+            own["steps"] = -(-length // each)
+        return SamplingParams(sampler=self.sampler, length=length, **own, **more)
 
     def check(self, family: Family, length: int) -> None:
         """RemaskError, with the reason, where a model of that family cannot write in this way."""
@@ -87,24 +70,75 @@ class Way:
         resolve(self.params(length, 0.0), family, length)
 
 
+@dataclass
+class Parts:
+    """The options of a way, as KEY=VALUE, by what they are options of."""
+
+    sampler: list[str] = field(default_factory=list)
+    cache: list[str] = field(default_factory=list)
+    decoding: list[str] = field(default_factory=list)
+    name: str = "none"
+    """The name of the cache."""
+
+
 def way_of(text: str) -> Way:
-    """Reads a way; RemaskError for an unknown sampler, cache or option, naming the known ones."""
+    """Reads a way; RemaskError for an unknown sampler, cache or option, naming the known ones, and for one twice."""
     name, _, given = text.strip().partition(":")
     known = samplers()
     if name not in known:
         raise unknown("sampler", name, known)
-    kind = known[name]
+    parts = divided(known[name], given)
+    of_sampler = parse_options(known[name], ",".join(parts.sampler))
+    options = parse_options(Decoding, ",".join(parts.decoding))
+    if options.get("steps") is not None and options.get("tokens_per_step") is not None:
+        raise RemaskError("give steps or tokens_per_step, not both")
+    if options.get("tokens_per_step") == 0:
+        raise RemaskError("tokens_per_step is 0; it must be at least 1")
+    words = [*spelled(known[name], of_sampler), *spelled(Decoding, options, always="temperature")]
+    if parts.name != "none":
+        kind = type(policy_of(parts.name))
+        own = spelled(kind, parse_options(kind, ",".join(parts.cache)))
+        options["cache"] = ":".join(filter(None, [parts.name, ",".join(own)]))
+        policy_of(options["cache"])  # which says what is wrong with a value
+        words.append(f"cache={options['cache']}")
+    return Way(":".join(filter(None, [name, ",".join(words)])), known[name](**of_sampler), options)
+
+
+def divided(kind: type[Sampler], text: str) -> Parts:
+    """The options of a way of a sampler, by what they belong to; RemaskError for one that is unknown or given twice."""
+    found, of_cache = Parts(), set[str]()
     own = {f.name for f in fields(kind)}
-    others = [f.name for f in fields(Decoding)]
-    parts = [part.strip() for part in given.split(",") if part.strip()]
-    of_sampler = [part for part in parts if part.partition("=")[0].strip() in own]
-    of_decoding = [part for part in parts if part not in of_sampler]
-    for part in of_decoding:
-        if (key := part.partition("=")[0].strip()) not in others:
-            raise unknown(f"option of the way {name}", key, [*own, *others])
-    sampler = kind(**parse_options(kind, ",".join(of_sampler)))
-    decoding = Decoding(**parse_options(Decoding, ",".join(of_decoding)))
-    return Way(":".join(filter(None, [name, ",".join([*sorted(of_sampler), *sorted(of_decoding)])])), sampler, decoding)
+    seen = set[tuple[str, str]]()
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        key, _, value = (piece.strip() for piece in part.partition("="))
+        place = "cache" if key in of_cache else "sampler" if key in own else "decoding"
+        if place == "decoding" and key not in OPTIONS:
+            raise unknown(f"option of the way {kind.__name__}", key, [*own, *OPTIONS, *of_cache])
+        keys = [(place, key)]
+        if keys[0] == ("decoding", "cache"):
+            found.name, _, part = (piece.strip() for piece in value.partition(":"))
+            policy = policy_of(found.name)
+            place, of_cache = "cache", {f.name for f in fields(policy)} if policy else set()
+            keys += [("cache", part.partition("=")[0].strip())] if part else []
+        for one in keys:
+            if one in seen:
+                raise RemaskError(f"the way {kind.__name__}:{text} gives {one[1]} twice; give it once")
+            seen.add(one)
+        getattr(found, place).extend([part] if part else [])
+    return found
+
+
+def spelled(kind: Any, given: dict[str, Any], always: str = "") -> list[str]:
+    """Options of a dataclass as KEY=VALUE in one order and one spelling, without those that are the default."""
+    default = {f.name: f.default for f in fields(kind)}
+    return [f"{key}={word(value)}" for key, value in sorted(given.items()) if key == always or value != default[key]]
+
+
+def word(value: Any) -> str:
+    """A value as `read_value` reads it."""
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def product_of(rules: Sequence[str], caches: Sequence[str], steps: Sequence[int], blocks: Sequence[int]) -> list[Way]:

@@ -23,7 +23,11 @@ ENGINE = "fbgemm"
 
 
 class Int8Product:
-    """The product with one weight, in whole numbers: (..., inputs) -> (..., outputs) in float32."""
+    """The product with one weight, in whole numbers: (..., inputs) -> (..., outputs).
+
+    Scales and sums are in float32, whatever autocast or a cast of the network makes of the inputs; the result has the
+    number format of the input.
+    """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """Rounds an (outputs, inputs) weight. A bias (outputs,) stays in float32."""
@@ -35,10 +39,11 @@ class Int8Product:
     def __call__(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled() and x.requires_grad:
             raise RemaskError("weights of 8 bits have no gradients; load the model in another precision")
+        dtype, x = x.dtype, x.float()
         largest = x.abs().amax(-1, keepdim=True).clamp(min=1e-30)
         multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
         y = multiply(x / largest, 1 / LEVELS, LEVELS + 1, self.packed).mul_(largest)
-        return y if self.bias is None else y.add_(self.bias)
+        return (y if self.bias is None else y.add_(self.bias)).to(dtype)
 
 
 def laid_out(weight: Tensor, scale: Tensor) -> Any:

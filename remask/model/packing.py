@@ -4,16 +4,19 @@ With few rows (an autoregressive step, a block against a cache) that takes longe
 second copy of the weights in the layout of oneDNN and leaves the weights themselves as they are, so that state
 dictionaries, tied embeddings and gradients know nothing of it. It pays, in measured products,
 
-* in bfloat16 where the processor has instructions for it, for up to 32 rows: 0.4 to 0.9 of the time on a processor
-  with AMX, with the same bits;
+* in bfloat16 where the processor has instructions for it, for up to 32 rows, with the same bits;
 * in float32, for 2 to 64 rows, in matrices of at least 2^18 weights and twice as many outputs as inputs (gate, up, the
-  head): 0.4 to 0.9 of the time on one with AVX2, equal but for rounding; a whole step takes 0.8 to 1.0 of the time
-  (`benchmarks/results/speed.md`). The others take the plain product, which is no slower there. So networks smaller
-  than "10M" gain nothing.
+  head), equal but for rounding. The others take the plain product, which is no slower there. So networks smaller than
+  "10M" gain nothing.
+
+These limits come from single products, measured on a processor with AVX2 (float32) and on one with AMX (bfloat16), each
+0.4 to 0.9 of the time of the plain one; they are not in `benchmarks/results`. What a whole step gains is less and is
+measured in `benchmarks/results/speed.md`, in float32 only.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +50,9 @@ class PackedProduct:
     """The product with the weight of one layer: packed where that pays, and plain elsewhere.
 
     It is plain too while gradients are recorded, under autocast, in a compiled graph, and for good as soon as the
-    weight is changed or replaced after packing (an optimiser step, `load_state_dict`, a cast).
+    weight is changed or replaced after packing (an optimiser step, `load_state_dict`, a cast). A write through
+    `weight.data` is not noticed, since torch does not count it: pack again after one. A copy (`copy.deepcopy`,
+    pickling) is plain until it is packed itself.
     """
 
     def __init__(self, layer: nn.Linear, out: int, pays: Pays) -> None:
@@ -72,6 +77,10 @@ class PackedProduct:
         if self.weight is not None and (weight is not self.weight or self._state(weight) != self.state):
             self.weight = self.packed = None
         return self.packed is not None and x.dtype == weight.dtype and x.device.type == "cpu"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle holds: all but the packed form, which torch can neither copy nor write."""
+        return {**vars(self), "weight": None, "packed": None}
 
     @staticmethod
     def _state(weight: Tensor) -> tuple[int, int, torch.dtype]:

@@ -16,10 +16,12 @@ from remask.errors import RemaskError, unknown
 from remask.extensions import import_files, subclasses_in
 from remask.options import parse_options
 
-Split = Literal["train", "test"]
+Split = Literal["train", "valid", "test"]
 
-TEST_SHARE = 16
-"""One of this many questions, chosen by the hash of the question, is kept for testing."""
+HELD_OUT: tuple[Split, ...] = ("test", "valid")
+"""The splits that no training corpus holds, in the order of their shares of the hash."""
+SHARE = 16
+"""One of this many questions, chosen by the hash of the question, is of each split that is held out."""
 TRIES = 4000
 """At most so many questions are drawn to find one of a split, or one that a task can use."""
 
@@ -71,12 +73,12 @@ class Task(ABC):
         return answer.strip() == self.answer(question, np.random.default_rng(0))
 
     def key(self, question: Any) -> Any:
-        """What decides whether a question is for testing. Questions that are the same but for something that their
+        """What decides of which split a question is. Questions that are the same but for something that their
         answer does not depend on, such as the order of what is to be sorted, have the same key."""
         return question
 
     def examples(self, split: Split, seed: int = 0, template: int | None = None) -> Iterator[Example]:
-        """Endless examples; no key is in both splits. Without a `template` each example takes a random one.
+        """Endless examples; no key is in two splits. Without a `template` each example takes a random one.
 
         Raises:
             RemaskError: there is no such split or template, or no question of the split was found.
@@ -92,7 +94,7 @@ class Task(ABC):
             for number in range(start, start + TRIES):
                 rng = np.random.default_rng([seed, number, *type(self).__name__.encode()])
                 question = self.ask(rng)
-                if held_out(self.key(question)) == (split == "test"):
+                if split_of(self.key(question)) == split:
                     break
             else:
                 raise RemaskError(f"{self}: none of {TRIES:,} questions is of the {split} split; it has too few")
@@ -101,9 +103,10 @@ class Task(ABC):
             yield Example(words.format(**self.words(question)), f" {self.answer(question, rng)}", question)
 
 
-def held_out(key: Any) -> bool:
-    """Whether the questions with a key belong to the test split."""
-    return hashlib.blake2b(repr(key).encode(), digest_size=4).digest()[0] < 256 // TEST_SHARE
+def split_of(key: Any) -> Split:
+    """The split to which the questions with a key belong."""
+    part = hashlib.blake2b(repr(key).encode(), digest_size=4).digest()[0] * SHARE // 256
+    return HELD_OUT[part] if part < len(HELD_OUT) else "train"
 
 
 def tasks() -> dict[str, type[Task]]:

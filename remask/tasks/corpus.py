@@ -1,7 +1,8 @@
 """A corpus of tasks: each document is a prompt with its answer.
 
 `task:Sort,items=6,documents=20000,seed=0` names one of a single task and `task:Sort+Reverse,...` one of several, whose
-documents take turns. The documents are of the training split of the questions; `split=test` names the others.
+documents take turns. The documents are of the training split of the questions; `split=valid` and `split=test` name the
+others: the first is for validation, and the second is what `remask bench sample` asks.
 """
 
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ class TaskCorpus:
     seed: int = 0
     """Seed of the questions: another one gives other questions of the same split."""
     split: Split = "train"
-    """Questions for training, or those that no training corpus holds."""
+    """Questions for training, or those for validation or for testing, which no training corpus holds."""
 
     def __post_init__(self) -> None:
         if self.documents < 1:
@@ -65,16 +66,16 @@ def parse(source: str) -> TaskCorpus:
 
 
 def validation_of(source: str, share: float) -> str:
-    """The corpus for validation that belongs to one for training: a share of its size, of questions held out.
+    """The corpus for validation that belongs to one for training: a share of its size, of questions held out for it.
 
     RemaskError where the corpus is itself one of questions held out.
     """
     corpus = parse(source)
-    if corpus.split == "test":
+    if corpus.split != "train":
         raise RemaskError(
-            f"{source} holds the questions kept for testing, of which no part can be trained on: leave split=test out, "
-            "or name a source for validation with --validation"
+            f"{source} holds questions that are held out, of which no part can be trained on: leave "
+            f"split={corpus.split} out, or name a source for validation with --validation"
         )
     names, _, text = source.partition(",")
     kept = [option for option in text.split(",") if option.partition("=")[0].strip() not in ("", "documents", "split")]
-    return ",".join([names, *kept, f"documents={max(1, round(share * corpus.documents))}", "split=test"])
+    return ",".join([names, *kept, f"documents={max(1, round(share * corpus.documents))}", "split=valid"])

@@ -19,8 +19,9 @@ from remask.cli import main
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 from remask.evaluation.bench_points import Bench, Grade, Timing, binomial_error, mean_accuracy
+from remask.evaluation.bench_report import note, page_text, shown_names
 from remask.evaluation.bench_rows import lines_of, rows_of
-from remask.evaluation.bench_sample import Asked, bench_sample, names_of
+from remask.evaluation.bench_sample import Asked, bench_sample
 from remask.evaluation.questions import questions_of
 from remask.evaluation.ways import fitting, product_of, usual_ways, way_of
 from remask.evaluation.writing import write
@@ -92,25 +93,29 @@ def found(
     return bench(models, out), out
 
 
-def test_rows_and_lines(found: tuple[dict[str, Any], Path]) -> None:
+def test_rows_and_lines(found: tuple[dict[str, Any], Path], models: list[Path]) -> None:
     result, out = found
+    masked, left = map(str, models)
     with open(out / "bench.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     cells = {(r["model"], r["way"], int(r["template"]), int(r["batch"])) for r in rows}
-    ways = [("masked", WAYS[0]), ("masked", "Threshold:threshold=0.5,cache=Dual"), ("autoregressive", "LeftToRight")]
+    ways = [(masked, WAYS[0]), (masked, "Threshold:threshold=0.5,cache=Dual"), (left, "LeftToRight")]
     assert cells == {(*way, template, batch) for way in ways for template in range(3) for batch in (1, 3)}
     assert len(rows) == len(cells) == len(result["rows"]) and len(result["lines"]) == 6
     for row in rows:
-        assert row["questions"] == "6" and row["length"] == "6" and row["rounds"] == "2" and row["memory"] == ""
+        assert row["questions"] == "6" and row["length"] == "7" and row["rounds"] == "2" and row["memory"] == ""
         assert 0 <= float(row["accuracy"]) <= 1 and 0 < float(row["accuracy_error"]) < 0.5
         assert 0 < float(row["first_token"]) <= float(row["last_token"]) <= float(row["seconds"])
-        most = {"Confidence": 2, "Threshold": 6, "LeftToRight": 6}[row["sampler"]]
+        most = {"Confidence": 2, "Threshold": 7, "LeftToRight": 7}[row["sampler"]]
         assert 1 <= float(row["passes"]) <= most and 1 <= float(row["calls"]) <= most
     for line in result["lines"]:
         assert line["quality"] == pytest.approx(sum(line["templates"]) / 3)
+        assert 0 < line["tokens"] <= 7 and 0 <= line["ended"] <= 1
     assert any(line["fastest"] for line in result["lines"])
     page = (out / "bench.md").read_text()
-    assert "| masked" in page and "## Letters, batches of 3" in page and (out / "bench.png").stat().st_size > 10_000
+    assert f"| {models[0].parent.name}/masked" in page and "## Letters, batches of 3" in page
+    assert " tokens | ended | " in page and "Graded at batches of 3, whatever the size that is timed" in page
+    assert (out / "bench.png").stat().st_size > 10_000
 
 
 def test_answers_are_those_of_remask_sample(found: tuple[dict[str, Any], Path], models: list[Path]) -> None:
@@ -120,9 +125,9 @@ def test_answers_are_those_of_remask_sample(found: tuple[dict[str, Any], Path], 
     kept = Bench.open(out, {})
     for questions in questions_of("Letters", 6, 0, 4, None):
         prompts = [example.prompt for example in questions.examples]
-        samples = remask.sample(model, prompt=prompts, length=6, sampler="Confidence", steps=2, temperature=0.0)
+        samples = remask.sample(model, prompt=prompts, length=7, sampler="Confidence", steps=2, temperature=0.0)
         right = "".join(str(int(questions.task.right(e.question, s.text))) for e, s in zip(questions.examples, samples))
-        (grade,) = [g for g in kept.grades if g.key == ("masked", "Letters", questions.template, WAYS[0])]
+        (grade,) = [g for g in kept.grades if g.key == (str(models[0]), "Letters", questions.template, WAYS[0])]
         assert grade.right == right
         assert grade.tokens == sum(len(s.tokens) for s in samples) / 6
     assert {"0", "1"} == set("".join(g.right for g in kept.grades)), "some answers are right and some are not"
@@ -170,9 +175,9 @@ def test_it_goes_on_and_refuses_other_settings(
         bench(models, tmp_path, timed=2)
     with pytest.raises(RemaskError, match=r"measured otherwise: .*questions of Letters, template 0"):
         bench(models, tmp_path, limit=5)
-    more["settings"]["weights of masked"] = "0" * 16
+    more["settings"][f"weights of {models[0]}"] = "0" * 16
     (tmp_path / "bench.json").write_text(json.dumps(more))
-    with pytest.raises(RemaskError, match="weights of masked 0000000000000000 there"):
+    with pytest.raises(RemaskError, match=r"weights of .*/masked 0000000000000000 there"):
         bench(models, tmp_path)
 
 
@@ -186,8 +191,8 @@ def test_the_command_with_a_judge(
     said = capsys.readouterr()
     result = json.loads(said.out)
     assert len(result["lines"]) == 7
-    assert "left out: autoregressive, LeftToRight:cache=Prefix: LeftToRight has an exact cache by itself" in said.err
-    assert "left out: masked, LeftToRight: LeftToRight does not fit Masked models" in said.err
+    assert f"left out: {models[1]}, LeftToRight:cache=Prefix: LeftToRight has an exact cache by itself" in said.err
+    assert f"left out: {models[0]}, LeftToRight: LeftToRight does not fit Masked models" in said.err
     for line in result["lines"]:
         assert line["task"] == "judge" and 0 < line["quality"] < 20 and 0 <= line["entropy"] <= math.log(8)
     assert 0 < result["real"]["nll"] < 20
@@ -201,8 +206,16 @@ def test_the_command_with_a_judge(
         ({"ways": ["Treshold"]}, "unknown sampler 'Treshold'. Did you mean 'Threshold'"),
         ({"ways": ["Threshold:cache=Duel"]}, "unknown cache 'Duel'. Did you mean 'Dual'"),
         ({"ways": ["Threshold:bloc=3"]}, "unknown option of the way Threshold 'bloc'. Did you mean 'block'"),
-        ({"ways": ["Threshold:steps=3"]}, "no way of writing is left: masked, Threshold:steps=3: the number of steps"),
-        ({"ways": ["EsoLM"]}, "no way of writing is left: masked, EsoLM: EsoLM does not fit Masked"),
+        (
+            {"ways": ["Threshold:steps=3"]},
+            "no way of writing is left: .*masked, Threshold:steps=3: the number of",
+        ),
+        ({"ways": ["EsoLM"]}, "no way of writing is left: .*masked, EsoLM: EsoLM does not fit Masked"),
+        ({"ways": ["Threshold:block=2,cache=Dual,block=3"]}, "gives block twice; give it once"),
+        ({"ways": ["Threshold:cache=Dual:refresh=2,refresh=3"]}, "gives refresh twice"),
+        ({"ways": ["Threshold", "block=3"]}, r"unknown way 'block=3'. An entry .*--ways '\[\"Threshold,block=3\"\]'"),
+        ({"tasks": ["Letters:size=3", "largest=3"]}, r"--tasks '\[\"Letters:size=3,largest=3\"\]'"),
+        ({"tasks": ["Letters:size=2"], "limit": 60}, r"has \d+ different test questions, and --limit is 60"),
         ({"limit": 0}, "limit is 0; it must be at least 1"),
         ({"limit": 2}, "a batch of 3 needs as many questions, and --limit is 2"),
         ({"batch": []}, r"batch is \[\]"),
@@ -244,7 +257,86 @@ def test_ways() -> None:
     masked = usual_ways(Masked(), 100)
     assert len(masked) == 13 and masked[5].name == "Threshold:block=32,cache=Dual"
     assert fitting(masked, Masked(), 100) == (masked, [])
-    assert names_of(["a/x/latest", "b/y", "c/y"]) == {"x": "a/x/latest", "b/y": "b/y", "c/y": "c/y"}
+
+
+def test_names_of_ways_have_one_spelling_without_defaults() -> None:
+    names = {
+        "Threshold:threshold=0.90": "Threshold",
+        "Confidence: rule=margin , steps=04": "Confidence:rule=margin,steps=4",
+        "Confidence:cache=none,temperature=1.0": "Confidence:temperature=1",
+        "Threshold:cache=Dual:refresh=0,grow=true,window=8,block=4,guidance=0.50": (
+            "Threshold:block=4,grow=true,guidance=0.5,window=8,cache=Dual"
+        ),
+        "Confidence:cache=Selective:candidates=16,gap=2": "Confidence:cache=Selective:candidates=16,gap=2",
+        "Confidence:cache=Selective,gap=4,steps=2,candidates=16": "Confidence:steps=2,cache=Selective:candidates=16",
+    }
+    for text, name in names.items():
+        assert way_of(text).name == name and way_of(name) == way_of(text)
+    (way,) = product_of(["Confidence"], ["Selective:candidates=16,gap=2"], [2], [])
+    assert way.cache == "Selective:candidates=16,gap=2" and way.params(8, 0.0).steps == 2
+    params = way_of("Threshold:block=4,window=8,grow=true").params(16, 0.5)
+    assert (params.window, params.grow, params.temperature) == (8, True, 0.5)
+
+
+def test_names_of_models_are_shown_in_short() -> None:
+    shown = shown_names(["runs/a", "/long/path/b", "/long/other/path/b"])
+    assert shown == {"runs/a": "runs/a", "/long/path/b": "/long/path/b", "/long/other/path/b": "/long/other/path/b"}
+    assert shown_names(["/long/path/b"]) == {"/long/path/b": "path/b"}
+
+
+def test_a_way_that_is_added_is_timed_in_the_same_rounds(
+    models: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small: dict[str, Any] = {"batch": [3], "repeats": 2, "timed": 3}
+    bench(models[:1], tmp_path, **{**small, "ways": WAYS[:1]})
+    first = Bench.open(tmp_path, {})
+    bench(models[:1], tmp_path, **{**small, "ways": WAYS[1:]})
+    assert "Letters, batches of 3: 1 ways were timed without some" in capsys.readouterr().err
+    second = Bench.open(tmp_path, {})
+    assert [t.way for t in second.timings] == [way for _ in range(2) for way in (WAYS[1], WAYS[0]) for _ in range(3)]
+    assert {t.series for t in second.timings} == {1} and second.grades[:3] == first.grades
+    second.timings = second.timings[:7]  # as if it had been interrupted in the second round
+    second.save()
+    bench(models[:1], tmp_path, **small)
+    third = Bench.open(tmp_path, {})
+    assert third.timings[:7] == second.timings and len(third.timings) == 12
+    assert {t.series for t in third.timings} == {1}
+
+
+def test_repetition_does_not_win_under_a_judge() -> None:
+    real = {"nll": 3.0, "nll_error": 0.1, "entropy": 4.0, "entropy_error": 0.1}
+    settings = {"limit": 2, "temperature": 0, "device": "cpu", "threads": 1, "precision": "fp32", "timed": 2}
+    bench = Bench(Path("unused"), settings, real, families={"m": "Masked"})
+    texts = (("Threshold", 0.5, 1.0, 1.0), ("Confidence", 3.2, 3.7, 2.0), ("Factor", 3.1, 3.5, 1.0))
+    for way, nll, entropy, seconds in texts:
+        about: dict[str, Any] = {"model": "m", "task": "judge", "template": 0, "way": way}
+        of: dict[str, Any] = {"questions": 2, "length": 9, "tokens": 9, "ended": 0, "graded_at": 2}
+        bench.grades.append(Grade(**about, **of, nll=nll, nll_error=0.1, entropy=entropy, entropy_error=0.1))
+        of = {"batch": 2, "round": 0, "texts": 2, "tokens": 18, "calls": 1, "passes": 1, "memory": None}
+        bench.timings.append(Timing(**about, **of, seconds=seconds, first=seconds, last=seconds))
+    assert [line.way for line in lines_of(bench) if line.fastest] == ["Confidence"]
+    assert "within 10 % of that of real text" in note(bench, "judge") and "remask frontier" in note(bench, "judge")
+    assert "Graded at batches of 2" in page_text(bench, lines_of(bench))
+
+
+def test_one_task_without_brackets_is_told_how_a_list_is_written(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", "sample", "run", "--tasks", "Sort"])
+    said = capsys.readouterr().err
+    assert "tasks is 'Sort'" in said and "as [a] for a single one" in said and "null" not in said
+
+
+def test_questions_are_different() -> None:
+    for questions in questions_of("Letters:size=2", 3, 0, 4, None):
+        assert len({one.question for one in questions.examples}) == 3
+
+
+def test_weights_of_8_bits_and_packed_ones(models: list[Path], tmp_path: Path) -> None:
+    asked = Asked(**{**SMALL, "ways": WAYS[:1], "batch": [3], "repeats": 1})
+    if "fbgemm" in torch.backends.quantized.supported_engines:
+        result = bench_sample([str(models[0])], tmp_path / "8", "cpu", "int8", asked=asked)
+        assert result["settings"]["precision"] == "int8" and len(result["lines"]) == 1
+    assert bench_sample([str(models[0])], tmp_path, "cpu", "fp32", pack=True, asked=asked)["settings"]["pack"]
 
 
 def test_errors_of_accuracy() -> None:

@@ -1,5 +1,7 @@
 """Packed weights and weights of 8 bits: the same products, and what happens when weights change."""
 
+import copy
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -137,6 +139,22 @@ def test_changed_weights_are_not_multiplied_by_their_packed_form(tied: bool) -> 
             assert torch.equal(got, model(ids(2, 9)))
 
 
+@torch.no_grad()
+def test_a_copy_of_a_packed_network_is_plain() -> None:
+    model = transformer()
+    pack(model)
+    file = io.BytesIO()
+    torch.save(model, file)
+    file.seek(0)
+    for other in (copy.deepcopy(model), torch.load(file, weights_only=False)):
+        assert all(product.packed is None and product.layer in set(linears(other)) for product in products(other))
+        close(other(ids(2, 9)), model(ids(2, 9)), torch.float32)
+        other.lm_head.weight.mul_(2.0)
+        close(other(ids(2, 9)), 2 * model(ids(2, 9)), torch.float32)
+        assert pack(other) > 0 and all(product.packed is not None for product in products(other))
+    assert all(product.packed is not None for product in products(model))
+
+
 def test_gradients_take_the_plain_product() -> None:
     model = transformer()
     with torch.no_grad():
@@ -186,6 +204,20 @@ def test_a_network_of_8_bits_is_close_and_for_use_only(make: Callable[[], Any]) 
             refused()
     with pytest.raises(RemaskError, match="no gradients"):
         next(iter(linears(model)))(torch.zeros(1, 128, requires_grad=True))
+
+
+@INT8
+@torch.inference_mode()
+def test_8_bits_under_autocast_and_after_a_cast() -> None:
+    model, tokens = transformer(), ids(2, 9)
+    to_int8(model)
+    wanted = model(tokens)
+    with torch.autocast("cpu", torch.bfloat16):
+        under = model(tokens)
+    layer = next(iter(linears(model)))
+    assert layer(torch.ones(2, 128, dtype=torch.bfloat16)).dtype == torch.bfloat16
+    for got in (under, model.bfloat16()(tokens)):
+        assert got.dtype == torch.float32 and float((got - wanted).norm() / wanted.norm()) < 0.1
 
 
 def test_8_bits_are_for_a_cpu() -> None:

@@ -1,5 +1,7 @@
 """Laws of every task: its answers are right, its splits share nothing, and its checker takes any text."""
 
+import hashlib
+from collections import Counter
 from itertools import islice
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
-from remask.tasks.base import Example, Task, task_of, tasks
+from remask.tasks.base import Example, Task, split_of, task_of, tasks
 from remask.tasks.lists import ListTask
 
 NAMES = sorted(tasks())
@@ -77,11 +79,19 @@ def test_examples_are_repeatable_and_use_every_template(name: str) -> None:
 
 
 @each_task
-def test_no_question_is_in_both_splits(name: str) -> None:
+def test_no_question_is_in_two_splits(name: str) -> None:
     task = task_of(f"{name}:items=2") if issubclass(tasks()[name], ListTask) else task_of(name)
     train = {task.key(example.question) for example in some(task, 300)}
-    test = {task.key(example.question) for example in some(task, 20, "test")}
-    assert train and test and not train & test
+    valid, test = ({task.key(example.question) for example in some(task, 20, split)} for split in ("valid", "test"))
+    assert train and valid and test and not train & test and not valid & (train | test)
+
+
+def test_the_splits_have_their_shares_of_the_hash() -> None:
+    """The test split is what it was when there were two splits only."""
+    found = Counter(split_of(i) for i in range(4000))
+    assert all(200 < found[split] < 300 for split in ("valid", "test")) and found.total() == 4000
+    first = [hashlib.blake2b(repr(i).encode(), digest_size=4).digest()[0] < 16 for i in range(4000)]
+    assert [split_of(i) == "test" for i in range(4000)] == first
 
 
 @each_task
@@ -119,8 +129,8 @@ def test_a_task_without_a_question_says_so() -> None:
 
 
 def test_unknown_split_and_template() -> None:
-    with pytest.raises(RemaskError, match="unknown split 'valid'"):
-        some(task_of("Sort"), 1, "valid")
+    with pytest.raises(RemaskError, match="unknown split 'dev'"):
+        some(task_of("Sort"), 1, "dev")
     with pytest.raises(RemaskError, match="templates 0 to 2"):
         some(task_of("Sort"), 1, template=3)
 

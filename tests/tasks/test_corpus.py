@@ -31,7 +31,7 @@ def test_prepare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (len(train), len(valid)) == (600, 12)
     assert train == texts("task:Sort+Shuffle,items=2,documents=600")
     assert not lists(train) & lists(valid)
-    assert prepared.manifest["validation"] == "task:Sort+Shuffle,items=2,documents=12,split=test"
+    assert prepared.manifest["validation"] == "task:Sort+Shuffle,items=2,documents=12,split=valid"
     again = prepare("task:Sort+Shuffle,items=2,documents=600", tmp_path / "out", vocab_size=400)
     assert again.manifest == prepared.manifest
 
@@ -49,8 +49,11 @@ def test_tasks_take_turns_with_questions_of_their_own() -> None:
     assert not lists(copies) & lists(reverses)
 
 
+MORE = ("", ",seed=1", ",split=valid", ",split=test")
+
+
 def test_seed_and_split_choose_other_documents() -> None:
-    assert len({tuple(texts(f"task:Copy,documents=9{more}")) for more in ("", ",seed=1", ",split=test")}) == 3
+    assert len({tuple(texts(f"task:Copy,documents=9{more}")) for more in MORE}) == 4
 
 
 def test_validation_of_another_source(tmp_path: Path) -> None:
@@ -58,8 +61,14 @@ def test_validation_of_another_source(tmp_path: Path) -> None:
     prepared = prepare(source, tmp_path, tokenizer="bytes", validation="task:Sort,items=3,documents=5,split=test")
     assert documents_of(prepared, "valid") == texts("task:Sort,items=3,documents=5,split=test")
     assert validation_of("task:Copy, documents = 10, items=3,split=train", 0.02) == (
-        "task:Copy, items=3,documents=1,split=test"
+        "task:Copy, items=3,documents=1,split=valid"
     )
+
+
+def test_too_few_questions_for_validation(tmp_path: Path) -> None:
+    source = "task:Countdown,numbers=2,largest=1,documents=3"
+    with pytest.raises(RemaskError, match="the test split; it has too few"):
+        prepare(source, tmp_path / "out", tokenizer="bytes", validation=f"{source},split=test")
 
 
 @pytest.mark.parametrize(
@@ -72,10 +81,10 @@ def test_validation_of_another_source(tmp_path: Path) -> None:
         ("task:Sort,documents=0", "documents=0.*at least 1"),
         ("task:Sort,documents", "documents has no value"),
         ("task:Sort,documents=-5", "from 0 to 2147483648"),
-        ("task:Sort,split=valid", "train or test"),
+        ("task:Sort,split=dev", "train, valid or test"),
+        ("task:Sort,split=valid", "leave split=valid out, .*--validation"),
         ("task:Sort,split=test", "--validation"),
         ("task:Sort,items=64", "1 to 63 items"),
-        ("task:Countdown,numbers=2,largest=1,documents=3", "the test split; it has too few"),
     ],
 )
 def test_wrong_sources_are_named(source: str, says: str, tmp_path: Path) -> None:
