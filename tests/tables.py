@@ -209,7 +209,8 @@ def steps_of(
     denoiser: Denoiser, family: Family, canvas: Canvas, sampler: Sampler, *, seed: int = 0, **options: Any
 ) -> list[Step]:
     """The steps by which a sampler fills a canvas; each row has noise of its own."""
-    params = SamplingParams(sampler=sampler, **{"stop": False, **options})
+    usual = {"stop": False, "temperature": 0.0 if sampler.greedy else 1.0}
+    params = SamplingParams(sampler=sampler, **{**usual, **options})
     state = start(family, canvas, params, [mix_seeds(seed, row) for row in range(len(canvas.tokens))])
     return list(stream(denoiser, family, state))
 

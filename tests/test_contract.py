@@ -58,7 +58,7 @@ def test_pair(family_name: str, sampler_name: str, denoiser: Transformer) -> Non
     assert torch.equal(last.tokens[given], canvas.tokens[given])
     assert not bool(last.masked.any())
     assert bool((last.tokens[canvas.valid] != VOCABULARY.mask).all())
-    assert all(math.isfinite(p) and p < 0 for p in last.log_prob.tolist())
+    assert all(math.isfinite(p) and (p == 0 if sampler.greedy else p < 0) for p in last.log_prob.tolist())
     if family.order == "all" or sampler.rewrites:
         changed = torch.stack([step.changed for step in steps]).any(0)
         assert not bool((changed & ~canvas.open).any())
@@ -67,7 +67,7 @@ def test_pair(family_name: str, sampler_name: str, denoiser: Transformer) -> Non
         return
     written = torch.stack([step.changed for step in steps]).sum(0)
     assert torch.equal(written, canvas.open.long()), "each open position is written once, no other ever"
-    assert 1 <= int(last.calls.max()) <= 6
+    assert 1 <= int(last.calls.max()) <= (24 if sampler.greedy else 6)  # each draft that is read counts
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -34,6 +34,7 @@ class FreeDave(Confidence):
     processor is not busy with one row, as a GPU is, and slower on a CPU.
     """
 
+    greedy: ClassVar[bool] = True
     takes_expressions: ClassVar[bool] = False
     drafts: int = 4
     """Steps that are guessed ahead; 1: none but the next one, which is always right."""

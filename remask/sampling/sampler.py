@@ -78,6 +78,8 @@ class Sampler(ABC):
     """Whether it can fill blocks one after another."""
     cached: ClassVar[bool] = False
     """Whether it uses an exact cache where the network has one."""
+    greedy: ClassVar[bool] = False
+    """Whether it needs temperature 0."""
     takes_expressions: ClassVar[bool] = True
     """Whether what it writes can be made to match an expression: a chosen position that stays masked is chosen again in
     a later step."""

@@ -22,7 +22,6 @@ from remask.sampling.klass import KLASS
 from remask.sampling.left_to_right import LeftToRight
 from remask.sampling.llada import LLaDA
 from remask.sampling.smdm import SMDM
-from remask.sampling.wino import WINO
 from remask.seeds import mix_seeds
 from remask.vocabulary import Vocabulary
 
@@ -85,7 +84,6 @@ BIDIRECTIONAL: dict[str, SamplingParams] = {
     "klass": how(KLASS(threshold=0.3, drift=0.05, history=1), steps=5),
     "klass, in blocks": how(KLASS(threshold=0.2, drift=0.5), block=4),
     "credit": how(Credit(threshold=0.4, weight=1.5), block=6),
-    "wino": how(WINO(threshold=0.4, keep=0.8), block=5),
     "probability, near what is written": how(Confidence(prior=2.0), steps=4),
     "threshold, finished early": how(Threshold(threshold=0.8, finish=0.8), block=3),
     "smdm": how(SMDM(), steps=6),

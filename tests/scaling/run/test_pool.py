@@ -42,7 +42,7 @@ def test_a_study_that_is_stopped_goes_on(corpus: Path, tmp_path: Path) -> None:
     arguments = [sys.executable, "-m", "remask", "scale", "run", str(tmp_path / "study"), "--workers", "2"]
     process = subprocess.Popen([*arguments, "--accelerator", "cpu"], stderr=subprocess.PIPE, text=True)
     first = [tmp_path / "study" / "runs" / one.name / "metrics.csv" for one in made.runs[:2]]
-    until = time.monotonic() + 90
+    until = time.monotonic() + 240
     while not all(path.exists() and len(path.read_text().splitlines()) > 2 for path in first):
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.05)
