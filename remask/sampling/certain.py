@@ -1,7 +1,7 @@
 """What the samplers share that write where the network is most certain, and what can change their order.
 
-Three modifiers go with each of them. Written alone, a threshold decides without them; they order the positions where a
-rule takes the most certain ones.
+Three modifiers go with each of them. `prior` and `debias` order the positions where a rule takes the most certain ones,
+and leave alone what passes a threshold; `finish` ends a text early.
 """
 
 import math

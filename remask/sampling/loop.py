@@ -1,4 +1,7 @@
-"""The sampling loop, which everything that writes text shares: each step makes one network call for all rows."""
+"""The sampling loop, which everything that writes text shares: each step makes one network call for all rows.
+
+Only rows whose sampler reads a block twice (`Query.shadow`) are read in a second call.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -130,7 +133,7 @@ def groups(state: State) -> list[tuple[Sampler, Tensor | None]]:
 
 @torch.inference_mode()
 def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) -> Step | None:
-    """Makes one step of every row, with one network call for all of them, whatever their samplers.
+    """Makes one step of every row, with one network call for all of them, whatever their samplers; see above.
 
     Changes `state` and `cache` in place. Returns None where the step neither called the network nor changed a token.
     """
