@@ -133,7 +133,7 @@ def load(
         to_int8(model)
         say("the network computes with weights of 8 bits (int8), which are not those stored but close to them")
     elif pack and not pack_weights(model):
-        say("packed weights gain nothing in this number format on this processor, so none are packed")
+        say("packed weights gain nothing for this network in this number format, so none are packed")
     return Checkpoint(model, lazy.family, lazy.tokenizer, lazy.about)
 
 

@@ -4,7 +4,8 @@ With few rows (an autoregressive step, a block against a cache) that takes longe
 second copy of the weights in the layout of oneDNN and leaves the weights themselves as they are, so that state
 dictionaries, tied embeddings and gradients know nothing of it. It pays, in measured products,
 
-* in bfloat16 where the processor has instructions for it, for up to 32 rows, with the same bits;
+* in bfloat16 where the processor has instructions for it, for up to 32 rows (with AMX, single products had the same
+  bits);
 * in float32, for 2 to 64 rows, in matrices of at least 2^18 weights and twice as many outputs as inputs (gate, up, the
   head), equal but for rounding. The others take the plain product, which is no slower there. So networks smaller than
   "10M" gain nothing.
