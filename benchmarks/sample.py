@@ -7,10 +7,14 @@
 One network with random weights in bf16 serves all: speed does not depend on what it has learnt, and the
 weights are spread so far that every position is predicted differently. The baseline is the published
 loop as its description has it: every step computes the logits of all positions, prompt and finished
-blocks too; at temperature 1 it draws float64 Gumbel noise over all of them. First the two greedy
-decoders, theirs and ours, are run in fp32 and must write the same tokens.
+blocks too; at temperature 1 it draws float64 Gumbel noise over all of them. Beside it stands Fast-dLLM's
+loop with its dual cache: one pass over the whole canvas when a block begins, then passes over the block
+alone, with the softmax of all that was read in float64. First the greedy decoders, theirs and ours, are
+run in fp32 and must write the same tokens. Every variant takes the same number of steps, so this is the
+speed of loops and says nothing of quality; `remask bench sample` weighs one against the other.
 """
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,6 +28,8 @@ from remask.families import Family
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.machine import keep_memory
+from remask.model.cache import KeyValueCache
+from remask.model.packing import pack
 from remask.model.sizes import size
 from remask.model.transformer import Transformer, initialise
 from remask.sampling import Canvas, SamplingParams, fill
@@ -102,6 +108,32 @@ def published(model: Transformer, task: Task, prompts: Tensor, temperature: floa
     return canvas, passes
 
 
+@torch.inference_mode()
+def fast_dllm(model: Transformer, task: Task, prompts: Tensor) -> tuple[Tensor, int]:
+    """Fast-dLLM's greedy loop with its dual cache: the canvas at the end, and the number of network passes."""
+    mask, rows = task.vocabulary, len(prompts)
+    canvas = torch.full((rows, task.prompt + task.length), mask)
+    canvas[:, : task.prompt] = prompts
+    rounds, passes = task.steps // (task.length // task.block), 0
+    for first in range(task.prompt, canvas.shape[1], task.block):
+        inside = slice(first, first + task.block)
+        cache = KeyValueCache(model.architecture.layers, rows, canvas.shape[1], exact=False)
+        open_ = int((canvas[0, inside] == mask).sum())
+        for i in range(rounds):
+            read = slice(0, canvas.shape[1]) if i == 0 else inside
+            index = torch.arange(canvas.shape[1])[read].expand(rows, -1)
+            logits = model(canvas[:, read], index=index, cache=cache).to(model.lm_head.weight.dtype)  # (B, Q, V)
+            passes += 1
+            guess = logits.argmax(-1)
+            sure = logits.double().softmax(-1).gather(-1, guess[..., None])[..., 0]
+            sure = sure.masked_fill((canvas[:, read] != mask) | (index >= first + task.block), -torch.inf)
+            count = open_ // rounds + (i < open_ % rounds)
+            for row in range(rows):
+                kept = sure[row].topk(count).indices
+                canvas[row, index[row, kept]] = guess[row, kept]
+    return canvas, passes
+
+
 def ours(model: Transformer, task: Task, prompts: Tensor, params: SamplingParams, family: Family) -> tuple[Tensor, int]:
     """The canvas at the end, and the number of network passes."""
     rows = [[*prompt, *[None] * task.length] for prompt in prompts.tolist()]
@@ -111,6 +143,7 @@ def ours(model: Transformer, task: Task, prompts: Tensor, params: SamplingParams
 
 Decoder = Callable[[Transformer, Task, Tensor], tuple[Tensor, int]]
 REFERENCE = "LLaDA's loop"
+DUAL = "Fast-dLLM's loop, dual cache"
 CACHED = "autoregressive, KV cache"
 
 
@@ -125,8 +158,14 @@ def decoders(task: Task) -> dict[str, Decoder]:
         blocks = replace(whole, block=task.block)
         found[f"Confidence in blocks of {task.block}, T={t}"] = partial(ours, params=blocks, family=masked)
         found[f"Confidence, T={t}"] = partial(ours, params=whole, family=masked)
+        for policy in ("Prefix", "Dual", "Delayed", "Selective"):
+            params = replace(blocks, cache=policy)
+            found[f"Confidence in blocks of {task.block}, {policy} cache, T={t}"] = partial(
+                ours, params=params, family=masked
+            )
         one_by_one = SamplingParams(sampler=LeftToRight(), temperature=t)
         found[f"{CACHED}, T={t}"] = partial(ours, params=one_by_one, family=causal)
+    found[f"{DUAL}, T=0"] = fast_dllm
     ancestral = SamplingParams(sampler=Ancestral(), steps=task.steps)
     found["Ancestral, T=1"] = partial(ours, params=ancestral, family=masked)
     several, single = SamplingParams(sampler=FirstHitting(), steps=task.steps), SamplingParams(sampler=FirstHitting())
@@ -139,22 +178,32 @@ def agree(model: Transformer, task: Task) -> str:
     """Runs both greedy decoders in fp32; a sentence, or AssertionError where they differ."""
     prompts = task.prompts(2)
     theirs, _ = published(model, task, prompts, 0)
-    block = decoders(task)[f"Confidence in blocks of {task.block}, T=0"]
-    written, _ = block(model, task, prompts)
-    differ = int((theirs != written).sum())
-    assert differ == 0, f"in fp32 at T = 0 the published loop and ours differ in {differ} tokens"
-    kinds = written[:, task.prompt :].unique().numel()
-    return f"fp32, T = 0: {REFERENCE} and ours wrote the same {2 * task.length} tokens ({kinds} different ones)"
+    cached, _ = fast_dllm(model, task, prompts)
+    known = decoders(task)
+    for name, expected in {"": theirs, " Dual cache,": cached}.items():
+        written, _ = known[f"Confidence in blocks of {task.block},{name} T=0"](model, task, prompts)
+        differ = int((expected != written).sum())
+        assert differ == 0, f"in fp32 at T = 0 the published loop and ours{name} differ in {differ} tokens"
+    kinds = theirs[:, task.prompt :].unique().numel()
+    return (
+        f"fp32, T = 0: {REFERENCE} and ours wrote the same {2 * task.length} tokens ({kinds} different ones), "
+        f"and so did {DUAL} and ours"
+    )
 
 
-def compare(model: Transformer, task: Task, rows: int, repeats: int, quick: bool) -> tuple[list[Row], Rounds]:
-    """One table, for one batch size. Batches above 1 run the greedy variants only: the published draws take long."""
+def compare(
+    model: Transformer, mine: Transformer, task: Task, rows: int, repeats: int, quick: bool
+) -> tuple[list[Row], Rounds]:
+    """One table, for one batch size. `mine` is the network of our own variants.
+
+    Batches above 1 run the greedy variants only: the published draws take long.
+    """
     prompts, passes = task.prompts(rows), {}
     chosen = {name: run for name, run in decoders(task).items() if rows == 1 or name.endswith("T=0")}
 
     def timed(name: str) -> list[float]:
         start = time.perf_counter()
-        _, passes[name] = chosen[name](model, task, prompts)
+        _, passes[name] = chosen[name](model if name.startswith((REFERENCE, DUAL)) else mine, task, prompts)
         return [time.perf_counter() - start]
 
     short = replace(task, length=task.block, steps=1)
@@ -172,6 +221,7 @@ def compare(model: Transformer, task: Task, rows: int, repeats: int, quick: bool
                 "tokens/s": f"{rows * task.length / rounds.best(name):.0f}",
                 "network passes": str(passes[name]),
                 "against LLaDA's loop": pair(rounds.ratio(f"{REFERENCE}, {temperature}", name)),
+                "against Fast-dLLM's": pair(rounds.ratio(f"{DUAL}, T=0", name)) if temperature == "T=0" else "",
                 "against autoregressive": pair(rounds.ratio(f"{CACHED}, {temperature}", name)),
             }
         )
@@ -181,6 +231,7 @@ def compare(model: Transformer, task: Task, rows: int, repeats: int, quick: bool
 def main() -> None:
     parser = options(__doc__, size="30M", toy="tiny", repeats=3)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="rows written together (1 8)")
+    parser.add_argument("--pack", action="store_true", help="our variants have packed weights (remask sample --pack)")
     given = parser.parse_args()
     name, repeats = given.of(given)
     task = Task(500, 8, 32, 8, 8) if given.quick else Task(32000, 64, 256, 32, 64)
@@ -194,7 +245,11 @@ def main() -> None:
     ]
     print(notes[-1])
     model.bfloat16()
-    results = [compare(model, task, rows, repeats, given.quick) for rows in given.batches]
+    mine = model
+    if given.pack:
+        mine = copy.deepcopy(model)
+        notes.append(f"Ours with packed weights: {pack(mine) / 2**20:.0f} MiB more")
+    results = [compare(model, mine, task, rows, repeats, given.quick) for rows in given.batches]
     publish("sample", "Generating text", notes, [t for t, _ in results], [r for _, r in results], given)
 
 
