@@ -65,11 +65,9 @@ def sample(
     if chat and (ids is not None or infill is not None):
         raise RemaskError("--chat goes with --prompt")
     if chat:
-        from remask.data.chat import turns
+        from remask.conversation import prompt_of
 
-        given = turns(checkpoint.tokenizer, [("user", prompt)])
-        if not checkpoint.family.bos and given[0] == checkpoint.family.vocabulary.start:
-            given = given[1:]  # an autoregressive row begins with it by itself
+        given = prompt_of(checkpoint, [("user", prompt)])
     asked: dict[str, Any] = vars(params) | {"prompt": [given] * count if infill is None else "", "infill": infill}
     asked |= {"negative_prompt": negative_prompt}
     if watch:
