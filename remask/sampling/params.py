@@ -20,8 +20,8 @@ class SamplingParams:
     """Tokens to write after the prompt."""
     sampler: Any = None
     """Ancestral, FirstHitting, Confidence, Threshold, Factor, EntropyBound, LocalLeap, Runs, KLASS, Credit, WINO,
-    FreeDave, Psi, EsoLM, LeftToRight, or as published LLaDA, SMDM; by default the family's. Options of its own follow
-    as LLaDA:late_end=true,remasking=random. In Python also a `Sampler`."""
+    FreeDave, Psi, EsoLM, LeftToRight, PromptLookup, or as published LLaDA, SMDM; by default the family's. Options of
+    its own follow as LLaDA:late_end=true,remasking=random. In Python also a `Sampler`."""
     steps: int | None = None
     """Steps over the whole text; by default the sampler's own number."""
     block: int | None = None
