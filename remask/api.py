@@ -29,6 +29,7 @@ from remask.sampling.confidence import Confidence
 from remask.sampling.constraints import Constraint, Matching, ends_of
 from remask.sampling.expressions import automaton
 from remask.sampling.guidance import NEGATIVE
+from remask.sampling.params import USUAL_LENGTH
 from remask.seeds import mix_seeds
 
 Prompt = str | Sequence[int]
@@ -249,7 +250,7 @@ def finished_text(
         holes = [i for i, part in zip(ids, parts, strict=True) if part is None]
         return Sample(decode(ids[len(checkpoint.family.bos) :]), holes, request.infill, ended=False, **about)
     given = encode_prompt(checkpoint, prompt)
-    ids = state.tokens[row, len(given) : len(given) + request.length].tolist()
+    ids = state.tokens[row, len(given) : len(given) + length_behind(checkpoint, request, len(given))].tolist()
     vocabulary = checkpoint.family.vocabulary
     ends = [i for i, token in enumerate(ids) if token in (vocabulary.end, vocabulary.end_of_turn)]
     ended = request.stop and bool(ends)
@@ -286,9 +287,10 @@ def rows_of(checkpoint: Checkpoint, request: GenerationRequest, prompts: Sequenc
     if request.infill is not None:
         rows = [row_with_holes(checkpoint, request.infill, context)[0]]
     else:
-        if request.length > context:
+        if request.length is not None and request.length > context:
             raise RemaskError(f"length is {request.length}; it must be at most the context of {context}")
-        rows = [[*encode_prompt(checkpoint, p), *[None] * request.length] for p in prompts]
+        given = [encode_prompt(checkpoint, prompt) for prompt in prompts]
+        rows = [[*ids, *[None] * length_behind(checkpoint, request, len(ids))] for ids in given]
     for row in rows:
         if len(row) > context:
             given = sum(i is not None for i in row)
@@ -296,6 +298,21 @@ def rows_of(checkpoint: Checkpoint, request: GenerationRequest, prompts: Sequenc
                 f"{given} tokens of text and {len(row) - given} to write are beyond the context of {context} tokens"
             )
     return rows
+
+
+def length_behind(checkpoint: Checkpoint, request: GenerationRequest, given: int) -> int:
+    """The number of tokens that are written behind `given` ones; RemaskError where none is named, and none is left."""
+    if request.length is not None:
+        return request.length
+    context = checkpoint.model.architecture.context
+    left = min(USUAL_LENGTH, context - given)
+    if left < max(1, request.min_length):
+        least = f", and min_length is {request.min_length}" if request.min_length else ""
+        raise RemaskError(
+            f"a prompt of {given} tokens leaves {max(left, 0)} of the context of {context} tokens{least}; give a "
+            "shorter one"
+        )
+    return left
 
 
 def sampler_of(family: Family, name: str | Sampler | None = None) -> Sampler:

@@ -1,7 +1,8 @@
 """Generation from Python: seeds, lists of prompts, what a signature shows, and what is said of a wrong option."""
 
 import inspect
-from dataclasses import fields
+from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
+from remask.model.transformer import Transformer
 from remask.presets import presets
 from remask.sampling.confidence import Confidence
 from remask.sampling.llada import LLaDA
@@ -94,9 +96,30 @@ def test_the_signature_shows_every_option(function: object) -> None:
     assert next(iter(shown)) == "checkpoint"
     assert set(shown) - {"checkpoint"} == {field.name for field in fields(GenerationRequest)}
     assert {field.name for field in fields(SamplingParams)} <= set(shown)
-    assert shown["length"].default == 128 and shown["temperature"].default == 1.0 and shown["prompt"].default == ""
+    assert shown["length"].default is None and shown["temperature"].default == 1.0 and shown["prompt"].default == ""
     assert all(p.kind is p.KEYWORD_ONLY for name, p in shown.items() if name != "checkpoint")
     assert function.__doc__ and function.__name__ in ("sample", "stream")  # type: ignore[attr-defined]
+
+
+def test_the_length_is_what_the_context_leaves_but_at_most_128(masked: Checkpoint) -> None:
+    """For each prompt by itself; the text is that of the same length given."""
+    way: dict[str, Any] = {"sampler": "Confidence", "steps": 4, "stop": False, "seed": 1}
+    texts = remask.sample(masked, prompt=[[1, 2], [3] * 60], **way)
+    assert [len(text.tokens) for text in texts] == [62, 4]
+    assert texts[1].tokens == remask.sample(masked, prompt=[3] * 60, length=4, **way).tokens
+    *_, last = remask.stream(masked, prompt=[3] * 63, **way)
+    assert last.tokens.shape == (1, 64)
+    shape = replace(masked.model.architecture, context=200)
+    roomy = Transformer(shape)
+    roomy.load_state_dict(masked.model.state_dict())
+    wide = Checkpoint(roomy, masked.family, None, {})
+    assert [len(text.tokens) for text in remask.sample(wide, prompt=[[1], [3] * 199], **way)] == [128, 1]
+    with pytest.raises(RemaskError, match="a prompt of 64 tokens leaves 0 of the context of 64 tokens; give a shorter"):
+        remask.sample(masked, prompt=[3] * 64)
+    with pytest.raises(RemaskError, match=r"a prompt of 60 tokens leaves 4 .*, and min_length is 5; give a shorter"):
+        remask.sample(masked, prompt=[3] * 60, min_length=5)
+    with pytest.raises(RemaskError, match="min_length is 129; it must be from 0 to length, which is 128"):
+        remask.sample(masked, prompt=[3], min_length=129)
 
 
 def test_what_is_wrong_is_said_with_what_would_be_right(masked: Checkpoint) -> None:

@@ -196,6 +196,13 @@ def test_samples_do_not_depend_on_their_batch(remask: Any, masked_run: Path) -> 
     assert 0 < one[0]["evaluations"] <= 4
 
 
+def test_without_a_length_the_text_fills_what_the_context_leaves(remask: Any, masked_run: Path) -> None:
+    (text,) = remask("sample", masked_run, "--prompt", "a" * 40, "--no-stop", "--json").document
+    assert len(text["tokens"]) == 24
+    done = remask("sample", masked_run, "--length", 128)
+    assert done.status == 1 and "length is 128; it must be at most the context of 64" in done.err
+
+
 def test_watching_does_not_disturb_the_text(remask: Any, masked_run: Path) -> None:
     plain = remask("sample", masked_run, "--length", 8)
     watched = remask("sample", masked_run, "--length", 8, "--watch")

@@ -199,7 +199,8 @@ def ways_of_models(
     for name, model in models.items():
         if not found[name] and model.family.exact:
             found[name] = usual_ways(model.family, 1)
-            say(f"{name} is an autoregressive model, which none of the ways fits: it writes with {found[name][0].name}")
+            own = " and ".join(way.name for way in found[name])
+            say(f"{name} is an autoregressive model, which none of the ways fits: it writes with {own}")
         else:
             for reason in left_out[name]:
                 say(f"left out: {name}, {reason}")

@@ -163,12 +163,15 @@ def usual_ways(family: Family, length: int) -> list[Way]:
 
     Masked models: `Confidence` at several numbers of steps, and the rules that write what is certain, without a cache
     and with two kinds of one. Other families: their own sampler, at several numbers of steps where it takes any.
+    Autoregressive models also `PromptLookup`, their fast way to the same text.
     """
     shares = [n for n in SHARES if n < length or n == 1]
     if family.order != "any":
         own = sampler_of(family)
         name = type(own).__name__
-        return [way_of(f"{name}:tokens_per_step={n}") for n in shares] if own.takes_steps else [way_of(name)]
+        if own.takes_steps:
+            return [way_of(f"{name}:tokens_per_step={n}") for n in shares]
+        return [way_of(name), way_of("PromptLookup")] if family.order == "left" else [way_of(name)]
     block = f"block={LONG}" if length > LONG else ""
     caches = ("", "cache=Dual", "cache=Prefix")
     rules = product(("Threshold", "Factor", "EntropyBound"), caches)

@@ -77,7 +77,7 @@ def revise(state: State, family: Family, asked: Tensor, logits: Tensor, weights:
     choice, other = (state.uniforms(asked)[row, column] for _ in range(2))
     drawn = torch.where(choice < keep, before, family.prior(other))
     new = (choice >= keep + fresh).nonzero()[:, 0]
-    drawn[new] = state.draw_at(row[new], column[new], logits[new], state.next_draw(asked))[0]
+    drawn[new] = state.draw_at(row[new], column[new], logits[new], state.next_draw(asked)[row[new]])[0]
     share = state.log_prob_of(row, logits, drawn).exp()
     q = keep * (drawn == before) + fresh / family.vocabulary.predicted + predicted * share
     state.tokens[row, column] = drawn

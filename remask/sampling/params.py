@@ -10,18 +10,20 @@ from remask.errors import RemaskError
 
 LARGEST = 2**16
 """The largest number of steps and the largest block that are accepted."""
+USUAL_LENGTH = 128
+"""Tokens that are written after a prompt where no length is given and the context leaves room for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingParams:
     """How one text is to be written. Texts of one batch may each have their own."""
 
-    length: int = 128
-    """Tokens to write after the prompt."""
+    length: int | None = None
+    """Tokens to write after the prompt; by default 128, or what the prompt leaves of the context if that is less."""
     sampler: Any = None
     """Ancestral, FirstHitting, Confidence, Threshold, Factor, EntropyBound, LocalLeap, Runs, KLASS, Credit, WINO,
-    FreeDave, Psi, EsoLM, LeftToRight, or as published LLaDA, SMDM; by default the family's. Options of its own follow
-    as LLaDA:late_end=true,remasking=random. In Python also a `Sampler`."""
+    FreeDave, Psi, EsoLM, LeftToRight, PromptLookup, or as published LLaDA, SMDM; by default the family's. Options of
+    its own follow as LLaDA:late_end=true,remasking=random. In Python also a `Sampler`."""
     steps: int | None = None
     """Steps over the whole text; by default the sampler's own number."""
     block: int | None = None
@@ -53,10 +55,11 @@ class SamplingParams:
     """Tokens that are written before a text may end."""
 
     def __post_init__(self) -> None:
-        if self.length < 1:
+        if self.length is not None and self.length < 1:
             raise RemaskError(f"length is {self.length}; it must be at least 1")
-        if not 0 <= self.min_length <= self.length:
-            raise RemaskError(f"min_length is {self.min_length}; it must be from 0 to length, which is {self.length}")
+        most = USUAL_LENGTH if self.length is None else self.length
+        if not 0 <= self.min_length <= most:
+            raise RemaskError(f"min_length is {self.min_length}; it must be from 0 to length, which is {most}")
         for name in ("steps", "block"):
             given = getattr(self, name)
             if given is not None and not 1 <= given <= LARGEST:

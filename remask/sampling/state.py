@@ -181,12 +181,12 @@ class State:
         Rows that are `greedy`, (B,) bool, take the most probable token.
         """
         row, column = asked.nonzero(as_tuple=True)
-        return self.draw_at(row, column, logits, self.next_draw(asked), greedy)
+        return self.draw_at(row, column, logits, self.next_draw(asked)[row], greedy)
 
     def draw_at(
         self, row: Tensor, column: Tensor, logits: Tensor, number: Tensor, greedy: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """`draw` at (N,) rows and columns; `number` (B,) is the number of each row's draw (`next_draw`)."""
+        """`draw` at (N,) rows and columns; `number` (N,) is the number of each draw in its row (`next_draw`)."""
         options = self._drawing(row)
         if greedy is not None:
             options["temperature"] = torch.where(greedy[row], 0.0, options["temperature"])
@@ -196,7 +196,7 @@ class State:
             return best.indices, (best.values * 0).double()  # 0, or nan where the logits are nan
         log_probs = drawing.log_probs(logits, **options)
         if self.forced is None:
-            tokens = drawing.invert(log_probs, uniforms_at(self.seed[row], number[row], column))
+            tokens = drawing.invert(log_probs, uniforms_at(self.seed[row], number, column))
         else:
             tokens = self.forced[row, column]
         return tokens, log_probs.gather(-1, tokens[:, None])[:, 0]

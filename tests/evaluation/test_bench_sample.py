@@ -253,7 +253,7 @@ def test_ways() -> None:
     names = [w.name for w in product_of(["Confidence", "Threshold"], ["none", "Dual"], [4, 8], [0])]
     assert names[:2] == ["Confidence:steps=4", "Confidence:steps=8"]
     assert names[4:] == ["Threshold", "Threshold:cache=Dual"], "without steps, and so once each"
-    assert [w.name for w in usual_ways(Autoregressive(), 8)] == ["LeftToRight"]
+    assert [w.name for w in usual_ways(Autoregressive(), 8)] == ["LeftToRight", "PromptLookup"]
     masked = usual_ways(Masked(), 100)
     assert len(masked) == 13 and masked[5].name == "Threshold:block=32,cache=Dual"
     assert fitting(masked, Masked(), 100) == (masked, [])

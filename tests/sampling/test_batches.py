@@ -29,6 +29,7 @@ from remask.sampling.left_to_right import LeftToRight
 from remask.sampling.llada import LLaDA
 from remask.sampling.loop import make_cache
 from remask.sampling.predictions import Measure
+from remask.sampling.prompt_lookup import PromptLookup
 from remask.sampling.psi import Psi
 from remask.sampling.sampler import largest
 from remask.sampling.smdm import SMDM
@@ -109,8 +110,8 @@ def drawn_order(r: Draw) -> tuple[Sampler, dict[str, Any]]:
 
 
 def left(r: Draw) -> tuple[Sampler, dict[str, Any]]:
-    """Left to right."""
-    return LeftToRight(), {}
+    """Left to right, with drafts or without."""
+    return r.choice([LeftToRight(), PromptLookup(ngram=r.choice([1, 2]), longest=r.choice([1, 2, 8]))]), {}
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from tables import Counting, rng
-from writing import CAUSAL, END, PROMPTED, Row, Script, V, begin, fill, network
+from writing import CAUSAL, END, PROMPTED, Reading, Row, Script, V, begin, fill, network
 
 from remask.errors import RemaskError
 from remask.model.attention import Causal
@@ -13,22 +13,8 @@ from remask.sampling.left_to_right import LeftToRight
 from remask.sampling.loop import make_cache
 
 
-class Reading(Counting):
-    """A network with a cache that notes how many tokens it reads in each call."""
-
-    def __init__(self) -> None:
-        model = network()
-        super().__init__(model)
-        self.architecture = model.architecture
-        self.read: list[int] = []
-
-    def __call__(self, tokens: torch.Tensor, *, index: torch.Tensor | None = None, **reading: object) -> torch.Tensor:
-        self.read.append(tokens.numel() if index is None else int((index >= 0).sum()))
-        return super().__call__(tokens, index=index, **reading)  # type: ignore[arg-type]
-
-
 def test_each_token_is_read_once_and_the_cache_changes_nothing() -> None:
-    reading = Reading()
+    reading = Reading(network())
     cached = fill(LeftToRight(), reading, PROMPTED)
     plain = fill(LeftToRight(), Counting(network()), PROMPTED)  # a denoiser without an architecture has no cache
     assert torch.equal(cached[-1].tokens, plain[-1].tokens)
@@ -40,7 +26,7 @@ def test_each_token_is_read_once_and_the_cache_changes_nothing() -> None:
 
 def test_a_row_does_not_wait_for_another() -> None:
     """One call writes in every row that is not complete, wherever it is."""
-    reading = Reading()
+    reading = Reading(network())
     steps = fill(LeftToRight(), reading, PROMPTED)
     opened = [sum(token is None for token in row) for row in PROMPTED]
     assert reading.calls == len(steps) == max(opened)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from tables import tiny
+from tables import Counting, tiny
 from torch import Tensor
 
 from remask.families import Denoiser, Family
@@ -21,6 +21,7 @@ from remask.sampling.first_hitting import FirstHitting
 from remask.sampling.klass import KLASS
 from remask.sampling.left_to_right import LeftToRight
 from remask.sampling.llada import LLaDA
+from remask.sampling.prompt_lookup import PromptLookup
 from remask.sampling.smdm import SMDM
 from remask.seeds import mix_seeds
 from remask.vocabulary import Vocabulary
@@ -89,12 +90,16 @@ BIDIRECTIONAL: dict[str, SamplingParams] = {
     "smdm": how(SMDM(), steps=6),
     "smdm, origin, in blocks": how(SMDM(algorithm="origin"), steps=9, block=3),
 }
-EVERY: dict[str, SamplingParams] = {**BIDIRECTIONAL, "left to right": how(LeftToRight())}
+EVERY: dict[str, SamplingParams] = {
+    **BIDIRECTIONAL,
+    "left to right": how(LeftToRight()),
+    "prompt look-up": how(PromptLookup()),
+}
 
 
 def family_of(sampler: Sampler) -> Family:
     """The family that a sampler fits."""
-    return CAUSAL if isinstance(sampler, LeftToRight) else MASKED
+    return CAUSAL if sampler.fits(CAUSAL) else MASKED
 
 
 def begin(
@@ -163,3 +168,16 @@ class Fixed:
     def __call__(self, tokens: Tensor, *, ask: Tensor | None = None, **reading: Any) -> Tensor:
         every = self.logits[: tokens.shape[1]].expand(len(tokens), -1, -1)
         return every if ask is None else every[ask]
+
+
+class Reading(Counting):
+    """A network with a cache that notes how many tokens it reads in each call."""
+
+    def __init__(self, model: Transformer) -> None:
+        super().__init__(model)
+        self.architecture = model.architecture
+        self.read: list[int] = []
+
+    def __call__(self, tokens: Tensor, *, index: Tensor | None = None, **reading: Any) -> Tensor:
+        self.read.append(tokens.numel() if index is None else int((index >= 0).sum()))
+        return super().__call__(tokens, index=index, **reading)
