@@ -33,7 +33,9 @@ class Decoding(SamplingParams):
     """In place of steps: as many of them as write this many tokens each, for texts of any length."""
 
 
-OPTIONS = [f.name for f in fields(Decoding) if f.name not in ("sampler", "length", "seed", "stop", "matching")]
+OPTIONS = [
+    f.name for f in fields(Decoding) if f.name not in ("sampler", "length", "seed", "stop", "matching", "expand")
+]
 """What a way says of them; the others are of the questions, and the same for all ways."""
 
 
