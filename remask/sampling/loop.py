@@ -151,7 +151,9 @@ def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) ->
     besides = expanding.asked_besides(state, query)
     query = query if besides is None else replace(query, ask=query.ask | besides)
     query = caching.with_policies(state, query, cache is not None)
+    looked = caching.want_rollout(state, query, cache)
     answer, others = ask_all(denoiser, family, state, query, cache)
+    caching.note_rollout(state, looked, cache)
     logits = torch.empty(0, family.vocabulary.predicted, device=state.tokens.device) if answer is None else answer
     caching.note_certainty(state, query, logits)
     decision = None
@@ -168,7 +170,7 @@ def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) ->
             advance(state, sampler)
             continue
         part.calls, part.cached = state.calls[rows], state.cached[rows]
-        for name in (caching.MASKED_BEFORE, caching.CERTAINTY, expanding.BEGUN):
+        for name in (caching.MASKED_BEFORE, caching.CERTAINTY, caching.ROLLOUT, expanding.BEGUN):
             if name in state.extras:
                 part.extras[name] = state.extras[name][rows]
         others.give(own)

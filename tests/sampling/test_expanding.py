@@ -201,6 +201,13 @@ def test_no_row_depends_on_its_company() -> None:
             torch.testing.assert_close(state.log_prob[at], alone[i].log_prob[0], rtol=1e-4, atol=1e-4)
 
 
+def test_finding_the_length_takes_none_of_the_steps() -> None:
+    how = DAEDAL(initial=4, add=4, append_below=1.0, insert_below=0.0)
+    steps = fill(Confidence(), Ending(3), [[*PROMPT, *[None] * 12]], steps=4, expand=how)
+    assert [int(one.valid.sum()) - len(PROMPT) for one in steps] == [8, 12, 12, 12, 12, 12]
+    assert [int(one.changed.sum()) for one in steps] == [0, 0, 3, 3, 3, 3]
+
+
 def test_a_text_has_its_least_length() -> None:
     state = begin(Threshold(threshold=0.3), [[*PROMPT, *[None] * 20]], stop=True, min_length=12, expand=EXPAND)
     assert int(state.masked.sum()) == 12
@@ -214,15 +221,19 @@ def test_what_a_sampler_remembers_of_positions(kind: Literal["klass", "credit"])
     sampler = KLASS(threshold=0.99) if kind == "klass" else Credit(threshold=0.99)
     how = replace(EXPAND, initial=8, append_below=0.0, insert_below=1.0, low=1.0)
     state, model = begin(sampler, [[*PROMPT, *[None] * 14]], temperature=0, expand=how), Ending(2, slope=0.0)
+    with torch.inference_mode():
+        sure = model(torch.tensor([[*PROMPT, *[MASK] * 8]]))[0, 2:].softmax(-1).amax(-1)
+        sure[sure.argmax()] = 1.0  # which is written
+    least = 2 + int(sure.argmin())
     step(model, MASKED, state)
     length = int(state.valid.sum())
-    assert length == 12  # two masks became part of the row
+    assert length == 12 and least < 9, "two masks were inserted, and not at the end"
     if kind == "klass":
         assert not bool(state.extras[SEEN].any())
     else:
         known = state.extras[AMOUNTS].sum(-1)[0] > 0
         new = [i for i in range(2, length) if not bool(known[i])]
-        assert len(new) == 2 and new[1] == new[0] + 1 and int(known.sum()) == 8
+        assert new == [least + 1, least + 2] and int(known.sum()) == 8
 
 
 @pytest.mark.parametrize(
