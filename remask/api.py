@@ -62,6 +62,8 @@ class GenerationRequest(SamplingParams):
             raise RemaskError("negative_prompt goes with guidance, and with a prompt")
         if self.infill is not None and (self.matching is not None or self.min_length):
             raise RemaskError("matching and min_length are for a continuation; a hole is written [MASK:3|EXPRESSION]")
+        if self.infill is not None and self.expand not in (None, "none"):
+            raise RemaskError("expand is for a continuation; a hole of open length is written [MASK:2-5]")
 
     @property
     def params(self) -> SamplingParams:
@@ -250,7 +252,7 @@ def finished_text(
         holes = [i for i, part in zip(ids, parts, strict=True) if part is None]
         return Sample(decode(ids[len(checkpoint.family.bos) :]), holes, request.infill, ended=False, **about)
     given = encode_prompt(checkpoint, prompt)
-    ids = state.tokens[row, len(given) : len(given) + length_behind(checkpoint, request, len(given))].tolist()
+    ids = state.tokens[row, len(given) : int(state.valid[row].sum())].tolist()
     vocabulary = checkpoint.family.vocabulary
     ends = [i for i, token in enumerate(ids) if token in (vocabulary.end, vocabulary.end_of_turn)]
     ended = request.stop and bool(ends)

@@ -17,8 +17,10 @@ MASK = "\u2591\u2591"
 def frame(step: Step, tokenizer: Tokenizer, row: int = 0) -> Text:
     """One step of one row as coloured text."""
     text = Text()
-    pieces = tokenizer.pieces(step.tokens[row].tolist(), mask=MASK, end="\u23f9")
-    states = zip(step.masked[row].tolist(), step.changed[row].tolist(), step.confidence[row].tolist(), strict=True)
+    tokens, *about = (
+        x[row][step.valid[row]].tolist() for x in (step.tokens, step.masked, step.changed, step.confidence)
+    )
+    pieces, states = tokenizer.pieces(tokens, mask=MASK, end="\u23f9"), zip(*about, strict=True)
     for piece, (masked, changed, sure) in zip(pieces, states, strict=True):
         text.append(MASK if masked else piece, style(masked, changed, sure))
     return text

@@ -141,6 +141,11 @@ def test_what_is_wrong_is_said_with_what_would_be_right(masked: Checkpoint) -> N
             "the negative prompt has 2 tokens, and a prompt 1",
         ),
         ({"window": 8}, "give block too"),
+        ({"expand": "DAEDALUS"}, "unknown expansion 'DAEDALUS'. Did you mean 'DAEDAL'"),
+        (
+            {"infill": "a [MASK:2]", "expand": "DAEDAL"},
+            "expand is for a continuation; a hole of open length",
+        ),
         ({"infill": "no hole"}, r"the text to infill has no hole; write one as"),
         ({"prompt": [1] * 60, "length": 5}, "60 tokens of text and 5 to write are beyond the context of 64 tokens"),
     ]:

@@ -209,6 +209,19 @@ def test_watching_does_not_disturb_the_text(remask: Any, masked_run: Path) -> No
     assert watched.out == plain.out and "step 1/" in watched.err
 
 
+def test_a_text_that_is_lengthened_while_it_is_written(remask: Any, masked_run: Path) -> None:
+    way = ["--prompt", "ab", "--length", 12, "--sampler", "Threshold", "--block", 4, "--no-stop", "--precision", "fp32"]
+    short = remask("sample", masked_run, *way, "--json", "--expand", "DAEDAL:initial=5,append_below=0,insert_below=0")
+    assert len(short.document[0]["tokens"]) == 5
+    longest = ["--expand", "DAEDAL:initial=5,add=3,append_below=1"]
+    plain = remask("sample", masked_run, *way, *longest)
+    assert len(remask("sample", masked_run, *way, *longest, "--json").document[0]["tokens"]) == 12
+    watched = remask("sample", masked_run, *way, *longest, "--watch")
+    assert watched.out == plain.out and "step 1/" in watched.err
+    first = next(line for line in watched.err.splitlines() if line.startswith("step 1/"))
+    assert first.count("\u2591\u2591") == 8, "after the first step three masks are appended to five"
+
+
 def test_guidance(remask: Any, masked_run: Path, autoregressive_run: Path) -> None:
     arguments = ["--prompt", "abc", "--length", 4, "--guidance", 1.5, "--json", "--sampler", "FirstHitting"]
     assert remask("sample", masked_run, *arguments).document[0]["evaluations"] == 8

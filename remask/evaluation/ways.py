@@ -1,8 +1,8 @@
 """Ways of writing: a sampler with its options, a cache, a block length and a number of steps.
 
 A way is written in one word, as "Threshold:threshold=0.8,block=32,cache=Selective:candidates=16,gap=2". Behind
-`cache=NAME` an option that the cache has is the cache's. Any other that the sampler has is the sampler's, and the rest
-are options of `remask sample`, or `tokens_per_step`.
+`cache=NAME` an option that the cache has is the cache's, and so behind `expand=NAME`. Any other that the sampler has is
+the sampler's, and the rest are options of `remask sample`, or `tokens_per_step`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,6 +16,7 @@ from remask.families.base import Family
 from remask.options import parse_options
 from remask.sampling import Sampler, SamplingParams, samplers
 from remask.sampling.caching import policy_of
+from remask.sampling.expanding import expansion_of
 from remask.sampling.loop import resolve
 from remask.sampling.sampler import require_fit
 
@@ -75,10 +76,15 @@ class Parts:
     """The options of a way, as KEY=VALUE, by what they are options of."""
 
     sampler: list[str] = field(default_factory=list)
-    cache: list[str] = field(default_factory=list)
     decoding: list[str] = field(default_factory=list)
-    name: str = "none"
-    """The name of the cache."""
+    cache: list[str] = field(default_factory=list)
+    expand: list[str] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+    """Those of the cache and the expansion, where they are given."""
+
+
+NAMED = {"cache": policy_of, "expand": expansion_of}
+"""The options of `Decoding` that are names with options of their own, and what makes of one what it names."""
 
 
 def way_of(text: str) -> Way:
@@ -95,31 +101,34 @@ def way_of(text: str) -> Way:
     if options.get("tokens_per_step") == 0:
         raise RemaskError("tokens_per_step is 0; it must be at least 1")
     words = [*spelled(known[name], of_sampler), *spelled(Decoding, options, always="temperature")]
-    if parts.name != "none":
-        kind = type(policy_of(parts.name))
-        own = spelled(kind, parse_options(kind, ",".join(parts.cache)))
-        options["cache"] = ":".join(filter(None, [parts.name, ",".join(own)]))
-        policy_of(options["cache"])  # which says what is wrong with a value
-        words.append(f"cache={options['cache']}")
+    for key, make in NAMED.items():
+        named = parts.names.get(key, "none")
+        if named != "none":
+            kind = type(make(named))
+            own = spelled(kind, parse_options(kind, ",".join(getattr(parts, key))))
+            options[key] = ":".join(filter(None, [named, ",".join(own)]))
+            make(options[key])  # which says what is wrong with a value
+            words.append(f"{key}={options[key]}")
     return Way(":".join(filter(None, [name, ",".join(words)])), known[name](**of_sampler), options)
 
 
 def divided(kind: type[Sampler], text: str) -> Parts:
     """The options of a way of a sampler, by what they belong to; RemaskError for one that is unknown or given twice."""
-    found, of_cache = Parts(), set[str]()
+    found, inner = Parts(), dict[str, str]()  # options of a cache or an expansion, and of which of the two
     own = {f.name for f in fields(kind)}
     seen = set[tuple[str, str]]()
     for part in filter(None, (part.strip() for part in text.split(","))):
         key, _, value = (piece.strip() for piece in part.partition("="))
-        place = "cache" if key in of_cache else "sampler" if key in own else "decoding"
+        place = inner.get(key, "sampler" if key in own else "decoding")
         if place == "decoding" and key not in OPTIONS:
-            raise unknown(f"option of the way {kind.__name__}", key, [*own, *OPTIONS, *of_cache])
+            raise unknown(f"option of the way {kind.__name__}", key, [*own, *OPTIONS, *inner])
         keys = [(place, key)]
-        if keys[0] == ("decoding", "cache"):
-            found.name, _, part = (piece.strip() for piece in value.partition(":"))
-            policy = policy_of(found.name)
-            place, of_cache = "cache", {f.name for f in fields(policy)} if policy else set()
-            keys += [("cache", part.partition("=")[0].strip())] if part else []
+        if place == "decoding" and key in NAMED:
+            place = key
+            found.names[key], _, part = (piece.strip() for piece in value.partition(":"))
+            made = NAMED[key](found.names[key])
+            inner |= dict.fromkeys((f.name for f in fields(made)) if made else (), key)
+            keys += [(key, part.partition("=")[0].strip())] if part else []
         for one in keys:
             if one in seen:
                 raise RemaskError(f"the way {kind.__name__}:{text} gives {one[1]} twice; give it once")

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from remask.model.rollout import Rollout
+
 
 class Attention(ABC):
     """A rule that says which keys a query may see."""
@@ -239,9 +241,13 @@ class Rendered:
     """(B or 1, 1, Q, K) bool, True where a query sees a key."""
     blocks: Any = None
     """A FlexAttention BlockMask (CUDA only)."""
+    rollout: Rollout | None = None
+    """What notes the attention weights, which are then computed beside; by default they are never made."""
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """(B, H, Q, d) queries on (B, G, K, d) keys and values, H a multiple of G -> (B, H, Q, d)."""
+        if self.rollout is not None:
+            self.rollout.note(q, k, self.mask)
         if self.blocks is not None:
             from torch.nn.attention.flex_attention import flex_attention
 

@@ -11,12 +11,19 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from remask.model.rollout import Rollout
+
 
 class Cache(Protocol):
     """What a network needs of a cache."""
 
     exact: bool
     """Whether a call with the cache gives the same result, but for rounding, as a call without it."""
+
+    @property
+    def rollout(self) -> Rollout | None:
+        """What notes the attention weights of the next call, where they are wanted."""
+        ...
 
     def extent(self, index: Tensor) -> int:
         """The number of canvas positions, counted from 0, whose keys a call that reads `index`, (B, Q), attends to."""
@@ -44,6 +51,7 @@ class KeyValueCache:
         self.count, self.length, self.branches, self.exact = rows, length, branches, exact
         self._layers: list[tuple[Tensor, Tensor] | None] = [None] * layers
         self._hidden: dict[int, Tensor] = {}
+        self.rollout: Rollout | None = None
         self._used = 0
         """One more than the largest canvas position stored so far."""
 
@@ -143,6 +151,10 @@ class ChosenRows:
 
     def __init__(self, cache: KeyValueCache, rows: Tensor) -> None:
         self.cache, self.chosen, self.exact = cache, rows, cache.exact
+
+    @property
+    def rollout(self) -> Rollout | None:
+        return self.cache.rollout
 
     def with_second_branch(self, rows: Tensor) -> "ChosenRows":
         """A view for a call that reads these rows and then the unconditional branch of some of them, (G,)."""

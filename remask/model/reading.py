@@ -1,6 +1,6 @@
 """Where the tokens of a network call stand on the canvas, and what they see: worked out once, used in every layer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -52,6 +52,9 @@ def locate(
     queries = along if index is None else index
     keys = None if cache is None else torch.arange(cache.extent(queries), device=tokens.device)
     attend = render(attention, rows, queries, keys, in_order=in_order)
+    if cache is not None and cache.rollout is not None:
+        cache.rollout.begin(queries)
+        attend = replace(attend, rollout=cache.rollout)
     neighbours = None
     if a.convolution:
         # keys of a cache are known by their canvas positions alone, so neighbours are counted on the canvas there

@@ -7,7 +7,7 @@ which part. It works with every sampler that writes masked positions, in blocks 
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from torch import Tensor
 from remask.errors import RemaskError, unknown
 from remask.extensions import import_files, subclasses_in
 from remask.families.base import Family
+from remask.model.rollout import Rollout
 from remask.options import parse_options
 from remask.sampling.params import SamplingParams
 from remask.sampling.predictions import certainty
@@ -25,6 +26,9 @@ MASKED_BEFORE = "masked_before"
 """(B, L) bool in `State.extras`: the positions that were masked when the row was last read."""
 CERTAINTY = "certainty"
 """(B, L) float64 in `State.extras`: the probability of the most probable token when it was last asked; 0 before."""
+
+ROLLOUT = "rollout"
+"""(B, L) float64 in `State.extras`: how much each position was looked at when the row was last read; 0 before."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,11 @@ class CachePolicy(ABC):
     @abstractmethod
     def read(self, state: State, ask: Tensor) -> Tensor:
         """(B, L) bool, the positions that a step reads between two readings of the whole row, beside those it asks."""
+
+    @property
+    def wants_rollout(self) -> bool:
+        """Whether it goes by the attention weights, which then are computed."""
+        return False
 
     def keep(self, state: State) -> Tensor:
         """(B, L) bool, the positions whose keys and values are kept when the whole row is read."""
@@ -206,6 +215,30 @@ def remember(state: State, query: Query) -> Query:
         unread = ~query.ask.any(1, keepdim=True)
         state.extras[MASKED_BEFORE] = state.masked | (state.extras[MASKED_BEFORE] & unread)
     return query
+
+
+def want_rollout(state: State, query: Query, cache: Any) -> Tensor | None:
+    """Has the next network call of a query note the attention weights of the rows whose policies go by them.
+
+    Returns (R,) int64, these rows; None where there are none.
+    """
+    wants = [p.cache is not None and p.cache.wants_rollout for p in state.params]
+    if not any(wants):
+        return None
+    asked = query.ask.any(1)
+    rows = (torch.tensor(wants, device=asked.device) & asked).nonzero()[:, 0]
+    if not len(rows):
+        return None
+    cache.rollout = Rollout((asked.cumsum(0) - 1)[rows])  # the call reads those rows that ask
+    return rows
+
+
+def note_rollout(state: State, rows: Tensor | None, cache: Any) -> None:
+    """Keeps the rollout of the call that `want_rollout` prepared."""
+    if rows is not None:
+        found = cache.rollout.importance(state.tokens.shape[1])
+        state.extras[ROLLOUT] = state.extras[ROLLOUT].index_copy(0, rows, found)
+        cache.rollout = None
 
 
 def note_certainty(state: State, query: Query, logits: Tensor) -> None:

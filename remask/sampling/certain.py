@@ -51,6 +51,10 @@ class Certain(Sampler):
     def deterministic(self) -> bool:
         return True
 
+    @property
+    def takes_expansion(self) -> bool:
+        return True
+
     def begin(self, state: State, family: Family) -> None:
         if self.debias and len(log_frequencies(self.debias)) > family.vocabulary.size:
             raise RemaskError(f"the corpus of debias, {self.debias}, has more ids than the model")

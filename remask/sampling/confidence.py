@@ -48,6 +48,10 @@ class Confidence(Certain):
     def deterministic(self) -> bool:
         return self.rule != "random"
 
+    @property
+    def takes_expansion(self) -> bool:
+        return self.rule not in ("random", "left")
+
     def query(self, state: State, family: Family) -> Query:
         active = state.active
         count = self.count(state.step, state.steps, state.block_size, active.sum(1))

@@ -10,7 +10,7 @@ from remask.errors import RemaskError
 from remask.families.base import Family
 from remask.sampling.adaptive import Threshold, check_probability
 from remask.sampling.sampler import Query
-from remask.sampling.state import State
+from remask.sampling.state import State, moved
 
 TOKENS = "credit_tokens"
 """(B, L, 8) int64 in `State.extras`, tokens that have been the most probable ones of a position."""
@@ -48,6 +48,10 @@ class Credit(Threshold):
         shape = (*state.tokens.shape, KEPT)
         state.extras[TOKENS] = torch.zeros(shape, dtype=torch.int64, device=state.tokens.device)
         state.extras[AMOUNTS] = torch.zeros(shape, dtype=torch.float64, device=state.tokens.device)
+
+    def move(self, state: State, source: Tensor) -> None:
+        for name in (TOKENS, AMOUNTS):
+            state.extras[name] = moved(state.extras[name], source)
 
     def adjust(self, state: State, query: Query, logits: Tensor) -> Tensor:
         where = query.ask.nonzero(as_tuple=True)

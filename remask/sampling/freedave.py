@@ -50,6 +50,10 @@ class FreeDave(Confidence):
     def chooses_first(self) -> bool:
         return False
 
+    @property
+    def takes_expansion(self) -> bool:
+        return False
+
     def begin(self, state: State, family: Family) -> None:
         super().begin(state, family)
         if any(p.temperature != 0 for p in state.params):

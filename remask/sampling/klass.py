@@ -51,6 +51,10 @@ class KLASS(Confidence):
         state.extras[BEFORE] = torch.zeros(*shape, family.vocabulary.predicted, device=state.tokens.device)
         state.extras[SEEN] = torch.zeros(shape, dtype=torch.int64, device=state.tokens.device)
 
+    def move(self, state: State, source: Tensor) -> None:  # predictions of a shorter text are no measure of the new one
+        same = (source == torch.arange(source.shape[1], device=source.device)).all(1, keepdim=True)
+        state.extras[SEEN] = state.extras[SEEN] * same
+
     def choose(self, seen: Predictions) -> Tensor:
         stable = (self.compare(seen) >= self.history) & (seen.probability >= self.threshold) & seen.asked
         scheduled = largest(self.order(seen, self.measure), seen.asked, seen.query.keep["count"])

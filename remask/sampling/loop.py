@@ -13,7 +13,7 @@ from torch import Tensor
 from remask.errors import RemaskError
 from remask.families.base import Denoiser, Family
 from remask.model.cache import KeyValueCache
-from remask.sampling import caching
+from remask.sampling import caching, expanding
 from remask.sampling.asking import ask_all, default_of
 from remask.sampling.constraints import Constraint, check_possible, constraints_of, has_holes
 from remask.sampling.params import SamplingParams
@@ -38,6 +38,8 @@ class Step:
     """(B,) float64 nats, log-probability of what has been written so far."""
     calls: Tensor
     """(B,) int64, network passes over each row so far."""
+    valid: Tensor
+    """(B, L) bool, False behind the end of a row; with `expand` rows become longer, and what they hold may move."""
 
 
 def start(
@@ -75,6 +77,8 @@ def start(
         require_fit(sampler, family)
     resolved = [resolve(p, family, length) for p, length in zip(every, lengths, strict=True)]
     columns = [row.nonzero()[:, 0].tolist() for row in canvas.open.cpu()]
+    if constraints is not None and any(p.expand is not None and own for p, own in zip(resolved, constraints)):
+        raise RemaskError("a constraint is about fixed columns; leave expand or the constraints out")
     given = [()] * len(every) if constraints is None else constraints
     bound = [constraints_of(p, family, own, c) for p, own, c in zip(resolved, columns, given, strict=True)]
     resolved = [replace(p, stop=False) if has_holes(own) else p for p, own in zip(resolved, bound)]
@@ -82,6 +86,7 @@ def start(
     if any(bound):
         check_possible(state.tokens, state.masked, bound, forced is not None)
     caching.begin(state)
+    expanding.begin(state, family)
     for sampler, rows in groups(state):
         part = state if rows is None else state.rows(rows)
         sampler.begin(part, family)
@@ -100,8 +105,9 @@ def resolve(params: SamplingParams, family: Family, length: int) -> SamplingPara
     `CachePolicy` in place of its name."""
     sampler, name = params.sampler, type(params.sampler).__name__
     assert isinstance(sampler, Sampler)
-    params = replace(params, cache=caching.policy_of(params.cache))
+    params = replace(params, cache=caching.policy_of(params.cache), expand=expanding.expansion_of(params.expand))
     caching.check_policy(params, sampler, family)
+    expanding.check_expansion(params, sampler, family)
     if params.block is not None and not sampler.takes_blocks:
         raise RemaskError(f"{name} does not fill one block after another; leave block out")
     if params.block is not None and family.order == "all":
@@ -142,30 +148,40 @@ def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) ->
         part = state if rows is None else state.rows(rows)
         parts.append((sampler, rows, part, sampler.query(part, family)))
     query = parts[0][3] if len(parts) == 1 else join_queries(state, [(rows, query) for _, rows, _, query in parts])
+    besides = expanding.asked_besides(state, query)
+    query = query if besides is None else replace(query, ask=query.ask | besides)
     query = caching.with_policies(state, query, cache is not None)
-    answer, besides = ask_all(denoiser, family, state, query, cache)
+    looked = caching.want_rollout(state, query, cache)
+    answer, others = ask_all(denoiser, family, state, query, cache)
+    caching.note_rollout(state, looked, cache)
     logits = torch.empty(0, family.vocabulary.predicted, device=state.tokens.device) if answer is None else answer
     caching.note_certainty(state, query, logits)
+    decision = None
+    if besides is not None:
+        decision = expanding.decide(state, family, query, logits)
+        query, logits = expanding.for_samplers(query, besides, decision, logits)
     changed = torch.zeros_like(state.masked)
     before = state.masked.clone() if any(state.constraints) else None
     of_row = query.ask.nonzero()[:, 0] if len(parts) > 1 else None
     for sampler, rows, part, own in parts:
         if rows is None or of_row is None:
-            besides.give(own)
+            others.give(own)
             changed = sampler.commit(state, family, replace(own, ask=query.ask), logits)
             advance(state, sampler)
             continue
         part.calls, part.cached = state.calls[rows], state.cached[rows]
-        for name in (caching.MASKED_BEFORE, caching.CERTAINTY):
+        for name in (caching.MASKED_BEFORE, caching.CERTAINTY, caching.ROLLOUT, expanding.BEGUN):
             if name in state.extras:
                 part.extras[name] = state.extras[name][rows]
-        besides.give(own)
+        others.give(own)
         own = replace(own, ask=query.ask[rows])
         changed[rows] = sampler.commit(part, family, own, logits[torch.isin(of_row, rows)])
         advance(part, sampler)
         state.put(rows, part)
     if before is not None:  # a constraint may have kept chosen positions from being written
         changed = changed & ~(before & state.masked)
+    if decision is not None:
+        changed = expanding.lengthen(state, family, decision, [(part[0], part[1]) for part in parts], changed)
     if answer is None and not bool(changed.any()):
         return None
     return snapshot(state, changed)
@@ -203,7 +219,7 @@ def advance(state: State, sampler: Sampler) -> None:
 
 def snapshot(state: State, changed: Tensor) -> Step:
     """A copy of the state as it is now, which later steps do not change."""
-    now = (state.tokens, changed, state.masked, state.confidence, state.log_prob, state.calls)
+    now = (state.tokens, changed, state.masked, state.confidence, state.log_prob, state.calls, state.valid)
     return Step(*(x.clone() for x in now))
 
 

@@ -43,6 +43,9 @@ class SamplingParams:
     grow: bool = False
     """With blocks: each block is appended when the one before it is written, so that the network does not see how long
     the text may become, but for `window` masks. The text grows until its end-of-text token, or to `length`."""
+    expand: Any = None
+    """Lengthen the text while it is written, up to `length`, by what the model predicts: DAEDAL, with options as
+    DAEDAL:initial=32,low=0.2; by default `length` tokens are written."""
     guidance: float = 0.0
     """Weight w of unsupervised classifier-free guidance: logits (1 + w) conditional - w unconditional."""
     seed: int = 0

@@ -99,6 +99,10 @@ class Sampler(ABC):
     def commit(self, state: State, family: Family, query: Query, logits: Tensor) -> Tensor:
         """Writes tokens, given the (N, V) logits of the asked positions; returns (B, L) bool, the changed positions."""
 
+    def move(self, state: State, source: Tensor) -> None:  # noqa: B027  # most samplers remember nothing of positions
+        """Moves what the sampler remembers of positions, after masks were inserted in some rows: `source`, (B, L)
+        int64, is where each position stood before, -1 for a new one."""
+
     def steps_of_block(self, steps: int | None, block: int, length: int) -> int | None:
         """Steps of one block of `block` positions, where the whole text of `length` positions takes `steps`."""
         if steps is None or block >= length:
@@ -121,6 +125,12 @@ class Sampler(ABC):
     @property
     def rewrites(self) -> bool:
         """Whether a position may be written more than once."""
+        return False
+
+    @property
+    def takes_expansion(self) -> bool:
+        """Whether its rows can be lengthened while they are written (`expanding.DAEDAL`): it asks all masked positions
+        of a block, and writes nothing in a row where nothing is asked."""
         return False
 
     @property

@@ -263,10 +263,9 @@ def blank_state(
     constraints: Sequence[tuple[Constraint, ...]] | None = None,
 ) -> State:
     """A state in which nothing is written yet, from resolved params (`loop.resolve`)."""
-    device, (rows, length) = canvas.tokens.device, canvas.tokens.shape
+    device, rows = canvas.tokens.device, len(canvas.tokens)
     vocabulary = family.vocabulary
     blank = vocabulary.mask if vocabulary.mask is not None else 0
-    size = torch.tensor([p.block or length for p in params], device=device)
     none = torch.zeros(rows, dtype=torch.int64, device=device)
     end = -1 if vocabulary.end is None else vocabulary.end
     return State(
@@ -276,7 +275,7 @@ def blank_state(
         valid=canvas.valid,
         confidence=(~canvas.open & canvas.valid).float(),
         cached=torch.zeros_like(canvas.open),
-        blocks=torch.where(canvas.open, (canvas.open.cumsum(1) - 1) // size[:, None], -1),
+        blocks=block_numbers(canvas.open, params),
         step=none,
         block=none.clone(),
         calls=none.clone(),
@@ -289,6 +288,19 @@ def blank_state(
         forced=forced,
         constraints=((),) * rows if constraints is None else tuple(constraints),
     )
+
+
+def block_numbers(open_: Tensor, params: Sequence[SamplingParams]) -> Tensor:
+    """(B, L) int64, the number of the block of each open position, (B, L) bool; -1 elsewhere."""
+    size = torch.tensor([p.block or open_.shape[1] for p in params], device=open_.device)
+    return torch.where(open_, (open_.cumsum(1) - 1) // size[:, None], -1)
+
+
+def moved(x: Tensor, source: Tensor) -> Tensor:
+    """(B, L, ...) values of positions, taken from where `source`, (B, L) int64, says; 0 where that is -1."""
+    index = source.clamp(min=0).view(*source.shape, *[1] * (x.ndim - 2)).expand(x.shape)
+    new = (source < 0).view(*source.shape, *[1] * (x.ndim - 2))
+    return x.gather(1, index).masked_fill(new, 0)
 
 
 def pad_to(x: Tensor, shape: Sequence[int]) -> Tensor:

@@ -44,6 +44,10 @@ class WINO(Adaptive):
     def rewrites(self) -> bool:
         return True
 
+    @property
+    def takes_expansion(self) -> bool:
+        return False
+
     def begin(self, state: State, family: Family) -> None:
         super().begin(state, family)
         if any(p.cache is not None or is_partial(p) or p.guidance for p in state.params):

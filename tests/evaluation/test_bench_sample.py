@@ -33,6 +33,7 @@ from remask.model.transformer import Transformer, initialise
 from remask.sampling import SamplingParams
 from remask.sampling.confidence import Confidence
 from remask.tasks.base import Task
+from remask.vocabulary import Vocabulary
 
 WAYS = ["Confidence:steps=2", "Threshold:threshold=0.5,cache=Dual"]
 SMALL: dict[str, Any] = {"tasks": ["Letters"], "ways": WAYS, "batch": [1, 3], "limit": 6, "timed": 3, "repeats": 2}
@@ -267,6 +268,7 @@ def test_names_of_ways_have_one_spelling_without_defaults() -> None:
         "Threshold:cache=Dual:refresh=0,grow=true,window=8,block=4,guidance=0.50": (
             "Threshold:block=4,grow=true,guidance=0.5,window=8,cache=Dual"
         ),
+        "Factor:block=4,expand=DAEDAL:initial=9,add=8,low=0.20": "Factor:block=4,expand=DAEDAL:initial=9,low=0.2",
         "Confidence:cache=Selective:candidates=16,gap=2": "Confidence:cache=Selective:candidates=16,gap=2",
         "Confidence:cache=Selective,gap=4,steps=2,candidates=16": "Confidence:steps=2,cache=Selective:candidates=16",
     }
@@ -276,6 +278,10 @@ def test_names_of_ways_have_one_spelling_without_defaults() -> None:
     assert way.cache == "Selective:candidates=16,gap=2" and way.params(8, 0.0).steps == 2
     params = way_of("Threshold:block=4,window=8,grow=true").params(16, 0.5)
     assert (params.window, params.grow, params.temperature) == (8, True, 0.5)
+    family = Masked().over(Vocabulary(size=9, mask=8, end=7))
+    ways = [way_of("Threshold:expand=DAEDAL:add=3,cache=Dual"), way_of("Factor:expand=DAEDAL")]
+    kept, reasons = fitting(ways, family, 8)
+    assert [way.name for way in kept] == ["Factor:expand=DAEDAL"] and "leave cache, window and grow out" in reasons[0]
 
 
 def test_names_of_models_are_shown_in_short() -> None:

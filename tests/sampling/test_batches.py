@@ -22,6 +22,7 @@ from remask.sampling.ancestral import Ancestral
 from remask.sampling.confidence import Confidence, Rule, Schedule
 from remask.sampling.credit import Credit
 from remask.sampling.esolm import EsoLM
+from remask.sampling.expanding import DAEDAL
 from remask.sampling.first_hitting import FirstHitting
 from remask.sampling.freedave import FreeDave
 from remask.sampling.klass import KLASS
@@ -144,11 +145,13 @@ class Written:
     confidence: Tensor = field(init=False)
     log_prob: float = field(init=False)
     calls: int = field(init=False)
+    valid: Tensor = field(init=False)
 
     def check(self, state: State, at: int) -> None:
         """One row of a state is as this row is alone."""
         length = len(self.row)
         assert torch.equal(state.tokens[at, :length], self.tokens)
+        assert torch.equal(state.valid[at, :length], self.valid)
         torch.testing.assert_close(state.confidence[at, :length], self.confidence, rtol=1e-3, atol=1e-4)
         assert float(state.log_prob[at]) == pytest.approx(self.log_prob, rel=1e-3, abs=1e-4)
         if not isinstance(self.params.sampler, FreeDave):  # whose drafts are not read beside a cache
@@ -169,6 +172,10 @@ def some_row(r: Draw, kind: Kind) -> Written:
         "stop": r.random() < 0.5,
         "seed": r.getrandbits(60),
     }
+    if sampler.takes_expansion and not behind and not {"cache", "window", "grow"} & options.keys() and r.random() < 0.5:
+        low, below = r.choice([0.4, 1.0]), r.choice([0.2, 0.6])
+        options["expand"] = DAEDAL(initial=2, add=r.choice([2, 3]), ends=2, append_below=below, low=low)
+        open_ = [*open_, *[None] * r.randint(0, 6)]
     return Written([*prompt, *open_, *behind], how(sampler, **{**usual, **options}))
 
 
@@ -187,7 +194,7 @@ def alone(kind: Kind, model: Any, rows: Sequence[Written]) -> None:
         state = start(kind.family, Canvas.of([each.row]), each.params)
         cache = make_cache(model, state) if each.params.cache else None
         finish(state, partial(step, model, kind.family, cache=cache))
-        each.tokens, each.confidence = state.tokens[0], state.confidence[0]
+        each.tokens, each.confidence, each.valid = state.tokens[0], state.confidence[0], state.valid[0]
         each.log_prob, each.calls = float(state.log_prob[0]), int(state.calls[0])
 
 
