@@ -24,7 +24,7 @@ from remask.conversation import Template, prompt_of
 from remask.errors import RemaskError
 from remask.evaluation.judging import fingerprint
 from remask.files import differences
-from remask.sampling.params import SamplingParams
+from remask.sampling.params import USUAL_LENGTH, SamplingParams
 from remask.seeds import mix_seeds
 from remask.terminal import progress, say
 
@@ -132,7 +132,11 @@ def converse(
             found.append(Turn("", 0.0, 0))
         else:
             key = hashlib.blake2b(repr((question.id, choice, number)).encode(), digest_size=8).digest()
-            how = replace(params, length=min(params.length, room), seed=mix_seeds(params.seed, int.from_bytes(key)))
+            how = replace(
+                params,
+                length=min(params.length or USUAL_LENGTH, room),
+                seed=mix_seeds(params.seed, int.from_bytes(key)),
+            )
             start = time.perf_counter()
             sample: Sample = remask.sample(checkpoint, prompt=ids, **vars(how))
             found.append(Turn(sample.text.strip(), time.perf_counter() - start, sample.evaluations))
