@@ -20,14 +20,13 @@ from torch import Tensor
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError, unknown
 from remask.families.base import Family
-from remask.infilling import RANGE, row_with_holes, with_lengths
+from remask.infilling import RANGE, automaton_at, row_with_holes, with_lengths
 from remask.options import parse_options
 from remask.sampling import Canvas, Sampler, SamplingParams, State, Step, samplers, start
 from remask.sampling import stream as stream_state
 from remask.sampling.caching import policy_of
 from remask.sampling.confidence import Confidence
 from remask.sampling.constraints import Constraint, Matching, ends_of
-from remask.sampling.expressions import automaton
 from remask.sampling.guidance import NEGATIVE
 from remask.sampling.params import USUAL_LENGTH
 from remask.seeds import mix_seeds
@@ -196,7 +195,7 @@ def constraints_on(checkpoint: Checkpoint, request: GenerationRequest, row: Sequ
     if request.matching is None:
         return []
     columns = tuple(i for i, token in enumerate(row) if token is None)
-    found = automaton(request.matching, checkpoint.tokenizer.texts)
+    found = automaton_at(checkpoint, request.matching, row[: columns[0]])
     ends = ends_of(checkpoint.family)
     return [Matching(columns=columns, automaton=found, ends=ends, min_length=request.min_length)]
 
@@ -257,7 +256,9 @@ def finished_text(
     ends = [i for i, token in enumerate(ids) if token in (vocabulary.end, vocabulary.end_of_turn)]
     ended = request.stop and bool(ends)
     ids = ids[: ends[0]] if ended else ids
-    return Sample(decode(ids), ids, prompt if isinstance(prompt, str) else decode(given), ended=ended, **about)
+    before = prompt if isinstance(prompt, str) else decode(given)
+    text = checkpoint.text.decode_behind(ids) if checkpoint.text is not None and before else decode(ids)
+    return Sample(text, ids, before, ended=ended, **about)
 
 
 def prompts_of(request: GenerationRequest) -> tuple[list[Prompt], bool]:

@@ -8,13 +8,13 @@ inside the expression come in pairs, and one that stands for itself is written `
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError
 from remask.sampling.constraints import Constraint, Matching
-from remask.sampling.expressions import automaton
+from remask.sampling.expressions import Automaton, automaton
 
 HOLE = re.compile(r"\[MASK:(\d+)([\]|])", re.ASCII)
 RANGE = re.compile(r"\[MASK:(\d+)-(\d+)(?=[\]|])", re.ASCII)
@@ -45,14 +45,20 @@ def row_with_holes(checkpoint: Checkpoint, infill: str, context: int) -> tuple[l
         raise RemaskError('the text to infill has no hole; write one as "the [MASK:3] sat"')
     for part in parts:
         if isinstance(part, str):
-            row += checkpoint.tokenizer.encode(part)
+            row += checkpoint.tokenizer.encode(part, behind=len(row) > len(checkpoint.family.bos)) if part else []
             continue
         if part.expression is not None:
             columns = tuple(range(len(row), len(row) + part.size))
-            texts = checkpoint.tokenizer.texts
-            constraints.append(Matching(columns=columns, automaton=automaton(part.expression, texts)))
+            constraints.append(Matching(columns=columns, automaton=automaton_at(checkpoint, part.expression, row)))
         row += [None] * part.size
     return row, constraints
+
+
+def automaton_at(checkpoint: Checkpoint, expression: str, before: Sequence[int | None]) -> Automaton:
+    """The automaton of an expression over the tokens of a model, behind the ids of a row; None is one to be written."""
+    tokenizer = checkpoint.tokenizer
+    first = all(i is not None and not any(tokenizer.texts[i : i + 1]) for i in before)  # only special tokens
+    return automaton(expression, tokenizer.texts, tokenizer.first_texts if first else None)
 
 
 def parts_of(infill: str, context: int) -> Iterator[str | Hole]:

@@ -10,6 +10,7 @@ import codecs
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -34,6 +35,8 @@ ENDS = (END, "</s>", "<|end_of_text|>", "<|im_end|>", "<eos>", "[SEP]", "<|eot_i
 MASKS = (MASK, "<|mdm_mask|>", "<|mask_token|>", "[MASK]", "<mask>")
 LARGEST = 2**22
 """Most ids of a BPE that is trained here."""
+BEFORE = "\n"
+"""A text that no tokenizer joins to what stands behind it, for the ids of a text that is not the first."""
 WORD = 512
 """Bytes at which a word is cut when a BPE is trained."""
 
@@ -206,8 +209,14 @@ class Tokenizer:
             raise RemaskError(f"the tokenizer has no token {spec!r}; its special tokens are {shown or 'none'}")
         return token
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of a text, without any special token."""
+    def encode(self, text: str, behind: bool = False) -> list[int]:
+        """The ids of a text, without any special token; of one that stands `behind` another, without the space that
+        some tokenizers put before every text."""
+        if behind and self.drops_space:
+            with suppress(RemaskError):  # a vocabulary without BEFORE
+                before, whole = self.encode(BEFORE), self.encode(BEFORE + text)
+                if whole[: len(before)] == before:
+                    return whole[len(before) :]
         try:
             raw = text.encode()
             return list(raw) if self._plain else self._inner.encode(text, add_special_tokens=False).ids
@@ -221,6 +230,24 @@ class Tokenizer:
         """The text of some ids, without the special tokens among them."""
         hidden = (self.vocabulary.mask, self.vocabulary.end)
         return self._inner.decode([int(i) for i in ids if i not in hidden], skip_special_tokens=True)
+
+    def decode_behind(self, ids: Sequence[int] | NDArray[np.integer]) -> str:
+        """The text that some ids add behind other text, where none of their spaces is dropped."""
+        if self._spaced is None or not self.drops_space:
+            return self.decode(ids)
+        return self.decode([self._spaced, *ids])[len(self.decode([self._spaced])) :]
+
+    @cached_property
+    def drops_space(self) -> bool:
+        """Whether a space at the beginning of a text is left out by `decode`, as by SentencePiece, which has put it
+        there."""
+        return self._spaced is not None and not self.decode([self._spaced]).startswith(" ")
+
+    @cached_property
+    def _spaced(self) -> int | None:
+        """A token that begins with a space and goes on with a letter or a digit; None where there is none."""
+        named = ((self.name(i) or "", i) for i in range(self.size) if i not in self._added)
+        return next((i for name, i in named if name[:1] in ("▁", "Ġ") and name[1:].isalnum()), None)
 
     def pieces(self, ids: Sequence[int] | NDArray[np.integer], mask: str = MASK, end: str = END) -> list[str]:
         """What to show for each token; `mask` and `end` are shown for the mask and the end-of-text token.
@@ -266,6 +293,7 @@ class Tokenizer:
     def texts(self) -> tuple[builtins.bytes, ...]:
         """The bytes that each id adds to a text; none for special tokens, which are in no text.
 
+        That is within a text; as its first token it may add less (`first_texts`).
         RemaskError where the text of a token depends on its neighbours.
         """
         decoder = json.loads(self._inner.to_str()).get("decoder") or {}
@@ -275,6 +303,18 @@ class Tokenizer:
         v, added = self.vocabulary, self._inner.get_added_tokens_decoder()
         special = {i for i, token in added.items() if token.special} | {v.mask, v.start, v.end, v.end_of_turn}
         return tuple(b"" if i in special else self._bytes_of(i) for i in range(self.size))
+
+    @cached_property
+    def first_texts(self) -> tuple[builtins.bytes, ...] | None:
+        """The bytes that each id adds as the first of a text, where a space is left out there; None where none is."""
+        if not self.drops_space:
+            return None
+        spaced = [i for i, text in enumerate(self.texts) if text.startswith(b" ")]
+        first = list(self.texts)
+        for i, alone in zip(spaced, self._inner.decode_batch([[i] for i in spaced]), strict=True):
+            if alone.encode() == first[i][1:]:
+                first[i] = first[i][1:]
+        return tuple(first)
 
     def _first_of(self, names: tuple[str, ...]) -> int | None:
         ids = (self._inner.token_to_id(name) for name in names)

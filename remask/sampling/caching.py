@@ -20,12 +20,10 @@ from remask.options import parse_options
 from remask.sampling.params import SamplingParams
 from remask.sampling.predictions import certainty
 from remask.sampling.sampler import Query, Sampler
-from remask.sampling.state import State
+from remask.sampling.state import CERTAINTY, State
 
 MASKED_BEFORE = "masked_before"
 """(B, L) bool in `State.extras`: the positions that were masked when the row was last read."""
-CERTAINTY = "certainty"
-"""(B, L) float64 in `State.extras`: the probability of the most probable token when it was last asked; 0 before."""
 
 ROLLOUT = "rollout"
 """(B, L) float64 in `State.extras`: how much each position was looked at when the row was last read; 0 before."""
@@ -151,8 +149,9 @@ def check_policy(params: SamplingParams, sampler: Sampler, family: Family) -> No
 
 
 def begin(state: State) -> None:
-    """Adds to new rows what their policies have to remember."""
-    for name in {name for p in state.params if p.cache is not None for name in p.cache.remembers}:
+    """Adds to new rows what their policies and constraints have to remember."""
+    names = {name for p in state.params if p.cache is not None for name in p.cache.remembers}
+    for name in names | ({CERTAINTY} if any(state.constraints) else set()):
         state.extras[name] = (
             state.masked.clone()
             if name == MASKED_BEFORE
@@ -242,7 +241,7 @@ def note_rollout(state: State, rows: Tensor | None, cache: Any) -> None:
 
 
 def note_certainty(state: State, query: Query, logits: Tensor) -> None:
-    """Notes how certain the (N, V) predictions of a step are, for the policies that go by it."""
+    """Notes how certain the (N, V) predictions of a step are, for the policies and constraints that go by it."""
     if CERTAINTY in state.extras:
         found = certainty(logits, "probability").double()
         state.extras[CERTAINTY] = state.extras[CERTAINTY].masked_scatter(query.ask, found)

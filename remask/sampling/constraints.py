@@ -192,15 +192,17 @@ def forbid(
 def kept_together(
     chosen: Tensor,
     drawn: Tensor,
-    log_prob: Tensor,
+    sure: Tensor,
     tokens: Tensor,
     masked: Tensor,
     constraints: Sequence[Sequence[Constraint]],
 ) -> Tensor:
     """(N,) bool: which of the (N,) tokens, drawn for the chosen positions, (B, L) bool, are written together.
 
-    Of those that do not go together, the most probable ones are kept, one after another, each if it goes with what is
-    kept before it; of equally probable ones the one further left comes first. One token alone is always kept.
+    Of those that do not go together, the surest ones are kept, one after another, each if it goes with what is kept
+    before it. `sure` (N, 2) are the log-probability with which each was drawn and, for equal ones such as greedy
+    tokens, the certainty of its prediction; of equally sure tokens the one further left comes first. One token alone is
+    always kept.
     """
     keep = torch.ones_like(drawn, dtype=torch.bool)
     number = chosen.flatten().cumsum(0).view(chosen.shape) - 1
@@ -213,14 +215,17 @@ def kept_together(
             if len(new) < 2:
                 continue
             at = torch.tensor(list(new.values()), device=drawn.device)
-            ids, sure = drawn[at].tolist(), log_prob[at].tolist()
-            found = together(constraint, standing(written, constraint), dict(zip(new, ids)), dict(zip(new, sure)))
+            ids, keys = drawn[at].tolist(), map(tuple, sure[at].tolist())
+            found = together(constraint, standing(written, constraint), dict(zip(new, ids)), dict(zip(new, keys)))
             keep[at] &= torch.tensor([place in found for place in new], device=keep.device)
     return keep
 
 
-def together(constraint: Constraint, tokens: list[int | None], new: dict[int, int], sure: dict[int, float]) -> set[int]:
-    """The places of those `new` tokens, by place, that can be written together; the surest ones first."""
+def together(
+    constraint: Constraint, tokens: list[int | None], new: dict[int, int], sure: dict[int, tuple[float, ...]]
+) -> set[int]:
+    """The places of those `new` tokens, by place, that can be written together; the surest ones first, by the first
+    number that differs."""
 
     def fits(places: set[int]) -> bool:
         return constraint.possible([new[i] if i in places else token for i, token in enumerate(tokens)])
@@ -229,7 +234,7 @@ def together(constraint: Constraint, tokens: list[int | None], new: dict[int, in
     if fits(kept):
         return kept
     kept = set()
-    for place in sorted(new, key=lambda place: (-sure[place], place)):
+    for place in sorted(new, key=lambda place: (*(-x for x in sure[place]), place)):
         if fits(kept | {place}):
             kept.add(place)
     return kept or {min(new)}  # where the network predicts nan nothing fits, and the row has to end all the same

@@ -95,15 +95,21 @@ class Automaton:
 
 
 @lru_cache(maxsize=64)
-def automaton(expression: str, texts: tuple[bytes, ...]) -> Automaton:
+def automaton(expression: str, texts: tuple[bytes, ...], first: tuple[bytes, ...] | None = None) -> Automaton:
     """The automaton of an expression over tokens, whose bytes are `texts`; tokens without bytes are in no text.
+
+    `first` are the bytes that each adds as the first token of a text, where these differ: decoders as that of Llama 2
+    leave out a space there.
 
     The expression is in the syntax of Rust's `regex`: that of Python's `re` without look-around and back-references. It
     is matched against the whole text. RemaskError where it is no such expression, or no text matches it.
     """
     start, accepting, table = byte_automaton(expression)
-    edges = product(expression, table, texts)
-    states = len(table) + 1
+    edges = product(expression, table, texts, np.arange(len(table)))
+    if first is not None:
+        accepting, more = with_first(expression, start, accepting, table, texts, first)
+        start, edges = len(table), np.concatenate([edges, more], axis=1)
+    states = len(accepting)
     shape, ones = (states, states), np.ones(edges.shape[1], np.int32)
     reached = closure(csr_array((ones, (edges[2], edges[0])), shape), np.arange(states) == start)
     useful = reached & closure(csr_array((ones, (edges[0], edges[2])), shape), accepting)
@@ -143,6 +149,28 @@ def byte_automaton(expression: str) -> tuple[int, States, NDArray[np.int64]]:
     return number[index.get_initial_state()], np.append(accepting, True), table
 
 
+def with_first(
+    expression: str,
+    start: int,
+    accepting: States,
+    table: NDArray[np.int64],
+    texts: tuple[bytes, ...],
+    first: tuple[bytes, ...],
+) -> tuple[States, NDArray[np.int64]]:
+    """A start that no token leads back to, behind the states of the table: (S + 2,) accepting states and (3, E) edges.
+
+    The first token adds its bytes in `first`. A token that adds bytes elsewhere and none here, a space that is left
+    out, leads to the start of the table.
+    """
+    edges = product(expression, table, first, np.array([start]))
+    blank = np.array(
+        [i for i, (here, text) in enumerate(zip(first, texts, strict=True)) if text and not here], np.int64
+    )
+    edges = np.concatenate([edges, [np.full_like(blank, start), blank, np.full_like(blank, start)]], axis=1)
+    edges[0] = len(table)
+    return np.insert(accepting, len(table), accepting[start]), edges
+
+
 def reason(expression: str, error: Exception) -> str:
     """Why an expression cannot be used, in the words of Python's `re` where it refuses it too."""
     try:
@@ -153,14 +181,15 @@ def reason(expression: str, error: Exception) -> str:
     return "no text matches it" if "incompatible with the regex" in text else text.split(";")[0].rstrip(".")
 
 
-def product(expression: str, table: NDArray[np.int64], texts: tuple[bytes, ...]) -> NDArray[np.int64]:
-    """(3, E) edges: from every state of the table, each token whose bytes lead to a state, and that state.
+def product(
+    expression: str, table: NDArray[np.int64], texts: tuple[bytes, ...], source: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(3, E) edges: from each state of `source`, each token whose bytes lead to a state, and that state.
 
     All states walk the tree of the tokens' bytes at once, one byte of depth at a time.
     """
     tree = tree_of(texts)
-    source = state = np.arange(len(table))
-    node, found, total = np.zeros(len(table), np.int64), [], 0
+    state, node, found, total = source, np.zeros(len(source), np.int64), [], 0
     while len(node):
         which, token = tree.tokens_at(node)
         found.append(np.stack([source[which], token, state[which]]))

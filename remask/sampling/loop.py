@@ -18,7 +18,7 @@ from remask.sampling.asking import ask_all, default_of
 from remask.sampling.constraints import Constraint, check_possible, constraints_of, has_holes
 from remask.sampling.params import SamplingParams
 from remask.sampling.sampler import Drafts, Query, Sampler, require_fit
-from remask.sampling.state import Canvas, State, blank_state, pad_to
+from remask.sampling.state import CERTAINTY, Canvas, State, blank_state, pad_to
 from remask.seeds import mix_seeds
 
 
@@ -170,7 +170,7 @@ def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) ->
             advance(state, sampler)
             continue
         part.calls, part.cached = state.calls[rows], state.cached[rows]
-        for name in (caching.MASKED_BEFORE, caching.CERTAINTY, caching.ROLLOUT, expanding.BEGUN):
+        for name in (caching.MASKED_BEFORE, CERTAINTY, caching.ROLLOUT, expanding.BEGUN):
             if name in state.extras:
                 part.extras[name] = state.extras[name][rows]
         others.give(own)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from remask.errors import RemaskError
-from remask.sampling.caching import CERTAINTY, MASKED_BEFORE, ROLLOUT, CachePolicy, visible
+from remask.sampling.caching import MASKED_BEFORE, ROLLOUT, CachePolicy, visible
 from remask.sampling.certain import WIDEST, Certain, density
 from remask.sampling.confidence import Confidence
 from remask.sampling.params import SamplingParams
 from remask.sampling.sampler import Query, largest
-from remask.sampling.state import State
+from remask.sampling.state import CERTAINTY, State
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,6 +18,10 @@ from remask.sampling.constraints import Constraint, kept_together
 from remask.sampling.params import SamplingParams
 from remask.uniforms import uniforms, uniforms_at
 
+CERTAINTY = "certainty"
+"""(B, L) float64 in `State.extras`: the highest probability that was last predicted at each position, where a policy or
+a constraint goes by it."""
+
 
 @dataclass(frozen=True)
 class Canvas:
@@ -217,7 +221,10 @@ class State:
         Positions whose tokens do not go together under a constraint of their row stay as they are.
         """
         if any(self.constraints):
-            kept = kept_together(chosen, tokens, log_prob, self.tokens, self.masked, self.constraints)
+            found = self.extras.get(CERTAINTY)
+            sure = log_prob.new_zeros(len(log_prob)) if found is None else found[chosen]
+            sure = torch.stack([log_prob, sure], 1)  # greedy tokens all have probability 1
+            kept = kept_together(chosen, tokens, sure, self.tokens, self.masked, self.constraints)
             chosen, tokens, log_prob = chosen.masked_scatter(chosen, kept), tokens[kept], log_prob[kept]
         row, column = chosen.nonzero(as_tuple=True)
         self.tokens[row, column] = tokens

@@ -132,13 +132,31 @@ def test_a_token_is_allowed_where_a_completion_matches(
         assert set(found[place].nonzero()[0].tolist()) == fitting
 
     new = {i: data.draw(st.sampled_from(found[i].nonzero()[0].tolist())) for i in range(n) if tokens[i] is None}
-    sure = {i: data.draw(st.sampled_from([-2.0, -1.0, 0.0])) for i in new}
+    sure = {i: (data.draw(st.sampled_from([-1.0, 0.0])), data.draw(st.sampled_from([0.3, 0.6, 0.9]))) for i in new}
     kept: set[int] = set()  # what `together` has to find, by enumeration
-    for place in sorted(new, key=lambda i: (-sure[i], i)):
+    for place in sorted(new, key=lambda i: (-sure[i][0], -sure[i][1], i)):
         fixed = {i: new[i] for i in kept | {place}} | {i: t for i, t in enumerate(tokens) if t is not None}
         if any(all(x[i] == t for i, t in fixed.items()) for x in good):
             kept.add(place)
     assert together(constraint, tokens, new, sure) == kept and bool(kept) == bool(new)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("certain", [0, 1, 2])
+def test_of_greedy_tokens_that_clash_the_most_certain_is_kept(certain: int, temperature: float) -> None:
+    """Each place would be another letter, and all three are to be the same: the surest one decides, wherever it is."""
+    logits = torch.full((3, V), -30.0)
+    logits[range(3), [0, 1, 2]] = torch.tensor([8.0 if i == certain else 0.5 + i / 10 for i in range(3)])
+    logits[:, 3] = torch.where(torch.arange(3) == certain, -30.0, 0.0)  # something else that the other places could be
+    constraint = under("a{3}|b{3}|1{3}|2{3}", range(3))
+    for cache in (None, "Dual"):
+        params = how(Confidence(), steps=1, temperature=temperature, top_k=1, cache=cache)
+        state = start(MASKED, Canvas.of([[None] * 3]), params, constraints=[[constraint]])
+        model = Fixed(logits)
+        step(model, MASKED, state, make_cache(network(), state) if cache else None)
+        written = ~state.masked[0]
+        assert written.tolist() == [i == certain for i in range(3)]
+        assert int(state.tokens[0, certain]) == certain
 
 
 # every sampler
