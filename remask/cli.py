@@ -45,6 +45,7 @@ VERBS = {
     "bench sample": Verb(
         "remask.evaluation.bench_sample:bench_sample", ("runs",), "quality against speed of every way of writing"
     ),
+    "eval": Verb("remask.evaluation.zeroshot.command:evaluate", ("runs",), "zero-shot benchmarks, models side by side"),
     "sample": Verb("remask.commands:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.commands:score", ("run",), "likelihood of a text: exact, or a bound with its error"),
     "convert": Verb("remask.commands:convert", ("source", "destination"), "other people's weights in, and ours out"),

@@ -1,7 +1,14 @@
-"""Rows of zero-shot benchmarks with the fields of their data sets, and where the public files lie."""
+"""Rows of zero-shot benchmarks with the fields of their data sets, where the public files lie, and tiny models."""
 
+import json
 from pathlib import Path
 from typing import Any
+
+from tables import tiny
+
+from remask.checkpoints.folder import save
+from remask.data.tokenizer import Tokenizer
+from remask.families import Family
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "zeroshot"
 
@@ -43,3 +50,28 @@ OWN: dict[str, list[dict[str, Any]]] = {
     ],
 }
 """Rows with the fields of the data sets."""
+
+
+def publish(folder: Path, family: Family, context: int = 64, seed: int = 0) -> Path:
+    """A published folder with a tiny network of random weights, which reads bytes."""
+    tokenizer = Tokenizer.bytes()
+    bound = family.over(tokenizer.vocabulary)
+    rows = bound.vocabulary.size
+    model = tiny(rows, bound.vocabulary.predicted, seed=seed, sharpness=3.0, context=context)
+    save(folder, model.state_dict(), model.architecture, bound, tokenizer, {}, "# tiny\n")
+    return folder
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
+    """A file with a row on each line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def short_rows(count: int = 12) -> list[dict[str, Any]]:
+    """Questions of few bytes, with three answers of 1 to 3 bytes."""
+    return [
+        {"query": f"Question: {number}", "choices": ["a", f"{number % 10}b", "xyz"], "gold": number % 3}
+        for number in range(count)
+    ]
