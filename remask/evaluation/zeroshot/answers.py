@@ -18,7 +18,7 @@ from remask.families import Family
 from remask.likelihood import Estimator, Request, choose, score
 from remask.tasks.zeroshot import Question
 
-TOGETHER = 64
+TOGETHER = 16
 """Questions whose answers are scored in the same network calls."""
 
 

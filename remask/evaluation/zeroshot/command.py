@@ -22,10 +22,14 @@ from remask.evaluation.zeroshot.metrics import Result, metrics_of
 from remask.evaluation.zeroshot.protocol import Protocol, Scoring, protocol
 from remask.evaluation.zeroshot.report import write_report
 from remask.families import Family
+from remask.harness.run import harness_results
 from remask.locking import locked
 from remask.tasks.zeroshot import GROUPS, Benchmark, Question, file_of, named, questions_of
 from remask.tasks.zeroshot.files import fingerprint_of, names_of
 from remask.terminal import progress, say
+
+THEIRS = "lm_eval:"
+"""What stands before a task of lm-evaluation-harness."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +79,7 @@ def evaluate(
     tasks: str,
     files: Path | None = None,
     limit: int | None = None,
+    include_path: Path | None = None,
     out: Path = Path("runs/eval"),
     tokenizer: Path | None = None,
     device: str = "auto",
@@ -89,8 +94,10 @@ def evaluate(
         runs: Run directories, published folders, or other people's weights.
         tasks: Benchmarks with commas: arc_easy, arc_challenge, boolq, hellaswag, lambada_openai, lambada_standard,
             openbookqa, piqa, race, social_iqa, winogrande; smdm stands for the eight of SMDM. NAME=FILE names a file.
+            lm_eval:NAME is any task of lm-evaluation-harness whose data can be reached.
         files: Folder with the files of the benchmarks, NAME.jsonl.
         limit: Ask the first so many questions of each; by default all.
+        include_path: Folder with more tasks of lm-evaluation-harness, as its option of this name.
         out: Folder for the log of answers, results.json, results.md and results.png.
         tokenizer: A tokenizer.json, for checkpoints that have none.
         device: cpu, cuda, or auto: a GPU where there is one.
@@ -103,7 +110,8 @@ def evaluate(
     """
     if limit is not None and limit < 1:
         raise RemaskError(f"limit is {limit}; it must be at least 1")
-    asked, notes = questions_asked(tasks, files, limit, settings)
+    theirs, ours = split(tasks)
+    asked, notes = questions_asked(ours, files, limit, settings) if ours else ([], [])
     paths = list(dict.fromkeys(str(Path(run)) for run in runs))
     models: dict[str, Checkpoint] = {}
     for path in paths:
@@ -122,7 +130,19 @@ def evaluate(
         except KeyboardInterrupt:
             raise Interrupted(f"stopped; the answers so far are in {out}, and the same command goes on") from None
         results = [one for task in asked for path in paths for one in results_of(path, models[path].family, task, log)]
+        if theirs:
+            about: dict[str, Any] = {"device": device, "precision": precision, "tokenizer": tokenizer}
+            about |= {name: value for name, value in vars(settings).items() if value is not None}
+            results += harness_results({path: {"path": path, **about} for path in paths}, theirs, include_path, limit)
         return write_report(results, kept, notes, out, json)
+
+
+def split(tasks: str) -> tuple[list[str], str]:
+    """The tasks of lm-evaluation-harness in a list with commas, and the list of the others."""
+    entries = [entry.strip() for entry in tasks.split(",")]
+    theirs = [entry.removeprefix(THEIRS) for entry in entries if entry.startswith(THEIRS)]
+    ours = ",".join(entry for entry in entries if not entry.startswith(THEIRS))
+    return list(dict.fromkeys(theirs)), ours if theirs else tasks
 
 
 def questions_asked(

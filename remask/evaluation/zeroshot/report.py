@@ -24,8 +24,7 @@ def write_report(
     write_atomically(folder / "results.json", document(found) + "\n")
     page = page_of(results, notes)
     write_atomically(folder / "results.md", page)
-    if results:
-        picture(results, folder / "results.png")
+    picture(results, folder / "results.png")
     print(document(found) if json else page)
     return found
 
@@ -60,11 +59,11 @@ def table(results: Sequence[Result]) -> list[str]:
 
 def cells_of(one: Result, shown: dict[str, str]) -> list[str]:
     """The cells of a result, as in HEAD."""
-    digits = 2 if one.metric == "perplexity" else 4
-    errors = ["unknown" if math.isnan(x) else f"+- {x:.{digits}f}" for x in (one.error, one.noise)]
+    number = ".4f" if one.value <= 1 else ".4g"
+    errors = ["unknown" if math.isnan(x) else f"+- {x:{number}}" for x in (one.error, one.noise)]
     chance = "" if one.chance is None else f"{one.chance:.3f}{' (at chance)' if one.at_chance else ''}"
     bound = "<= " if one.metric == "perplexity" and one.kind == "bound" else ""
-    value = f"{bound}{one.value:.{digits}f}"
+    value = f"{bound}{one.value:{number}}"
     about = [f"{one.questions}", one.kind, f"{one.seconds:.1f}"]
     return [one.task, one.metric, shown[one.run], value, *errors, chance, *about]
 
@@ -77,9 +76,11 @@ def picture(results: Sequence[Result], path: Path) -> None:
     from matplotlib.figure import Figure
 
     runs = list(dict.fromkeys(one.run for one in results))
-    accuracies = [one for one in results if one.metric != "perplexity"]
-    perplexities = [one for one in results if one.metric == "perplexity"]
+    accuracies = [one for one in results if 0 <= one.value <= 1 and "perplexity" not in one.metric]
+    perplexities = [one for one in results if "perplexity" in one.metric]
     panels = [part for part in (accuracies, perplexities) if part]
+    if not panels:
+        return
     places = [list(dict.fromkeys(place_of(one) for one in part)) for part in panels]
     height = 1.4 + 0.18 * max(len(names) for names in places) * (len(runs) + 1)
     figure = Figure(figsize=(7 if len(panels) == 1 else 10.5, height), layout="constrained")
@@ -98,6 +99,15 @@ def place_of(one: Result) -> str:
     return one.task if one.metric in ("acc", "perplexity") else f"{one.task}, {one.metric}"
 
 
+def bar_of(one: Result) -> tuple[float, float]:
+    """How far the error bar of a result reaches to the left and to the right."""
+    both = 2 * math.hypot(*(0.0 if math.isnan(x) else x for x in (one.error, one.noise)))
+    if "perplexity" not in one.metric:
+        return both, both
+    times = math.exp(both / one.value)  # the error is that of its logarithm
+    return one.value - one.value / times, one.value * times - one.value
+
+
 def draw(axes: Any, part: Sequence[Result], names: Sequence[str], runs: Sequence[str]) -> None:
     """One panel: a line for each benchmark, on which the runs stand below each other."""
     for number, run in enumerate(runs):
@@ -105,16 +115,18 @@ def draw(axes: Any, part: Sequence[Result], names: Sequence[str], runs: Sequence
         if not own:
             continue
         heights = [names.index(place_of(one)) + (number + 1) / (len(runs) + 1) - 0.5 for one in own]
-        errors = [2 * math.hypot(*(0.0 if math.isnan(x) else x for x in (one.error, one.noise))) for one in own]
-        axes.errorbar([one.value for one in own], heights, xerr=errors, fmt="os^vDP"[number % 6], markersize=5,
-                      capsize=2, color=COLOURS[number % len(COLOURS)], label=run)  # fmt: skip
+        bars = [bar_of(one) for one in own]
+        axes.errorbar([one.value for one in own], heights, xerr=list(zip(*bars)), fmt="os^vDP"[number % 6],
+                      markersize=5, capsize=2, color=COLOURS[number % len(COLOURS)], label=run)  # fmt: skip
     guesses = {place_of(one): one.chance for one in part if one.chance is not None}
     if guesses:
         heights = [names.index(name) for name in guesses]
         axes.vlines(list(guesses.values()), [y - 0.42 for y in heights], [y + 0.42 for y in heights], colors="#888888",
                     linestyles="dashed", linewidth=1, label="chance")  # fmt: skip
-    perplexity = part[0].metric == "perplexity"
+    perplexity = "perplexity" in part[0].metric
     axes.set_yticks(range(len(names)), names)
     axes.set(ylim=(len(names) - 0.4, -0.6), xlabel="perplexity" if perplexity else "accuracy")
-    axes.set_xscale("log" if perplexity else "linear")
+    if perplexity:
+        axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter("")
     axes.grid(alpha=0.3, axis="x")
