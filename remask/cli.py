@@ -45,6 +45,7 @@ VERBS = {
     "bench sample": Verb(
         "remask.evaluation.bench_sample:bench_sample", ("runs",), "quality against speed of every way of writing"
     ),
+    "eval": Verb("remask.evaluation.zeroshot.command:evaluate", ("runs",), "zero-shot benchmarks, models side by side"),
     "sample": Verb("remask.commands:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.commands:score", ("run",), "likelihood of a text: exact, or a bound with its error"),
     "answer": Verb("remask.evaluation.answers:answer", ("run",), "answers to the questions of a file, as MT-Bench's"),

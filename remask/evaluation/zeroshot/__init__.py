@@ -1,0 +1,10 @@
+"""Zero-shot benchmarks of one or several models: `remask eval`.
+
+answers.py    -log p of the answers to questions, and whether greedy decoding writes them
+protocol.py   settings of the scores, and published ones by name
+log.py        finished questions, kept so that a command goes on where it stopped
+metrics.py    accuracy and perplexity, with their errors
+report.py     table, results.json, results.md and results.png
+command.py    the command
+harness.py    remask as a model of lm-evaluation-harness
+"""

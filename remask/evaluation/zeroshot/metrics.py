@@ -1,0 +1,133 @@
+"""The metrics of a benchmark, as lm-evaluation-harness defines them, each with two errors.
+
+The sampling error is that of the choice of questions: the standard error of the mean over them. The Monte Carlo error
+is that of the noise by which a bound is estimated: how far the metric of the same questions moves with other noise. For
+it, each question draws as many of its independent groups of draws as it has, with replacement and the same ones for all
+of its answers, and the metric is computed anew; the error is the standard deviation over 200 such drawings.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from remask.evaluation.zeroshot.answers import Answer
+from remask.tasks.zeroshot import Benchmark, Question
+
+RESAMPLES = 200
+"""Drawings of groups for the Monte Carlo error."""
+Floats = NDArray[np.float64]
+Worth = Callable[[Question, Floats], Floats]
+"""What several estimates of a question, (n, answers) nats, are worth: (n,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One metric of one run on one benchmark."""
+
+    run: str
+    task: str
+    metric: str
+    value: float
+    error: float
+    """Standard error over questions; nan with one question."""
+    noise: float
+    """Monte Carlo error of the value: 0 where nothing is random, nan where it is not known, with one draw."""
+    kind: str
+    """exact; bound where likelihoods are bounds, so that a perplexity is one too; or greedy decoding by its rule."""
+    chance: float | None
+    """The value of a guess; None where there is no such value."""
+    questions: int
+    dropped: int
+    """Questions whose context did not fit as a whole."""
+    scored: str
+    """The estimator with its settings."""
+    seconds: float
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether the value is within two standard errors, of both kinds, of a guess."""
+        both = math.hypot(self.error, 0.0 if math.isnan(self.noise) else self.noise)
+        return self.chance is not None and not abs(self.value - self.chance) > 2 * both
+
+
+def metrics_of(
+    benchmark: Benchmark, questions: Sequence[Question], answers: Sequence[Answer]
+) -> dict[str, tuple[float, float, float, str, float | None]]:
+    """(value, sampling error, Monte Carlo error, kind, chance) of each metric; without accuracy where greedy decoding
+    has no meaning for the model."""
+    kind = "exact" if all(one.kind == "exact" for one in answers) else "bound"
+    found: dict[str, tuple[float, float, float, str, float | None]] = {}
+    for metric in benchmark.metrics:
+        if metric == "perplexity":
+            nats = values(questions, answers, of_first)
+            value = math.exp(float(nats.mean()))
+            noise = monte_carlo_error(questions, answers, of_first)
+            found[metric] = value, value * standard_error(nats), value * noise, kind, None
+        elif benchmark.greedy:
+            if all(one.greedy for one in answers):
+                right = np.array([float(one.greedy[0]) for one in answers])
+                found[metric] = float(right.mean()), standard_error(right), 0.0, "greedy", None
+        else:
+            right = values(questions, answers, right_by(metric))
+            chance = float(np.mean([1 / len(question.pairs) for question in questions]))
+            noise = monte_carlo_error(questions, answers, right_by(metric))
+            found[metric] = float(right.mean()), standard_error(right), noise, kind, chance
+    return found
+
+
+def right_by(metric: str) -> Worth:
+    """Whether the answer that acc or acc_norm chooses is right, 1 or 0; of equal answers the first is chosen."""
+
+    def right(question: Question, nats: Floats) -> Floats:
+        if metric == "acc_norm":
+            nats = nats / np.array([float(len(choice)) for choice in question.choices])
+        return (nats.argmin(1) == question.gold).astype(float)
+
+    return right
+
+
+def of_first(question: Question, nats: Floats) -> Floats:
+    """-log p of the first answer."""
+    return nats[:, 0]
+
+
+def values(questions: Sequence[Question], answers: Sequence[Answer], worth: Worth) -> Floats:
+    """(questions,) what each answer is worth."""
+    return np.array([worth(q, np.array([a.nats]))[0] for q, a in zip(questions, answers, strict=True)])
+
+
+def monte_carlo_error(questions: Sequence[Question], answers: Sequence[Answer], worth: Worth, seed: int = 0) -> float:
+    """The standard deviation of the mean over questions when the groups of draws of each are drawn anew.
+
+    0 where no answer has noise; nan where one is a single draw, which shows no error.
+    """
+    if any(error is None for answer in answers for error in answer.errors):
+        return math.nan
+    rng = np.random.default_rng(seed)
+    noisy = [(q, a) for q, a in zip(questions, answers, strict=True) if any(a.groups)]
+    total = sum((worth(question, redrawn(answer, rng)) for question, answer in noisy), np.zeros(RESAMPLES))
+    return float(total.std(ddof=1) / len(answers))
+
+
+def redrawn(answer: Answer, rng: np.random.Generator) -> Floats:
+    """(RESAMPLES, answers) nats, each from as many groups as there are, drawn with replacement.
+
+    Answers with equally many groups draw the same ones, since their noise may be shared.
+    """
+    nats = np.tile(np.array(answer.nats), (RESAMPLES, 1))
+    choices: dict[int, NDArray[np.int64]] = {}
+    for place, groups in enumerate(answer.groups):
+        n = len(groups)
+        if n:
+            which = choices.setdefault(n, rng.integers(n, size=(RESAMPLES, n)))
+            moved = np.array(groups)[which].mean(1) - np.mean(groups)
+            nats[:, place] += moved * math.sqrt(n / (n - 1))  # n groups vary by this much less among themselves
+    return nats
+
+
+def standard_error(of: Floats) -> float:
+    """The standard error of a mean; nan of one value."""
+    return float(of.std(ddof=1) / math.sqrt(len(of))) if len(of) > 1 else math.nan
