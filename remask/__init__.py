@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from remask.checkpoints.convert import convert
     from remask.checkpoints.overrides import Overrides
     from remask.errors import RemaskError
+    from remask.evaluation.perplexity import Perplexity, perplexity
     from remask.likelihood import Estimate
     from remask.presets import preset
     from remask.scoring import score
@@ -32,12 +33,14 @@ _HOME = {
     "Estimate": "remask.likelihood",
     "Optimizer": "remask.training.optim",
     "Overrides": "remask.checkpoints.overrides",
+    "Perplexity": "remask.evaluation.perplexity",
     "Recipe": "remask.training.recipe",
     "RemaskError": "remask.errors",
     "Sample": "remask.api",
     "convert": "remask.checkpoints.convert",
     "distill": "remask.training.distill",
     "load": "remask.checkpoints.checkpoint",
+    "perplexity": "remask.evaluation.perplexity",
     "preset": "remask.presets",
     "sample": "remask.api",
     "score": "remask.scoring",
@@ -51,12 +54,14 @@ __all__ = [
     "Estimate",
     "Optimizer",
     "Overrides",
+    "Perplexity",
     "Recipe",
     "RemaskError",
     "Sample",
     "convert",
     "distill",
     "load",
+    "perplexity",
     "preset",
     "sample",
     "score",

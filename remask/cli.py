@@ -47,6 +47,11 @@ VERBS = {
     ),
     "sample": Verb("remask.commands:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.commands:score", ("run",), "likelihood of a text: exact, or a bound with its error"),
+    "perplexity": Verb(
+        "remask.evaluation.commands:perplexity",
+        ("run", "source"),
+        "perplexity of a file or a corpus, by rolling windows",
+    ),
     "convert": Verb("remask.commands:convert", ("source", "destination"), "other people's weights in, and ours out"),
     "info": Verb("remask.commands:info", ("source",), "what a checkpoint of any form holds"),
 }

@@ -10,6 +10,7 @@ from typing import Any
 from remask.api import Prompt, encode_prompt, sampler_of
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError
+from remask.families import Family
 from remask.likelihood import Estimate, Request
 from remask.likelihood import score as score_requests
 from remask.sampling import Sampler, SamplingParams
@@ -53,22 +54,42 @@ def score(
     if isinstance(text, str) != isinstance(prompt, str) and prompt:
         raise RemaskError("text and prompt are both text, or both ids")
     requests = split(checkpoint, text, str(prompt)) if isinstance(text, str) else [of_ids(checkpoint, text, prompt)]
-    options: dict[str, Any] = {"draws": draws, "strata": strata, "guidance": guidance, "seed": seed}
-    if estimator == "rule":
-        rule = sampler_of(checkpoint.family, sampler or "Confidence")
-        options["params"] = SamplingParams(sampler=rule, steps=steps, block=block, temperature=temperature)
-    elif (sampler, steps, block, temperature) != (None, None, None, 1.0):
-        raise RemaskError('sampler, steps, block and temperature are for estimator "rule": they say whose likelihood')
+    options = estimator_options(
+        checkpoint.family, estimator, draws=draws, strata=strata, sampler=sampler, steps=steps, block=block,
+        temperature=temperature, guidance=guidance, seed=seed,
+    )  # fmt: skip
     scores = score_requests(
         checkpoint.model,
         checkpoint.family,
         requests,
-        estimator=estimator,
         device=checkpoint.model.device,
         show=show,
         **options,
     )
     return Estimate.total(estimate for _, estimate in scores)
+
+
+def estimator_options(
+    family: Family,
+    estimator: str,
+    *,
+    draws: int,
+    strata: int | None,
+    sampler: str | Sampler | None,
+    steps: int | None,
+    block: int | None,
+    temperature: float,
+    guidance: float,
+    seed: int,
+) -> dict[str, Any]:
+    """The estimator and its options, as `remask.likelihood.score` takes them; the arguments are those of `score`."""
+    options = {"estimator": estimator, "draws": draws, "strata": strata, "guidance": guidance, "seed": seed}
+    if estimator == "rule":
+        rule = sampler_of(family, sampler or "Confidence")
+        options["params"] = SamplingParams(sampler=rule, steps=steps, block=block, temperature=temperature)
+    elif (sampler, steps, block, temperature) != (None, None, None, 1.0):
+        raise RemaskError('sampler, steps, block and temperature are for estimator "rule": they say whose likelihood')
+    return options
 
 
 def of_ids(checkpoint: Checkpoint, ids: Prompt, prompt: Prompt) -> Request:
