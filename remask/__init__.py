@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from remask.evaluation.perplexity import Perplexity, perplexity
     from remask.likelihood import Estimate
     from remask.presets import preset
-    from remask.scoring import score
+    from remask.scoring import TokenScores, score, score_tokens
     from remask.training.distill import Distillation, distill
     from remask.training.optim import Budget, Optimizer
     from remask.training.recipe import Recipe
@@ -37,6 +37,7 @@ _HOME = {
     "Recipe": "remask.training.recipe",
     "RemaskError": "remask.errors",
     "Sample": "remask.api",
+    "TokenScores": "remask.scoring",
     "convert": "remask.checkpoints.convert",
     "distill": "remask.training.distill",
     "load": "remask.checkpoints.checkpoint",
@@ -44,6 +45,7 @@ _HOME = {
     "preset": "remask.presets",
     "sample": "remask.api",
     "score": "remask.scoring",
+    "score_tokens": "remask.scoring",
     "stream": "remask.api",
     "train": "remask.training.run",
 }
@@ -58,6 +60,7 @@ __all__ = [
     "Recipe",
     "RemaskError",
     "Sample",
+    "TokenScores",
     "convert",
     "distill",
     "load",
@@ -65,6 +68,7 @@ __all__ = [
     "preset",
     "sample",
     "score",
+    "score_tokens",
     "stream",
     "train",
 ]
