@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from remask.checkpoints.overrides import Overrides
     from remask.errors import RemaskError
     from remask.evaluation.perplexity import Perplexity, perplexity
+    from remask.evaluation.quality import TextQuality, quality
     from remask.likelihood import Estimate
     from remask.presets import preset
     from remask.scoring import TokenScores, score, score_tokens
@@ -37,12 +38,14 @@ _HOME = {
     "Recipe": "remask.training.recipe",
     "RemaskError": "remask.errors",
     "Sample": "remask.api",
+    "TextQuality": "remask.evaluation.quality",
     "TokenScores": "remask.scoring",
     "convert": "remask.checkpoints.convert",
     "distill": "remask.training.distill",
     "load": "remask.checkpoints.checkpoint",
     "perplexity": "remask.evaluation.perplexity",
     "preset": "remask.presets",
+    "quality": "remask.evaluation.quality",
     "sample": "remask.api",
     "score": "remask.scoring",
     "score_tokens": "remask.scoring",
@@ -60,12 +63,14 @@ __all__ = [
     "Recipe",
     "RemaskError",
     "Sample",
+    "TextQuality",
     "TokenScores",
     "convert",
     "distill",
     "load",
     "perplexity",
     "preset",
+    "quality",
     "sample",
     "score",
     "score_tokens",

@@ -52,6 +52,7 @@ VERBS = {
         ("run", "source"),
         "perplexity of a file or a corpus, by rolling windows",
     ),
+    "quality": Verb("remask.evaluation.commands:quality", ("sources",), "of written texts: repetition, and a judge"),
     "convert": Verb("remask.commands:convert", ("source", "destination"), "other people's weights in, and ours out"),
     "info": Verb("remask.commands:info", ("source",), "what a checkpoint of any form holds"),
 }

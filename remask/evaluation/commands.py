@@ -1,8 +1,9 @@
-"""The verb `remask perplexity`, which prints what `remask.perplexity` finds."""
+"""The verbs `remask perplexity` and `remask quality`, which print what is found."""
 
 from pathlib import Path
 from typing import Literal
 
+from remask.data.corpus import documents
 from remask.evaluation.passages import Detokenize
 from remask.terminal import document
 
@@ -88,3 +89,35 @@ def perplexity(
         show=True,
     )
     print(document(found.as_dict()) if json else found)
+
+
+def quality(
+    sources: list[str],
+    judge: str | None = None,
+    field: str = "text",
+    separator: str | None = None,
+    tokenizer: Path | None = None,
+    device: str = "auto",
+    json: bool = False,
+) -> None:
+    """Measures texts that models wrote, and real ones beside them.
+
+    Args:
+        sources: Files of texts: what `remask sample --count N --json` prints, or any source of `remask prepare`, such
+            as a .jsonl file. One of them may hold real texts of the same number and length, since all measures depend
+            on both.
+        judge: A run of an autoregressive model, whose nats per token are shown beside the token entropy; neither tells
+            anything without the other.
+        field: Field of a JSON record, or column of a table, that holds the text.
+        separator: What separates the texts of a text file; by default lines of <|endoftext|>.
+        tokenizer: A tokenizer.json, where the judge has none.
+        device: cpu, cuda, or auto: a GPU where there is one.
+        json: Print one JSON document on standard output, and nothing else.
+    """
+    import remask
+    from remask.evaluation.quality import table
+
+    critic = None if judge is None else remask.load(judge, device=device, tokenizer=tokenizer)
+    texts = {name: [d.text for d in documents(name, field=field, separator=separator)] for name in sources}
+    found = {name: remask.quality(some, critic) for name, some in texts.items()}
+    print(document({name: one.as_dict() for name, one in found.items()}) if json else table(found))
