@@ -45,6 +45,9 @@ VERBS = {
     "bench sample": Verb(
         "remask.evaluation.bench_sample:bench_sample", ("runs",), "quality against speed of every way of writing"
     ),
+    "bench infill": Verb(
+        "remask.evaluation.commands:bench_infill", ("run", "source"), "exact match on files of HumanEval-infilling"
+    ),
     "sample": Verb("remask.commands:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.commands:score", ("run",), "likelihood of a text: exact, or a bound with its error"),
     "perplexity": Verb(
@@ -52,7 +55,9 @@ VERBS = {
         ("run", "source"),
         "perplexity of a file or a corpus, by rolling windows",
     ),
-    "quality": Verb("remask.evaluation.commands:quality", ("sources",), "of written texts: repetition, and a judge"),
+    "quality": Verb(
+        "remask.evaluation.commands:quality", ("sources",), "quality of written texts: repetition, and a judge"
+    ),
     "convert": Verb("remask.commands:convert", ("source", "destination"), "other people's weights in, and ours out"),
     "info": Verb("remask.commands:info", ("source",), "what a checkpoint of any form holds"),
 }

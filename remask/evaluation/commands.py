@@ -1,4 +1,4 @@
-"""The verbs `remask perplexity` and `remask quality`, which print what is found."""
+"""The verbs `remask perplexity`, `remask quality` and `remask bench infill`, which print what is found."""
 
 from pathlib import Path
 from typing import Literal
@@ -121,3 +121,67 @@ def quality(
     texts = {name: [d.text for d in documents(name, field=field, separator=separator)] for name in sources}
     found = {name: remask.quality(some, critic) for name, some in texts.items()}
     print(document({name: one.as_dict() for name, one in found.items()}) if json else table(found))
+
+
+def bench_infill(
+    run: str,
+    source: Path,
+    limit: int | None = None,
+    out: Path | None = None,
+    sampler: str | None = None,
+    steps: int | None = None,
+    temperature: float = 0.0,
+    guidance: float = 0.0,
+    seed: int = 0,
+    batch: int = 16,
+    tokenizer: Path | None = None,
+    device: str = "auto",
+    precision: Literal["stored", "auto", "bf16", "fp32", "int8"] = "auto",
+    json: bool = False,
+) -> None:
+    """Infilling of code, graded by exact match; no code is run.
+
+    Args:
+        run: A run directory, a published folder, or other people's weights (see `remask convert`). An autoregressive
+            model writes from left to right and sees only what stands before the hole.
+        source: A file of HumanEval-infilling, or any JSON Lines file with the fields task_id, prompt,
+            canonical_solution and suffix, compressed or not. A hole has as many tokens as the true text.
+        limit: Take only the first so many tasks.
+        out: A JSON Lines file of completions to write, which evaluate_infilling_functional_correctness of
+            HumanEval-infilling runs against the tests.
+        sampler: How holes are written; by default Confidence, or the family's own sampler.
+        steps: Steps for each hole; by default one token a step.
+        temperature: 0 writes the most probable tokens.
+        guidance: Weight of classifier-free guidance.
+        seed: Seed of the noise.
+        batch: Tasks that are written together.
+        tokenizer: A tokenizer.json, where the checkpoint has none.
+        device: cpu, cuda, or auto: a GPU where there is one.
+        precision: Number format of the network, as in `remask sample`.
+        json: Print one JSON document on standard output, and nothing else.
+    """
+    import remask
+    from remask.evaluation.infilling import infill, read_items
+    from remask.files import write_atomically
+
+    items = read_items(source, limit)
+    checkpoint = remask.load(run, device=device, precision=precision, tokenizer=tokenizer)
+    found = infill(
+        checkpoint,
+        items,
+        sampler=sampler,
+        steps=steps,
+        temperature=temperature,
+        guidance=guidance,
+        seed=seed,
+        batch=batch,
+        show=True,
+    )
+    if out is not None:
+        lines = [document({"task_id": task, "completion": text}) for task, text in found.completions.items()]
+        write_atomically(out, "".join(f"{line}\n" for line in lines))
+    if json:
+        measures = {"exact_match": found.exact_match, "exact_match_stderr": found.exact_match_stderr}
+        print(document(vars(found) | {"left_out": list(found.left_out)} | measures))
+        return
+    print(found)

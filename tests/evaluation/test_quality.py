@@ -60,9 +60,7 @@ def test_self_bleu_of_equal_unlike_and_short_texts() -> None:
     text = ["the", "cat", "sat", "on", "the", "mat", "today"]
     assert self_bleu([text, text]) == pytest.approx(1)
     assert self_bleu([text, ["one", "two", "three", "four", "five", "six", "seven"]]) == 0
-    alike = self_bleu(
-        [text, ["one", "two", "the", "three", "four", "mat", "five"]]
-    )  # two words of seven, and no pair of words
+    alike = self_bleu([text, ["one", "two", "the", "three", "four", "mat", "five"]])  # 2 of 7 words, no pair
     assert alike == pytest.approx((2 / 7 * 0.1 / 6 * 0.1 / 5 * 0.1 / 4) ** 0.25)
     assert 0 < self_bleu([["a"], ["a"]]) < 1, "no 2-gram matches, and there is none"
     assert math.isnan(self_bleu([text])) and math.isnan(self_bleu([[], []])) and self_bleu([text, []]) == 0
