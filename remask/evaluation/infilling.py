@@ -43,7 +43,7 @@ class Infilled:
     right: int
     """Holes that were filled with the true text; white space at its end does not count."""
     left_out: tuple[str, ...]
-    """Tasks whose text does not fit into the context."""
+    """Tasks whose text does not fit into the context, or whose hole is empty, as a few of the random spans are."""
     sees_suffix: bool
     """Whether the model saw the text behind the hole."""
 
@@ -61,7 +61,7 @@ class Infilled:
     def __str__(self) -> str:
         seen = "both sides of the hole are seen" if self.sees_suffix else "only the text before the hole is seen"
         share = f"exact match {self.exact_match:.4f} +- {self.exact_match_stderr:.4f}"
-        out = f"; {len(self.left_out)} beyond the context are left out" if self.left_out else ""
+        out = f"; {len(self.left_out)} beyond the context, or with an empty hole, are left out" if self.left_out else ""
         return f"{share} ({self.right} of {len(self.completions)} tasks{out}); {seen}, and its length is given"
 
 

@@ -46,8 +46,8 @@ def test_what_a_model_sees() -> None:
 
 @pytest.mark.parametrize("m", [MASKED, LEFT], ids=["masked", "left"])
 def test_the_holes_are_filled_as_sample_fills_them(m: Checkpoint) -> None:
-    found = infill(m, ITEMS)
-    assert set(found.completions) == {"a", "b"} and found.left_out == ("c",)
+    found = infill(m, [*ITEMS, Item("d", "x", "", "y")])
+    assert set(found.completions) == {"a", "b"} and found.left_out == ("c", "d")
     text = found.completions["a"]
     if m is MASKED:
         whole = remask.sample(m, infill="def f(x):\n[MASK:13]\nf(1)\n", temperature=0.0, sampler="Confidence").text
@@ -109,4 +109,4 @@ def test_the_published_files(name: str) -> None:
         pytest.skip("the files of HumanEval-infilling are not there")
     items = read_items(path)
     assert len(items) == {"S": 1033, "M": 5815, "R": 1640}[name[0]]
-    assert len({item.task for item in items}) == len(items) and all(item.middle for item in items)
+    assert len({item.task for item in items}) == len(items) and all(item.before for item in items)
