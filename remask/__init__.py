@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from remask.checkpoints.convert import convert
     from remask.checkpoints.overrides import Overrides
     from remask.errors import RemaskError
+    from remask.evaluation.perplexity import Perplexity, perplexity
+    from remask.evaluation.quality import TextQuality, quality
     from remask.likelihood import Estimate
     from remask.presets import preset
-    from remask.scoring import score
+    from remask.scoring import TokenScores, score, score_tokens
     from remask.training.distill import Distillation, distill
     from remask.training.optim import Budget, Optimizer
     from remask.training.recipe import Recipe
@@ -32,15 +34,21 @@ _HOME = {
     "Estimate": "remask.likelihood",
     "Optimizer": "remask.training.optim",
     "Overrides": "remask.checkpoints.overrides",
+    "Perplexity": "remask.evaluation.perplexity",
     "Recipe": "remask.training.recipe",
     "RemaskError": "remask.errors",
     "Sample": "remask.api",
+    "TextQuality": "remask.evaluation.quality",
+    "TokenScores": "remask.scoring",
     "convert": "remask.checkpoints.convert",
     "distill": "remask.training.distill",
     "load": "remask.checkpoints.checkpoint",
+    "perplexity": "remask.evaluation.perplexity",
     "preset": "remask.presets",
+    "quality": "remask.evaluation.quality",
     "sample": "remask.api",
     "score": "remask.scoring",
+    "score_tokens": "remask.scoring",
     "stream": "remask.api",
     "train": "remask.training.run",
 }
@@ -51,15 +59,21 @@ __all__ = [
     "Estimate",
     "Optimizer",
     "Overrides",
+    "Perplexity",
     "Recipe",
     "RemaskError",
     "Sample",
+    "TextQuality",
+    "TokenScores",
     "convert",
     "distill",
     "load",
+    "perplexity",
     "preset",
+    "quality",
     "sample",
     "score",
+    "score_tokens",
     "stream",
     "train",
 ]

@@ -45,9 +45,20 @@ VERBS = {
     "bench sample": Verb(
         "remask.evaluation.bench_sample:bench_sample", ("runs",), "quality against speed of every way of writing"
     ),
+    "bench infill": Verb(
+        "remask.evaluation.commands:bench_infill", ("run", "source"), "exact match on files of HumanEval-infilling"
+    ),
     "eval": Verb("remask.evaluation.zeroshot.command:evaluate", ("runs",), "zero-shot benchmarks, models side by side"),
     "sample": Verb("remask.commands:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.commands:score", ("run",), "likelihood of a text: exact, or a bound with its error"),
+    "perplexity": Verb(
+        "remask.evaluation.commands:perplexity",
+        ("run", "source"),
+        "perplexity of a file or a corpus, by rolling windows",
+    ),
+    "quality": Verb(
+        "remask.evaluation.commands:quality", ("sources",), "quality of written texts: repetition, and a judge"
+    ),
     "answer": Verb("remask.evaluation.answers:answer", ("run",), "answers to the questions of a file, as MT-Bench's"),
     "convert": Verb("remask.commands:convert", ("source", "destination"), "other people's weights in, and ours out"),
     "info": Verb("remask.commands:info", ("source",), "what a checkpoint of any form holds"),

@@ -113,6 +113,7 @@ def score(
     temperature: float = 1.0,
     guidance: float = 0.0,
     seed: int = 0,
+    tokens: bool = False,
     tokenizer: Path | None = None,
     device: str = "auto",
     precision: Literal["stored", "auto", "bf16", "fp32", "int8"] = "stored",
@@ -138,6 +139,9 @@ def score(
         temperature: Temperature of that sampler.
         guidance: Weight of classifier-free guidance.
         seed: Seed of the noise, which also depends on the text and the prompt.
+        tokens: Also give the nats of each token, which sum to those of the text: given the tokens before it (exact,
+            chain), when the sampler writes it (rule), or the mean over all orders (the bounds of masked models). In a
+            terminal the text is coloured by them; elsewhere, and with NO_COLOR set, they are listed.
         tokenizer: A tokenizer.json, where the checkpoint has none.
         device: cpu, cuda, or auto: a GPU where there is one.
         precision: Number format of the network: stored keeps that of the weights, so that a score does not depend on
@@ -164,7 +168,8 @@ def score(
         except UnicodeDecodeError as error:
             raise RemaskError(f"{file} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}") from None
     checkpoint = remask.load(run, device=device, precision=precision, tokenizer=tokenizer)
-    found = remask.score(
+    by_token = remask.score_tokens if tokens else remask.score
+    scored = by_token(
         checkpoint,
         text=text or "" if ids is None else numbers(ids),
         prompt=prompt if prompt_ids is None else numbers(prompt_ids),
@@ -179,14 +184,22 @@ def score(
         seed=seed,
         show=True,
     )
+    found, each = (scored.estimate, scored) if isinstance(scored, remask.TokenScores) else (scored, None)
     if json:
-        more = {
+        more: dict[str, Any] = {
             "nats_per_token": found.nats_per_token,
             "bits_per_byte": found.bits_per_byte,
             "bits_per_byte_stderr": found.bits_per_byte_stderr,
         }
+        if each is not None:
+            more |= {"token_ids": each.tokens, "token_texts": each.texts}
+            more |= {"token_nats": each.nats, "token_stderr": each.stderr}
         print(document(vars(found) | more))
         return
+    if each is not None:
+        from remask.token_strip import show_tokens
+
+        show_tokens(each)
     sign = "=" if found.kind == "exact" else "<="
     error = "" if found.stderr == 0 else f" +- {found.stderr:.2f}"  # nan where one draw shows none
     print(f"-log p {sign} {found.nats:.2f}{error} nats ({found.kind}{', ' + found.of if found.of else ''})")

@@ -12,6 +12,7 @@ from remask.likelihood.estimator import Copy, Estimator, choose, estimators
 from remask.likelihood.levels import LossByLevel
 from remask.likelihood.loop import score
 from remask.likelihood.request import Request
+from remask.likelihood.token_values import TokenValues, token_values
 from remask.likelihood.validation import compare_left_to_right, validate
 
 import_files(__name__)
@@ -22,9 +23,11 @@ __all__ = [
     "Estimator",
     "LossByLevel",
     "Request",
+    "TokenValues",
     "choose",
     "compare_left_to_right",
     "estimators",
     "score",
+    "token_values",
     "validate",
 ]

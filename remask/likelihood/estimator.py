@@ -73,6 +73,13 @@ class Estimator(ABC):
     ) -> Tensor:
         """(B,) float64 values of some copies, which share the network's calls."""
 
+    def evaluate_tokens(
+        self, denoiser: Denoiser, family: Family, copies: Sequence[Copy], device: str | torch.device
+    ) -> Tensor:
+        """(B, T) float64 values of some copies of one request, divided among its T target tokens: rows sum to those of
+        `evaluate`. RemaskError where the value is no sum over tokens."""
+        raise RemaskError(f"estimator {self.name!r} gives no values of single tokens")
+
     @abstractmethod
     def finish(self, request: Request, values: Tensor) -> Estimate:
         """The estimate, from the (n,) float64 values of all copies of a request in their order."""

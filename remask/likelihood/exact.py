@@ -31,5 +31,13 @@ class Exact(Estimator):
         batch, _ = batch_of(family, copies, device)
         return family.bound(denoiser, batch, noise_of(copies), torch.zeros(len(copies), device=device))
 
+    def evaluate_tokens(
+        self, denoiser: Denoiser, family: Family, copies: Sequence[Copy], device: str | torch.device
+    ) -> Tensor:
+        batch, _ = batch_of(family, copies, device)
+        noisy = family.inputs_for(batch, batch.scored, torch.ones(len(copies), device=device))
+        nats = family.token_loss(denoiser, noisy)  # of each row's targets from left to right, however it is read
+        return nats.double().view(len(copies), -1)
+
     def finish(self, request: Request, values: Tensor) -> Estimate:
         return Estimate(float(values), 0.0, "exact", len(request.target), request.bytes)

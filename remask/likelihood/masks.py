@@ -59,6 +59,20 @@ class MaskEstimator(Estimator):
     def evaluate(
         self, denoiser: Denoiser, family: Family, copies: Sequence[Copy], device: str | torch.device
     ) -> Tensor:
+        return per_row(*self.weighted_nats(denoiser, family, copies, device))
+
+    def evaluate_tokens(
+        self, denoiser: Denoiser, family: Family, copies: Sequence[Copy], device: str | torch.device
+    ) -> Tensor:
+        nats, asked = self.weighted_nats(denoiser, family, copies, device)
+        whole = torch.zeros(asked.shape, dtype=torch.float64, device=asked.device)
+        whole[asked] = nats
+        return whole[:, len(copies[0].request.prompt) :]
+
+    def weighted_nats(
+        self, denoiser: Denoiser, family: Family, copies: Sequence[Copy], device: str | torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """(N,) float64 weighted nats of the tokens that are asked for, and (B, L) bool, where those stand."""
         batch, prompt = batch_of(family, copies, device)
         ask = torch.zeros(prompt.shape, dtype=torch.bool)
         weight = torch.zeros(prompt.shape, dtype=torch.float64)
@@ -71,7 +85,7 @@ class MaskEstimator(Estimator):
         asked = noisy.ask.masked_scatter(noisy.ask, needed)
         noisy = replace(noisy, ask=asked, target=noisy.target[needed], weight=noisy.weight[needed])
         nats = cross_entropy(add_guidance(denoiser, family, self.guidance, prompt), noisy)
-        return per_row(nats.double() * noisy.weight, asked)
+        return nats.double() * noisy.weight, asked
 
     def finish(self, request: Request, values: Tensor) -> Estimate:
         length = len(request.target)

@@ -13,7 +13,7 @@ from remask.families import Denoiser, Family
 from remask.likelihood.estimate import Estimate
 from remask.likelihood.estimator import Copy, Estimator, batch_of
 from remask.likelihood.request import Request
-from remask.sampling import Canvas, SamplingParams, start, stream
+from remask.sampling import Canvas, SamplingParams, State, start, stream
 from remask.sampling.confidence import Confidence
 from remask.seeds import mix_seeds
 
@@ -65,13 +65,28 @@ class Rule(Estimator):
     def evaluate(
         self, denoiser: Denoiser, family: Family, copies: Sequence[Copy], device: str | torch.device
     ) -> Tensor:
-        batch, prompt = batch_of(family, copies, device)
-        canvas = Canvas(batch.tokens, batch.scored, batch.scored | prompt)
-        params = replace(self.params, stop=False)
-        state = start(family, canvas, params, [copy.seed for copy in copies], forced=batch.tokens)
+        state = self.begin(family, copies, device)
         for _ in stream(denoiser, family, state):
             pass
         return -state.log_prob
+
+    def evaluate_tokens(
+        self, denoiser: Denoiser, family: Family, copies: Sequence[Copy], device: str | torch.device
+    ) -> Tensor:
+        state = self.begin(family, copies, device)
+        nats = torch.zeros_like(state.confidence, dtype=torch.float64)
+        before = state.log_prob.clone()
+        for step in stream(denoiser, family, state):
+            nats += divided(before - step.log_prob, step.confidence, step.changed)
+            before = step.log_prob
+        return nats[:, len(copies[0].request.prompt) :]
+
+    def begin(self, family: Family, copies: Sequence[Copy], device: str | torch.device) -> State:
+        """A state in which the sampler writes the texts of some copies."""
+        batch, prompt = batch_of(family, copies, device)
+        canvas = Canvas(batch.tokens, batch.scored, batch.scored | prompt)
+        params = replace(self.params, stop=False)
+        return start(family, canvas, params, [copy.seed for copy in copies], forced=batch.tokens)
 
     def finish(self, request: Request, values: Tensor) -> Estimate:
         error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
@@ -89,3 +104,16 @@ class Rule(Estimator):
             request.bytes,
             of,
         )
+
+
+def divided(nats: Tensor, confidence: Tensor, changed: Tensor) -> Tensor:
+    """(B, L) float64: the nats of a step, (B,), divided among the tokens that it wrote.
+
+    Each has those of the probability with which it was written, which is kept in float32 only; so the least probable
+    one of a row has what the others leave of the step's nats, where these are finite.
+    """
+    own = torch.where(changed, -confidence.double().log(), 0.0)
+    least = torch.where(changed, own, -1.0).argmax(1, keepdim=True)
+    left = nats[:, None] - own.scatter(1, least, 0.0).sum(1, keepdim=True)
+    known = changed.any(1, keepdim=True) & left.isfinite()
+    return torch.where(known, own.scatter(1, least, left), own)

@@ -1,0 +1,187 @@
+"""The verbs `remask perplexity`, `remask quality` and `remask bench infill`, which print what is found."""
+
+from pathlib import Path
+from typing import Literal
+
+from remask.data.corpus import documents
+from remask.evaluation.passages import Detokenize
+from remask.terminal import document
+
+
+def perplexity(
+    run: str,
+    source: str,
+    stride: int | None = None,
+    context: int | None = None,
+    split: Literal["valid", "train"] = "valid",
+    field: str = "text",
+    separator: str | None = None,
+    detokenize: Detokenize = "none",
+    max_bytes: int | None = None,
+    draws: int = 128,
+    estimator: str = "auto",
+    strata: int | None = None,
+    sampler: str | None = None,
+    steps: int | None = None,
+    block: int | None = None,
+    temperature: float = 1.0,
+    guidance: float = 0.0,
+    seed: int = 0,
+    tokenizer: Path | None = None,
+    device: str = "auto",
+    precision: Literal["stored", "auto", "bf16", "fp32", "int8"] = "stored",
+    json: bool = False,
+) -> None:
+    """Perplexity of a file or a corpus by rolling windows, in which each token is scored exactly once.
+
+    Args:
+        run: A run directory, a published folder, or other people's weights (see `remask convert`).
+        source: A text, .jsonl, .csv or .parquet file or any other source of `remask prepare`, whose documents do not
+            see each other; or a prepared folder, whose tokens are one long row as in training. For one text given a
+            prompt see `remask score`, which cuts a text longer than the context into the same windows as the default
+            stride here, but for the last, which there is given nothing.
+        stride: New tokens of each window. A smaller stride gives each token more of the text before it, and takes
+            longer. By default the whole context, so that no token is read twice.
+        context: Tokens of a window; by default the context of the model.
+        split: Of a prepared folder, valid or train.
+        field: Field of a JSON record, or column of a table, that holds the text.
+        separator: What separates the documents of a text file; by default lines of <|endoftext|>, and without these the
+            file is one document.
+        detokenize: wikitext turns a file of WikiText into plain text, each article a document, as the task wikitext of
+            lm-evaluation-harness does; words and bytes are counted in the file.
+        max_bytes: Measure no more than the first so many bytes.
+        draws: Noisy copies of a window, where the estimator is random.
+        estimator: auto, or one that fits the family, as in `remask score`.
+        strata: Draws of smdm and llada that are spread evenly together (their batch size); by default at most 16.
+        sampler: The sampler whose likelihood the estimator "rule" gives; by default Confidence.
+        steps: Steps of that sampler for a window.
+        block: Block size of that sampler.
+        temperature: Temperature of that sampler.
+        guidance: Weight of classifier-free guidance.
+        seed: Seed of the noise.
+        tokenizer: A tokenizer.json, where the checkpoint has none.
+        device: cpu, cuda, or auto: a GPU where there is one.
+        precision: Number format of the network, as in `remask score`.
+        json: Print one JSON document on standard output, and nothing else.
+    """
+    import remask
+
+    checkpoint = remask.load(run, device=device, precision=precision, tokenizer=tokenizer)
+    found = remask.perplexity(
+        checkpoint,
+        source,
+        stride=stride,
+        context=context,
+        split=split,
+        field=field,
+        separator=separator,
+        detokenize=detokenize,
+        max_bytes=max_bytes,
+        draws=draws,
+        estimator=estimator,
+        strata=strata,
+        sampler=sampler,
+        steps=steps,
+        block=block,
+        temperature=temperature,
+        guidance=guidance,
+        seed=seed,
+        show=True,
+    )
+    print(document(found.as_dict()) if json else found)
+
+
+def quality(
+    sources: list[str],
+    judge: str | None = None,
+    field: str = "text",
+    separator: str | None = None,
+    tokenizer: Path | None = None,
+    device: str = "auto",
+    json: bool = False,
+) -> None:
+    """Measures texts that models wrote, and real ones beside them.
+
+    Args:
+        sources: Files of texts: what `remask sample --count N --json` prints, or any source of `remask prepare`, such
+            as a .jsonl file. One of them may hold real texts of the same number and length, since all measures depend
+            on both.
+        judge: A run of an autoregressive model, whose nats per token are shown beside the token entropy; neither tells
+            anything without the other.
+        field: Field of a JSON record, or column of a table, that holds the text.
+        separator: What separates the texts of a text file; by default lines of <|endoftext|>.
+        tokenizer: A tokenizer.json, where the judge has none.
+        device: cpu, cuda, or auto: a GPU where there is one.
+        json: Print one JSON document on standard output, and nothing else.
+    """
+    import remask
+    from remask.evaluation.quality import table
+
+    critic = None if judge is None else remask.load(judge, device=device, tokenizer=tokenizer)
+    texts = {name: [d.text for d in documents(name, field=field, separator=separator)] for name in sources}
+    found = {name: remask.quality(some, critic) for name, some in texts.items()}
+    print(document({name: one.as_dict() for name, one in found.items()}) if json else table(found))
+
+
+def bench_infill(
+    run: str,
+    source: Path,
+    limit: int | None = None,
+    out: Path | None = None,
+    sampler: str | None = None,
+    steps: int | None = None,
+    temperature: float = 0.0,
+    guidance: float = 0.0,
+    seed: int = 0,
+    batch: int = 16,
+    tokenizer: Path | None = None,
+    device: str = "auto",
+    precision: Literal["stored", "auto", "bf16", "fp32", "int8"] = "auto",
+    json: bool = False,
+) -> None:
+    """Infilling of code, graded by exact match; no code is run.
+
+    Args:
+        run: A run directory, a published folder, or other people's weights (see `remask convert`). An autoregressive
+            model writes from left to right and sees only what stands before the hole.
+        source: A file of HumanEval-infilling, or any JSON Lines file with the fields task_id, prompt,
+            canonical_solution and suffix, compressed or not. A hole has as many tokens as the true text.
+        limit: Take only the first so many tasks.
+        out: A JSON Lines file of completions to write, which evaluate_infilling_functional_correctness of
+            HumanEval-infilling runs against the tests.
+        sampler: How holes are written; by default Confidence, or the family's own sampler.
+        steps: Steps for each hole; by default one token a step.
+        temperature: 0 writes the most probable tokens.
+        guidance: Weight of classifier-free guidance.
+        seed: Seed of the noise.
+        batch: Tasks that are written together.
+        tokenizer: A tokenizer.json, where the checkpoint has none.
+        device: cpu, cuda, or auto: a GPU where there is one.
+        precision: Number format of the network, as in `remask sample`.
+        json: Print one JSON document on standard output, and nothing else.
+    """
+    import remask
+    from remask.evaluation.infilling import infill, read_items
+    from remask.files import write_atomically
+
+    items = read_items(source, limit)
+    checkpoint = remask.load(run, device=device, precision=precision, tokenizer=tokenizer)
+    found = infill(
+        checkpoint,
+        items,
+        sampler=sampler,
+        steps=steps,
+        temperature=temperature,
+        guidance=guidance,
+        seed=seed,
+        batch=batch,
+        show=True,
+    )
+    if out is not None:
+        lines = [document({"task_id": task, "completion": text}) for task, text in found.completions.items()]
+        write_atomically(out, "".join(f"{line}\n" for line in lines))
+    if json:
+        measures = {"exact_match": found.exact_match, "exact_match_stderr": found.exact_match_stderr}
+        print(document(vars(found) | {"left_out": list(found.left_out)} | measures))
+        return
+    print(found)

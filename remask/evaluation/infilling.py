@@ -1,0 +1,162 @@
+"""Infilling of code with known answers: the files of HumanEval-infilling, graded by exact match.
+
+A model that fills masks sees the text on both sides and is given the number of tokens of the true middle. Its
+autoregressive twin writes as many tokens from left to right, and sees only the text before. No code is run here: the
+completions can be written as HumanEval-infilling's own program reads them, which runs them against the tests.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from remask.api import sampler_of
+from remask.checkpoints.checkpoint import Checkpoint
+from remask.data.streams import name_errors, open_text
+from remask.errors import RemaskError
+from remask.sampling import Canvas, Sampler, SamplingParams, start, stream
+from remask.seeds import mix_seeds
+from remask.terminal import progress
+
+FIELDS = ("task_id", "prompt", "canonical_solution", "suffix")
+
+
+@dataclass(frozen=True)
+class Item:
+    """A text with a hole."""
+
+    task: str
+    before: str
+    middle: str
+    """The text of the hole as it was."""
+    after: str
+
+
+@dataclass(frozen=True)
+class Infilled:
+    """What a model wrote into the holes."""
+
+    completions: dict[str, str]
+    """The text of each hole, by task."""
+    right: int
+    """Holes that were filled with the true text; white space at its end does not count."""
+    left_out: tuple[str, ...]
+    """Tasks whose text does not fit into the context, or whose hole is empty, as a few of the random spans are."""
+    sees_suffix: bool
+    """Whether the model saw the text behind the hole."""
+
+    @property
+    def exact_match(self) -> float:
+        """The share of the holes that were filled with the true text; nan where none was filled."""
+        return self.right / len(self.completions) if self.completions else math.nan
+
+    @property
+    def exact_match_stderr(self) -> float:
+        """The binomial standard error of `exact_match`, over the choice of the tasks."""
+        share = self.exact_match
+        return math.sqrt(share * (1 - share) / len(self.completions)) if self.completions else math.nan
+
+    def __str__(self) -> str:
+        seen = "both sides of the hole are seen" if self.sees_suffix else "only the text before the hole is seen"
+        share = f"exact match {self.exact_match:.4f} +- {self.exact_match_stderr:.4f}"
+        out = f"; {len(self.left_out)} beyond the context, or with an empty hole, are left out" if self.left_out else ""
+        return f"{share} ({self.right} of {len(self.completions)} tasks{out}); {seen}, and its length is given"
+
+
+def read_items(path: str | Path, limit: int | None = None) -> list[Item]:
+    """The items of a JSON Lines file, compressed or not: the first `limit` of them. RemaskError names file and line."""
+    if limit is not None and limit < 1:
+        raise RemaskError(f"limit is {limit}; it must be at least 1")
+    path, items = Path(path), []
+    if not path.is_file():
+        raise RemaskError(f"no file of tasks at {str(path)!r}")
+    with name_errors(path), open_text(path) as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                items.append(item_of(line, f"{path}, line {number}"))
+            if len(items) == limit:
+                break
+    if not items:
+        raise RemaskError(f"{path} holds no tasks")
+    return items
+
+
+def item_of(line: str, where: str) -> Item:
+    """One line as an item."""
+    try:
+        record = json.loads(line)
+    except ValueError as error:
+        raise RemaskError(f"{where}: this is no JSON: {error}") from None
+    record = record if isinstance(record, dict) else {}
+    for name in FIELDS:
+        if not isinstance(record.get(name), str):
+            raise RemaskError(f"{where}: the field {name!r} must be a text; the fields are {', '.join(FIELDS)}")
+    return Item(*(record[name] for name in FIELDS))
+
+
+def infill(
+    checkpoint: Checkpoint,
+    items: Sequence[Item],
+    *,
+    sampler: str | Sampler | None = None,
+    steps: int | None = None,
+    temperature: float = 0.0,
+    guidance: float = 0.0,
+    seed: int = 0,
+    batch: int = 16,
+    show: bool = False,
+) -> Infilled:
+    """Fills the hole of each item.
+
+    Args:
+        checkpoint: From `remask.load`.
+        items: From `read_items`.
+        sampler: How it is written: by default `Confidence` for models that write in any order, else the family's own.
+        steps: Steps for each hole; by default one token a step, where the sampler takes steps.
+        temperature: 0 writes the most probable tokens.
+        guidance: Weight of classifier-free guidance.
+        seed: With the number of an item, the seed of its noise, whatever shares its batch.
+        batch: Items that are written together.
+        show: Show progress on standard error.
+    """
+    if batch < 1:
+        raise RemaskError(f"batch is {batch}; it must be at least 1")
+    family, context = checkpoint.family, checkpoint.model.architecture.context
+    own = sampler_of(family, sampler or ("Confidence" if family.order == "any" else None))
+    params = SamplingParams(sampler=own, steps=steps, temperature=temperature, guidance=guidance, stop=False)
+    every = [row_of(checkpoint, item) for item in items]
+    fitting = [i for i, row in enumerate(every) if None in row and len(row) <= context]
+    order = sorted(fitting, key=lambda i: len(every[i]))  # so that little of a batch is padding
+    texts: dict[int, str] = {}
+    with progress("infilling", len(order), "tasks") if show else nullcontext(lambda n: None) as tick:
+        for first in range(0, len(order), batch):
+            part = order[first : first + batch]
+            seeds = [mix_seeds(seed, i) for i in part]
+            texts |= zip(part, written(checkpoint, [every[i] for i in part], params, seeds), strict=True)
+            tick(len(part))
+    right = sum(texts[i].rstrip() == items[i].middle.rstrip() for i in fitting)
+    left_out = tuple(item.task for i, item in enumerate(items) if i not in texts)
+    return Infilled({items[i].task: texts[i] for i in fitting}, right, left_out, not family.exact)
+
+
+def row_of(checkpoint: Checkpoint, item: Item) -> list[int | None]:
+    """The ids of an item, with None for each token of its hole, which has as many as the true middle."""
+    encode = checkpoint.tokenizer.encode
+    row = [*checkpoint.family.bos, *encode(item.before), *[None] * len(encode(item.middle))]
+    return row if checkpoint.family.exact else [*row, *encode(item.after)]
+
+
+def written(
+    checkpoint: Checkpoint, rows: Sequence[Sequence[int | None]], params: SamplingParams, seeds: Sequence[int]
+) -> list[str]:
+    """The texts of the holes of some rows, which are written as one batch."""
+    canvas = Canvas.of(rows, checkpoint.model.device)
+    state = start(checkpoint.family, canvas, params, seeds)
+    for _ in stream(checkpoint.model, checkpoint.family, state):
+        pass
+    return [
+        checkpoint.tokenizer.decode([int(i) for i, there in zip(ids, row, strict=False) if there is None])
+        for ids, row in zip(state.tokens.tolist(), rows, strict=True)
+    ]
