@@ -32,4 +32,4 @@ class Exact(Estimator):
         return family.bound(denoiser, batch, noise_of(copies), torch.zeros(len(copies), device=device))
 
     def finish(self, request: Request, values: Tensor) -> Estimate:
-        return Estimate(float(values), 0.0, "exact", len(request.target), request.bytes)
+        return Estimate(float(values), 0.0, "exact", len(request.target), request.bytes, draws=1)
