@@ -47,6 +47,7 @@ VERBS = {
     ),
     "sample": Verb("remask.commands:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.commands:score", ("run",), "likelihood of a text: exact, or a bound with its error"),
+    "rank": Verb("remask.scoring_commands:rank", ("run",), "the most probable of several answers, settled early"),
     "convert": Verb("remask.commands:convert", ("source", "destination"), "other people's weights in, and ours out"),
     "info": Verb("remask.commands:info", ("source",), "what a checkpoint of any form holds"),
 }
