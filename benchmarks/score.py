@@ -2,16 +2,23 @@
 
     python benchmarks/score.py --run runs/x --text novel.txt     # a trained masked model; some 3 minutes on 2 cores
     python benchmarks/score.py --run runs/x                      # on texts that the model itself writes
+    python benchmarks/score.py --run runs/x --items lambada.jsonl --questions arc_easy.jsonl --limit 200
     python benchmarks/score.py --quick
 
 Texts of 64 tokens behind prompts of 64. The baseline is SMDM's estimator as its description has it: one
 request at a time, 1024 draws in batches of 32, rates stratified within a batch, independent masks,
 logits of every position. Ours is `remask.likelihood.score`: texts together, logits where masked, and for
-the estimator "count" as many draws as reach the same error. First the errors are measured: theirs as
-the spread of its batches, ours as the spread over seeds, on a few texts. Then both are timed in turn,
-on fewer texts and draws than a whole run has; time is linear in both, and scaled. Weights 1/p on
+the estimator "count" as many draws as reach the same error. With `--items`, lines with prompt and text (or context and
+continuation), those are scored in place of texts of 64 tokens. First the errors are measured: theirs as
+the spread of its batches, ours as the spread over seeds, on a few texts. Then both are timed in turn:
+the published one on one batch of each text, since time is linear in the batches, and ours on as many rows
+or, with `--items`, on all texts. Weights 1/p on
 independent masks have, strictly, no finite variance (the integral of 1/p over p diverges, slowly): the
 error of the published estimator is what these draws happened to show, good to perhaps a third.
+
+With `--questions`, lines with prompt and answers (or query and choices), and without `--run`, a second table
+compares `remask.likelihood.rank`, which stops when the best answer is known, with all draws: time, and how
+often the best answer is that of 1024 draws.
 
 Without `--run` the weights are random: the time of a draw is right, but such a network finds every
 token about equally improbable, so that exactly counted masks have next to no error. Do not quote
@@ -27,6 +34,7 @@ from pathlib import Path
 
 import torch
 from measure import Row, alternate, options, pair, peaks, plain_logits, publish
+from rankings import Questions, measure_ranking, questions_of, random_questions, texts_of
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -63,9 +71,9 @@ def published(model: Transformer, text: Request, mask: int, batches: int, rng: t
     return torch.stack(found).double()
 
 
-def subject(given: argparse.Namespace, name: str) -> tuple[Transformer, Family, list[Request], str]:
-    """The model in bf16, its family, the texts, and a sentence about them."""
-    count, length = 8 if given.quick else 32, PROMPT + TARGET
+def subject(given: argparse.Namespace, name: str) -> tuple[Transformer, Family, list[Request], str, Questions]:
+    """The model in bf16, its family, the texts, a sentence about them, and the questions."""
+    count, length, questions = 8 if given.quick else 32, PROMPT + TARGET, Questions()
     if given.run is None:
         vocabulary = Vocabulary(513, 512, 0) if given.quick else Vocabulary(8193, 8192, 0)
         model = Transformer(replace(size(name), rows=vocabulary.size, predicted=vocabulary.predicted))
@@ -74,12 +82,18 @@ def subject(given: argparse.Namespace, name: str) -> tuple[Transformer, Family, 
         rows = torch.randint(vocabulary.predicted, (count, length), generator=torch.Generator().manual_seed(1))
         family, about = Masked().over(vocabulary), f"{name}, V = {vocabulary.predicted}, random weights and texts: "
         about += "the ratio at equal error means nothing here"
+        questions = random_questions(family, 4 if given.quick else 32)
     else:
         checkpoint = remask.load(given.run, dtype=torch.bfloat16)
         model, family, shape = checkpoint.model, checkpoint.family, checkpoint.model.architecture
         if "count" not in family.estimators:
             raise SystemExit(f"--run {given.run}: the estimators are for masked models")
         about = f"trained, {shape.non_embedding / 1e6:.1f} M parameters without embeddings, V = {shape.predicted}; "
+        if given.questions is not None:
+            questions = questions_of(checkpoint, given.questions, given.limit)
+        if given.items is not None:
+            texts = texts_of(checkpoint, given.items, given.limit)
+            return model, family, texts, about + f"texts of {given.items.name}", questions
         if given.text is None:
             canvas = Canvas.of([[None] * length] * count)
             written = fill(model, family, canvas, SamplingParams(sampler=Ancestral(), stop=False, seed=1))
@@ -91,7 +105,7 @@ def subject(given: argparse.Namespace, name: str) -> tuple[Transformer, Family, 
             starts = torch.linspace(0, len(ids) - length, count).long()
             rows, about = torch.stack([ids[s : s + length] for s in starts]), about + "pieces of a text"
     texts = [Request(row[PROMPT:], row[:PROMPT]) for row in rows.tolist()]
-    return model, family, texts, about
+    return model, family, texts, about, questions
 
 
 def rms(values: list[float]) -> float:
@@ -103,13 +117,19 @@ def main() -> None:
     parser = options(__doc__, size="10M", toy="tiny", repeats=5)
     parser.add_argument("--run", type=Path, help="run or published folder of a trained masked model")
     parser.add_argument("--text", type=Path, help="text file to cut the texts from; needs --run")
+    parser.add_argument("--items", type=Path, help="JSONL of texts to score instead; needs --run")
+    parser.add_argument("--questions", type=Path, help="JSONL of questions to rank; needs --run")
+    parser.add_argument("--limit", type=int, default=200, help="most items and questions that are taken (200)")
     given = parser.parse_args()
+    if (given.items or given.questions) and given.run is None:
+        parser.error("--items and --questions need --run: random weights come without a tokenizer")
     if given.text is not None and given.run is None:
         parser.error("--text needs --run: random weights come without a tokenizer")
     name, repeats = given.of(given)
     keep_memory()
-    model, family, texts, about = subject(given, name)
-    few = texts[: 2 if given.quick else 8]
+    model, family, texts, about, questions = subject(given, name)
+    few = texts[:: max(1, len(texts) // (2 if given.quick else 8))][: 2 if given.quick else 8]
+    timed = few if given.items is None else texts
     rng = torch.Generator().manual_seed(2)
 
     # the errors, in nats of a whole text
@@ -125,18 +145,18 @@ def main() -> None:
     gap_error = math.sqrt(their_error**2 + spread**2 / SEEDS) / math.sqrt(len(few))
 
     # the times, in seconds for one whole text
-    part = batches // 4
     errors: dict[str, list[float]] = {}
     seeds = itertools.count()
 
     def time_published() -> list[float]:
         start = time.perf_counter()
-        published(model, few[0], family.mask, part, rng)
-        return [(time.perf_counter() - start) * batches / part]
+        for text in timed:
+            published(model, text, family.mask, 1, rng)
+        return [(time.perf_counter() - start) * batches / len(timed)]
 
     def time_ours(label: str, estimator: str, number: int) -> list[float]:
-        count, seed = max(1, min(len(few), DRAWS // number)), next(seeds)
-        some = [few[(seed + i) % len(few)] for i in range(count)]  # another part of the texts in every round
+        seed = next(seeds)
+        some = timed if given.items is not None else timed[: max(1, DRAWS // number)]
         start = time.perf_counter()
         found = score(model, family, some, estimator=estimator, draws=number, seed=seed)
         errors.setdefault(label, []).extend(e.stderr for _, e in found)
@@ -145,7 +165,7 @@ def main() -> None:
     baseline, same, equal = f"published, {DRAWS} draws", f"smdm, {DRAWS} draws", f"count, {draws} draws"
     variants = {
         baseline: time_published,
-        same: lambda: time_ours(same, "smdm", DRAWS),
+        **({} if given.items is not None else {same: lambda: time_ours(same, "smdm", DRAWS)}),
         equal: lambda: time_ours(equal, "count", draws),
     }
     rounds = alternate(variants, repeats, lambda: peaks(given.quick))
@@ -166,15 +186,20 @@ def main() -> None:
         )
     notes = [
         f"Model: {about}; bf16",
-        f"{len(texts)} texts of {TARGET} tokens behind prompts of {PROMPT}, mean {float(values.mean()):.1f} nats",
-        f"Baseline: `{baseline}`, timed on a quarter of its draws and scaled",
+        f"{len(texts)} texts of {sum(len(text.target) for text in texts) / len(texts):.1f} tokens behind prompts of "
+        f"{sum(len(text.prompt) for text in texts) / len(texts):.1f}, mean {float(values.mean()):.1f} nats",
+        f"Baseline: `{baseline}`, timed on one of its {batches} batches for each of {len(timed)} texts, and scaled",
         f"Standard errors, on {len(few)} of the texts: the published one from its {batches} batches, ours as `score` "
         f"reports it in the timed runs; over {SEEDS} seeds at {PILOT} draws it spread by {spread:.3f} and reported "
         f"{rms([e.stderr for e in pilot]):.3f}",
         "At equal error: time multiplied by the square of the error",
         f"The two estimators differ by {gap:+.3f} +- {gap_error:.3f} nats in the mean of those texts",
     ]
-    publish("score", "Scoring texts", notes, [rows], [rounds], given)
+    tables, times = [rows], [rounds]
+    if questions:
+        ranked, more, said = measure_ranking(model, family, questions, repeats, given)
+        tables, times, notes = [rows, ranked], [rounds, more], notes + said
+    publish("score", "Scoring texts", notes, tables, times, given)
 
 
 if __name__ == "__main__":

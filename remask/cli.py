@@ -51,6 +51,7 @@ VERBS = {
     "eval": Verb("remask.evaluation.zeroshot.command:evaluate", ("runs",), "zero-shot benchmarks, models side by side"),
     "sample": Verb("remask.commands:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.commands:score", ("run",), "likelihood of a text: exact, or a bound with its error"),
+    "rank": Verb("remask.scoring_commands:rank", ("run",), "the most probable of several answers, settled early"),
     "perplexity": Verb(
         "remask.evaluation.commands:perplexity",
         ("run", "source"),

@@ -1,5 +1,6 @@
 """The verbs that use a checkpoint: `remask sample`, `score`, `convert` and `info`. Each prints what it finds."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -104,7 +105,9 @@ def score(
     prompt: str = "",
     ids: str | None = None,
     prompt_ids: str | None = None,
+    log: Path | None = None,
     draws: int = 128,
+    error: float | None = None,
     estimator: str = "auto",
     strata: int | None = None,
     sampler: str | None = None,
@@ -124,11 +127,14 @@ def score(
     Args:
         run: A run directory, a published folder, or other people's weights (see `remask convert`).
         text: The text.
-        file: A file with the text.
+        file: A file with the text. Of one that is named *.jsonl, each line is a text of its own, as
+            {"prompt": "the cat", "text": " sat", "id": 7}; prompt and id may be left out.
         prompt: What is given.
         ids: The ids of what is scored, as 5,17,3, instead of text.
         prompt_ids: The ids of what is given.
+        log: A file that keeps the scores of a *.jsonl file as they are found; the same command goes on from it.
         draws: Noisy copies of a text, where the estimator is random.
+        error: Standard error, in nats, at which the draws of a text end; by default all are made.
         estimator: auto, or one that fits the family: enumeration, count, chain, rule, or as published smdm, llada for
             masked models; draws, orders for interpolating ones; draws for uniform-state ones; exact for autoregressive
             ones.
@@ -157,7 +163,14 @@ def score(
         raise RemaskError("--prompt_ids goes with --ids")
     if prompt and prompt_ids is not None:
         raise RemaskError("give --prompt or --prompt_ids, one of them")
-    if file is not None:
+    many = file is not None and file.suffix == ".jsonl"
+    if many and (prompt or prompt_ids is not None):
+        raise RemaskError(f"the prompts of {file} stand in its lines, so there is no --prompt")
+    if log is not None and not many:
+        raise RemaskError("--log goes with a --file that is named *.jsonl")
+    if tokens and (many or error is not None):
+        raise RemaskError("--tokens is for one text, with all its draws; leave --error out, and give no .jsonl file")
+    if file is not None and not many:
         from remask.data.streams import encoding
 
         try:
@@ -168,7 +181,17 @@ def score(
         except UnicodeDecodeError as error:
             raise RemaskError(f"{file} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}") from None
     checkpoint = remask.load(run, device=device, precision=precision, tokenizer=tokenizer)
-    by_token = remask.score_tokens if tokens else remask.score
+    if many and file is not None:
+        from remask.scoring import estimator_of
+        from remask.scoring_commands import score_file
+
+        kind = estimator_of(
+            checkpoint.family, estimator, sampler, steps, block, temperature,
+            draws=draws, strata=strata, guidance=guidance, seed=seed,
+        )  # fmt: skip
+        score_file(run, checkpoint, file, log, kind, error, precision, json)
+        return
+    by_token: Any = remask.score_tokens if tokens else partial(remask.score, error=error)
     scored = by_token(
         checkpoint,
         text=text or "" if ids is None else numbers(ids),
@@ -201,8 +224,8 @@ def score(
 
         show_tokens(each)
     sign = "=" if found.kind == "exact" else "<="
-    error = "" if found.stderr == 0 else f" +- {found.stderr:.2f}"  # nan where one draw shows none
-    print(f"-log p {sign} {found.nats:.2f}{error} nats ({found.kind}{', ' + found.of if found.of else ''})")
+    within = "" if found.stderr == 0 else f" +- {found.stderr:.2f}"  # nan where one draw shows none
+    print(f"-log p {sign} {found.nats:.2f}{within} nats ({found.kind}{', ' + found.of if found.of else ''})")
     print(f"{found.tokens} tokens, {found.bytes} bytes: {found.nats_per_token:.4f} nats per token, {found}")
 
 

@@ -5,15 +5,19 @@ remask.score(m, text="import os", draws=128, seed=0).bits_per_byte
 remask.score_tokens(m, text="import os", estimator="chain").nats
 """
 
-from collections import Counter
-from dataclasses import dataclass
+import itertools
+import math
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from remask.api import Prompt, encode_prompt, sampler_of
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError
-from remask.families import Family
-from remask.likelihood import Estimate, Request, choose, token_values
+from remask.families.base import Family
+from remask.likelihood import Estimate, Estimator, Ranking, Request, choose, token_values
+from remask.likelihood import rank as rank_requests
 from remask.likelihood import score as score_requests
 from remask.sampling import Sampler, SamplingParams
 
@@ -24,6 +28,7 @@ def score(
     text: Prompt,
     prompt: Prompt = "",
     draws: int = 128,
+    error: float | None = None,
     estimator: str = "auto",
     strata: int | None = None,
     sampler: str | Sampler | None = None,
@@ -42,6 +47,8 @@ def score(
             pieces that do not see each other.
         prompt: What is given; its trailing spaces count as the text's, as benchmarks have it.
         draws: Noisy copies of a text, where the estimator is random.
+        error: Standard error, in nats, at which the draws end; by default all are made. A text in n pieces ends where
+            each of them has this error divided by the square root of n.
         estimator: auto, or one that the family names: exact, enumeration, count, chain, rule, smdm, llada, draws or
             orders; see docs/likelihood.md.
         strata: Draws of smdm and llada that are spread evenly together (their batch size); by default at most 16.
@@ -54,19 +61,83 @@ def score(
         show: Show progress on standard error.
     """
     requests = requests_of(checkpoint, text, prompt)
-    options = estimator_options(
-        checkpoint.family, estimator, draws=draws, strata=strata, sampler=sampler, steps=steps, block=block,
-        temperature=temperature, guidance=guidance, seed=seed,
+    kind = estimator_of(
+        checkpoint.family, estimator, sampler, steps, block, temperature,
+        draws=draws, strata=strata, guidance=guidance, seed=seed,
     )  # fmt: skip
-    scores = score_requests(
-        checkpoint.model,
-        checkpoint.family,
-        requests,
-        device=checkpoint.model.device,
-        show=show,
-        **options,
-    )
+    model, family = checkpoint.model, checkpoint.family
+    each = error and error / math.sqrt(len(requests))
+    scores = score_requests(model, family, requests, estimator=kind, device=model.device, show=show, error=each)
     return Estimate.total(estimate for _, estimate in scores)
+
+
+def score_texts(
+    checkpoint: Checkpoint,
+    texts: Iterable[tuple[str, str]],
+    *,
+    estimator: Estimator,
+    error: float | None = None,
+    show: bool = False,
+) -> Iterator[Estimate]:
+    """-log p(text | prompt) of many (prompt, text), in their order, which share the network's calls.
+
+    They are read as they are needed. `error` is that of a request, so of each piece of a text longer than the context.
+    """
+    pieces: deque[int] = deque()
+
+    def requests() -> Iterator[Request]:
+        for prompt, text in texts:
+            parts = split(checkpoint, text, prompt)
+            pieces.append(len(parts))
+            yield from parts
+
+    model, family = checkpoint.model, checkpoint.family
+    scores = score_requests(model, family, requests(), estimator=estimator, device=model.device, show=show, error=error)
+    for _, first in scores:
+        rest = itertools.islice(scores, pieces.popleft() - 1)
+        yield Estimate.total([first, *(estimate for _, estimate in rest)])
+
+
+def rank_texts(
+    checkpoint: Checkpoint,
+    questions: Iterable[tuple[str, Sequence[str]]],
+    *,
+    estimator: Estimator,
+    confidence: float = 0.95,
+    by: Sequence[str] = ("sum",),
+    show: bool = False,
+) -> Iterator[Ranking]:
+    """The most probable answer to each (prompt, answers), in their order; see `remask.likelihood.rank`."""
+    model, family = checkpoint.model, checkpoint.family
+    asked = ([answer_to(checkpoint, prompt, answer) for answer in answers] for prompt, answers in questions)
+    how: dict[str, Any] = {"confidence": confidence, "by": by, "device": model.device, "show": show}
+    return rank_requests(model, family, asked, estimator=estimator, **how)
+
+
+def answer_to(checkpoint: Checkpoint, prompt: str, answer: str) -> Request:
+    """The request of an answer. RemaskError where it is longer than the context."""
+    parts = split(checkpoint, answer, prompt)
+    if len(parts) > 1:
+        raise RemaskError(f"an answer is longer than the context of {checkpoint.model.architecture.context} tokens")
+    return replace(parts[0], characters=len(answer))
+
+
+def estimator_of(
+    family: Family,
+    estimator: str = "auto",
+    sampler: str | Sampler | None = None,
+    steps: int | None = None,
+    block: int | None = None,
+    temperature: float = 1.0,
+    **options: Any,
+) -> Estimator:
+    """The estimator that is asked for. RemaskError where it does not fit, or lacks one of the options."""
+    if estimator == "rule":
+        rule = sampler_of(family, sampler or "Confidence")
+        options["params"] = SamplingParams(sampler=rule, steps=steps, block=block, temperature=temperature)
+    elif (sampler, steps, block, temperature) != (None, None, None, 1.0):
+        raise RemaskError('sampler, steps, block and temperature are for estimator "rule": they say whose likelihood')
+    return choose(family, estimator, **options)
 
 
 @dataclass(frozen=True)
@@ -107,11 +178,10 @@ def score_tokens(
     at the moment when the sampler writes it; with the bounds of masked models it is the mean over all orders of
     writing, with its error. The estimators `draws` and `orders` are no sum over tokens, so they raise RemaskError.
     """
-    options = estimator_options(
-        checkpoint.family, estimator, draws=draws, strata=strata, sampler=sampler, steps=steps, block=block,
-        temperature=temperature, guidance=guidance, seed=seed,
+    how = estimator_of(
+        checkpoint.family, estimator, sampler, steps, block, temperature,
+        draws=draws, strata=strata, guidance=guidance, seed=seed,
     )  # fmt: skip
-    how = choose(checkpoint.family, options.pop("estimator"), **options)
     model, family, requests = checkpoint.model, checkpoint.family, requests_of(checkpoint, text, prompt)
     parts = [token_values(model, family, one, how, device=model.device, show=show) for one in requests]
     ids = [int(i) for request in requests for i in request.target]
@@ -122,29 +192,6 @@ def score_tokens(
         [nats for part in parts for nats in part.nats],
         [error for part in parts for error in part.stderr],
     )
-
-
-def estimator_options(
-    family: Family,
-    estimator: str,
-    *,
-    draws: int,
-    strata: int | None,
-    sampler: str | Sampler | None,
-    steps: int | None,
-    block: int | None,
-    temperature: float,
-    guidance: float,
-    seed: int,
-) -> dict[str, Any]:
-    """The estimator and its options, as `remask.likelihood.score` takes them; the arguments are those of `score`."""
-    options = {"estimator": estimator, "draws": draws, "strata": strata, "guidance": guidance, "seed": seed}
-    if estimator == "rule":
-        rule = sampler_of(family, sampler or "Confidence")
-        options["params"] = SamplingParams(sampler=rule, steps=steps, block=block, temperature=temperature)
-    elif (sampler, steps, block, temperature) != (None, None, None, 1.0):
-        raise RemaskError('sampler, steps, block and temperature are for estimator "rule": they say whose likelihood')
-    return options
 
 
 def requests_of(checkpoint: Checkpoint, text: Prompt, prompt: Prompt) -> list[Request]:

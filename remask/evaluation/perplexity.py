@@ -19,7 +19,7 @@ from remask.evaluation.windows import rolling_windows
 from remask.likelihood import Estimate, Request
 from remask.likelihood import score as score_requests
 from remask.sampling import Sampler
-from remask.scoring import estimator_options
+from remask.scoring import estimator_of
 
 MEASURES = ("nats_per_token", "token_perplexity", "word_perplexity", "byte_perplexity", "bits_per_byte")
 
@@ -138,9 +138,9 @@ def perplexity(
     """
     bos = checkpoint.family.bos
     size, step = window_size(checkpoint, context, stride)
-    options = estimator_options(
-        checkpoint.family, estimator, draws=draws, strata=strata, sampler=sampler, steps=steps, block=block,
-        temperature=temperature, guidance=guidance, seed=seed,
+    how = estimator_of(
+        checkpoint.family, estimator, sampler, steps, block, temperature,
+        draws=draws, strata=strata, guidance=guidance, seed=seed,
     )  # fmt: skip
     passages = list(
         passages_of(
@@ -151,8 +151,8 @@ def perplexity(
     if not any(passage.bytes for passage in passages):
         raise RemaskError(f"{source} has no text, so it has no perplexity")
     requests = WindowRequests(passages, bos, size - len(bos), step)
-    device = checkpoint.model.device
-    scores = score_requests(checkpoint.model, checkpoint.family, requests, device=device, show=show, **options)
+    model, family = checkpoint.model, checkpoint.family
+    scores = score_requests(model, family, requests, estimator=how, device=model.device, show=show)
     found = total_of(scores, sum(len(passage.ids) for passage in passages))
     words, in_file = sum(passage.words for passage in passages), sum(passage.bytes for passage in passages)
     return Perplexity(found, words, in_file, len(passages), len(requests), size, step)

@@ -7,10 +7,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from remask.errors import RemaskError
 from remask.families import Denoiser, Family
 from remask.likelihood.estimate import Estimate
 from remask.likelihood.estimator import Copy, Estimator, batch_of, noise_of
-from remask.likelihood.masks import equal_groups, grouped_error, stratified
+from remask.likelihood.masks import GROUPS, equal_groups, error_of_mean, stratified
 from remask.likelihood.request import Request
 from remask.seeds import mix_seeds
 from remask.uniforms import uniforms
@@ -22,11 +23,20 @@ class Draws(Estimator):
 
     name: ClassVar[str] = "draws"
 
+    group: int | None = None
+    """Copies whose levels are stratified together, so that the error is measured between groups of so many; by default
+    such that there are 8 groups."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.group is not None and not 1 <= self.group <= self.draws:
+            raise RemaskError(f"group is {self.group}; it must be at least 1, and at most the {self.draws} draws")
+
     def count(self, request: Request) -> int:
         return self.draws
 
     def copies(self, request: Request, family: Family) -> Iterator[Copy]:
-        seed, groups = request.noise_seed(self.seed), equal_groups(self.draws)
+        seed, groups = request.noise_seed(self.seed), self.groups_of(request)
         offsets = uniforms(torch.tensor([seed]), torch.tensor([self.draws]), len(groups))[0]
         for i, level in enumerate(stratified(groups, offsets).tolist()):
             yield Copy(request, level=level, seed=mix_seeds(seed, i))
@@ -38,8 +48,11 @@ class Draws(Estimator):
         levels = torch.tensor([copy.level for copy in copies], device=device)
         return family.bound(denoiser, batch, noise_of(copies), levels)
 
+    def groups_of(self, request: Request) -> list[int]:
+        number = self.draws // self.group if self.group else min(GROUPS, self.draws)
+        return equal_groups(self.draws, number)
+
     def finish(self, request: Request, values: Tensor) -> Estimate:
-        groups = equal_groups(self.draws)
-        mean = torch.stack([part.mean() for part in values.split(groups)]).mean()
-        error = grouped_error(values, groups)
-        return Estimate(float(mean), error, "bound", len(request.target), request.bytes)
+        means = self.group_values(request, values)
+        error = error_of_mean(means)
+        return Estimate(float(means.mean()), error, "bound", len(request.target), request.bytes, draws=len(values))

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from remask.likelihood.count import Count
+from remask.likelihood.estimator import Estimator
+from remask.likelihood.request import Request
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,11 @@ class Enumeration(Count):
 
     def number(self, length: int) -> int:
         return 2**length - 1 if self.enumerable(length) else super().number(length)
+
+    def preview(self, request: Request) -> Estimator | None:
+        if not self.enumerable(len(request.target)):
+            return None
+        return Count(draws=self.draws, seed=self.seed, guidance=self.guidance, group=self.group)
 
     def masks(self, length: int, seed: int) -> tuple[Tensor, Tensor]:
         """Each mask of k tokens has the weight (1/T) (1/C(T, k)) (T/k)."""

@@ -23,6 +23,8 @@ class Estimate:
     """UTF-8 bytes of the text; 0 where unknown."""
     of: str = ""
     """Name of the distribution, where it is not the model's own."""
+    draws: int = 0
+    """Copies of the text that were scored; 0 where unknown."""
 
     @property
     def nats_per_token(self) -> float:
@@ -59,4 +61,5 @@ class Estimate:
             tokens=sum(p.tokens for p in parts),
             bytes=sum(p.bytes for p in parts),
             of=parts[0].of if parts else "",
+            draws=sum(p.draws for p in parts),
         )

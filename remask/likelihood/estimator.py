@@ -8,7 +8,7 @@ that fit it (`Family.estimators`). A new estimator is one new file in this folde
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -24,6 +24,8 @@ from remask.model.attention import FULL, Padded
 
 MOST_DRAWS = 2**17
 """The largest number of draws."""
+FIRST_ROUND = 4
+"""Independent groups in the first of several rounds: fewer say next to nothing about their error."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +84,45 @@ class Estimator(ABC):
 
     @abstractmethod
     def finish(self, request: Request, values: Tensor) -> Estimate:
-        """The estimate, from the (n,) float64 values of all copies of a request in their order."""
+        """The estimate, from the (n,) float64 values of all copies of a request in their order, or of the copies of the
+        first independent groups."""
+
+    def preview(self, request: Request) -> "Estimator | None":
+        """An estimator with rounds whose first draws may settle a ranking at less cost; None where this one has rounds
+        itself, or few copies."""
+        return None
+
+    # for those whose copies form independent groups
+
+    def groups_of(self, request: Request) -> list[int]:
+        """Sizes of the independent groups that the copies form, in their order. Each group alone is an estimate with
+        the same mean. Empty where nothing is random, or where parts of the copies are no estimate."""
+        return []
+
+    def group_values(self, request: Request, values: Tensor) -> Tensor:
+        """(g,) float64 nats, the estimate of each of the groups whose copies have the (n,) `values`."""
+        groups = self.groups_of(request)
+        return torch.stack([part.mean() for part in values.split(whole_groups(groups, len(values)))])
+
+    def rounds(self, request: Request) -> list[int]:
+        """The numbers of copies after which there is an estimate with an error: those of 4 groups, of 8, 16 and so on,
+        and all copies."""
+        ends = list(itertools.accumulate(self.groups_of(request)))
+        doubled = itertools.takewhile(lambda n: n < len(ends), (FIRST_ROUND * 2**i for i in itertools.count()))
+        return [*(ends[n - 1] for n in doubled), self.count(request)]
+
+
+def in_pairs(estimator: Estimator) -> Estimator:
+    """The estimator with groups of two copies, where it has groups and their size is not chosen."""
+    if getattr(estimator, "group", 0) is None and estimator.draws > 1:
+        return replace(estimator, group=2)  # type: ignore[call-arg]
+    return estimator
+
+
+def whole_groups(groups: list[int], copies: int) -> list[int]:
+    """Sizes of the first groups, which have so many copies together."""
+    ends = list(itertools.accumulate(groups))
+    return groups[: ends.index(copies) + 1]
 
 
 def runs_of(copies: Sequence[Copy]) -> list[tuple[Request, slice]]:

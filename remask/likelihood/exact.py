@@ -40,4 +40,4 @@ class Exact(Estimator):
         return nats.double().view(len(copies), -1)
 
     def finish(self, request: Request, values: Tensor) -> Estimate:
-        return Estimate(float(values), 0.0, "exact", len(request.target), request.bytes)
+        return Estimate(float(values), 0.0, "exact", len(request.target), request.bytes, draws=1)

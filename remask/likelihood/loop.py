@@ -12,12 +12,11 @@ import torch
 from remask.errors import RemaskError
 from remask.families import Denoiser, Family
 from remask.likelihood.estimate import Estimate
-from remask.likelihood.estimator import Copy, Estimator, choose
+from remask.likelihood.estimator import Estimator, in_pairs
+from remask.likelihood.reading import WINDOW, Work, checked, prepared, read
 from remask.likelihood.request import Request
+from remask.likelihood.rounds import score_to_error
 from remask.terminal import progress
-
-WINDOW = 64
-"""Network calls' worth of copies that are sorted by length together: what is in memory at a time."""
 
 
 @dataclass
@@ -31,10 +30,6 @@ class Pending:
     """Whether all of its copies have been made."""
 
 
-Work = tuple[Pending, int, Copy]
-"""A request, the number of a copy, and the copy."""
-
-
 def score(
     denoiser: Denoiser,
     family: Family,
@@ -44,6 +39,7 @@ def score(
     tokens: int | None = None,
     device: str | torch.device = "cpu",
     show: bool = False,
+    error: float | None = None,
     **options: Any,
 ) -> Iterator[tuple[Any, Estimate]]:
     """-log p of each request, as (id, estimate) in the order of the requests.
@@ -61,15 +57,20 @@ def score(
             4096, and 32768 on a GPU.
         device: where the network is.
         show: show progress on standard error.
+        error: the standard error, in nats of a request, at which its draws end: where the upper limit of the measured
+            error, at a confidence of 0.9, is below. They are made in rounds of 8 pairs of copies, 16, 32 and so on.
+            By default, and where it is not reached, all draws are made.
         options: of the estimator, such as draws, seed, guidance, strata, or params for "rule".
 
     RemaskError for an estimator that does not fit or an option that it does not have, and, when it is reached, for a
     request without tokens.
     """
-    if not isinstance(estimator, Estimator):
-        estimator = choose(family, estimator, **options)
-    budget = tokens or (4096 if torch.device(device).type == "cpu" else 32768)
-    return _score(denoiser, family, requests, estimator, budget, device, show)
+    kind, budget = prepared(family, estimator, tokens, device, options)
+    if error is not None and not error > 0:
+        raise RemaskError(f"error is {error}; it must be above 0, in nats")
+    if error is None:
+        return _score(denoiser, family, requests, kind, budget, device, show)
+    return score_to_error(denoiser, family, requests, in_pairs(kind), budget, device, show, error)
 
 
 @torch.inference_mode()
@@ -86,11 +87,8 @@ def _score(
     total = sum(estimator.count(r) for r in requests) if show and isinstance(requests, Sequence) else None
     with progress("scoring", total, "rows") if show else nullcontext(lambda n: None) as tick:
         for window in windows(work_of(requests, estimator, family, waiting), WINDOW * budget):
-            for part in batches(window, budget):
-                values = estimator.evaluate(denoiser, family, [copy for _, _, copy in part], device)
-                for (pending, i, _), value in zip(part, values.tolist(), strict=True):
-                    pending.values[i] = value
-                tick(len(part))
+            for size in read(denoiser, family, estimator, window, budget, device):
+                tick(size)
             yield from finish_scored(waiting, estimator)
         yield from finish_scored(waiting, estimator)
 
@@ -107,7 +105,7 @@ def work_of(
         for i, copy in enumerate(estimator.copies(request, family)):
             pending.values.append(math.nan if copy.value is None else copy.value)
             if copy.value is None:
-                yield pending, i, copy
+                yield pending.values, i, copy
         pending.complete = True
 
 
@@ -124,23 +122,8 @@ def windows(work: Iterator[Work], size: int) -> Iterator[list[Work]]:
         yield window
 
 
-def batches(window: list[Work], budget: int) -> Iterator[list[Work]]:
-    """The copies of a window in batches of like length, each of at most `budget` tokens with its padding."""
-    part: list[Work] = []
-    for item in sorted(window, key=lambda item: item[2].request.length):  # so the last is the longest
-        if part and (len(part) + 1) * item[2].request.length > budget:
-            yield part
-            part = []
-        part.append(item)
-    if part:
-        yield part
-
-
 def finish_scored(waiting: deque[Pending], estimator: Estimator) -> Iterator[tuple[Any, Estimate]]:
     """The estimates of the first requests whose copies have all been read, which leave the queue."""
     while waiting and waiting[0].complete:
         pending = waiting.popleft()
-        values = torch.tensor(pending.values, dtype=torch.float64)
-        if bool(values.isnan().any()):
-            raise RemaskError("the model predicts nan: its weights are damaged, or guidance too extreme")
-        yield pending.id, estimator.finish(pending.request, values)
+        yield pending.id, estimator.finish(pending.request, checked(pending.values))

@@ -11,7 +11,7 @@ from torch import Tensor
 from remask.families import Denoiser, Family
 from remask.families.denoiser import cross_entropy, per_row
 from remask.likelihood.estimate import Estimate
-from remask.likelihood.estimator import Copy, Estimator, batch_of, runs_of
+from remask.likelihood.estimator import Copy, Estimator, batch_of, runs_of, whole_groups
 from remask.likelihood.request import Request
 from remask.sampling.guidance import add_guidance
 from remask.uniforms import uniforms
@@ -47,10 +47,18 @@ class MaskEstimator(Estimator):
         """The number of copies of a text of `length` tokens."""
         return sum(self.groups(length))
 
+    def single(self, length: int) -> bool:
+        """Whether one copy says all: there is one token, and every copy would mask it with the same weight."""
+        return length == 1 and self.exact(1)
+
     def count(self, request: Request) -> int:
-        return self.number(len(request.target))
+        length = len(request.target)
+        return 1 if self.single(length) else self.number(length)
 
     def copies(self, request: Request, family: Family) -> Iterator[Copy]:
+        if self.single(len(request.target)):
+            yield Copy(request, hidden=torch.ones(1, dtype=torch.bool), weight=torch.ones(1, dtype=torch.float64))
+            return
         every_hidden, every_weight = self.masks(len(request.target), request.noise_seed(self.seed))
         asks = every_weight.any(1).tolist()
         for hidden, weight, needed in zip(every_hidden, every_weight, asks, strict=True):
@@ -89,10 +97,21 @@ class MaskEstimator(Estimator):
 
     def finish(self, request: Request, values: Tensor) -> Estimate:
         length = len(request.target)
-        groups, exact = self.groups(length), self.exact(length)
-        error = 0.0 if exact or not groups else grouped_error(values, groups, weighted=True)
-        kind = "exact" if exact else "bound"
-        return Estimate(float(values.sum()), error, kind, length, request.bytes, self.label(length))
+        kind = "exact" if self.exact(length) else "bound"
+        mean, error = values.sum(), 0.0
+        if self.groups_of(request):
+            means = self.group_values(request, values)
+            mean, error = means.mean(), error_of_mean(means)
+        return Estimate(float(mean), error, kind, length, request.bytes, self.label(length), draws=len(values))
+
+    def groups_of(self, request: Request) -> list[int]:
+        length = len(request.target)
+        return [] if self.exact(length) else self.groups(length)
+
+    def group_values(self, request: Request, values: Tensor) -> Tensor:
+        groups = self.groups_of(request)
+        parts = values.split(whole_groups(groups, len(values)))
+        return torch.stack([part.sum() for part in parts]) * len(groups)
 
     # noise
 
@@ -111,9 +130,9 @@ class MaskEstimator(Estimator):
         return torch.where(hidden, (share * weight.double())[:, None], 0.0)
 
 
-def equal_groups(draws: int) -> list[int]:
-    """Sizes of the independent groups of `draws` draws, as equal as they can be."""
-    return [len(part) for part in torch.arange(draws).tensor_split(min(GROUPS, draws))]
+def equal_groups(draws: int, number: int) -> list[int]:
+    """Sizes of `number` independent groups of `draws` draws, as equal as they can be."""
+    return [len(part) for part in torch.arange(draws).tensor_split(number)]
 
 
 def stratified(groups: list[int], offsets: Tensor) -> Tensor:
@@ -122,10 +141,6 @@ def stratified(groups: list[int], offsets: Tensor) -> Tensor:
     return torch.cat(parts).clamp(max=1 - 2**-24)
 
 
-def grouped_error(values: Tensor, groups: list[int], weighted: bool = False) -> float:
-    """Standard error of the mean of group means; nan with one group. `weighted`: the values already sum to it."""
-    if len(groups) == 1:
-        return math.nan
-    parts = values.split(groups)
-    means = torch.stack([part.sum() * len(groups) if weighted else part.mean() for part in parts])
-    return float(means.std() / math.sqrt(len(groups)))
+def error_of_mean(values: Tensor) -> float:
+    """Standard error of the mean of (n,) independent values; nan of one."""
+    return float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan

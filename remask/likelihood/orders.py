@@ -45,4 +45,4 @@ class Orders(Estimator):
         nats = float(values.min() - p.mean().log())
         error = float(p.std() / p.mean() / math.sqrt(self.draws)) if self.draws > 1 else math.nan
         of = f"importance-weighted over {self.draws} orders"
-        return Estimate(nats, error, "bound", len(request.target), request.bytes, of)
+        return Estimate(nats, error, "bound", len(request.target), request.bytes, of, len(values))

@@ -24,6 +24,8 @@ class Request:
     less variance. By default the noise depends on prompt and target."""
     id: Any = None
     """What the estimate is returned with; by default the request's place in the list."""
+    characters: int = 0
+    """Characters of the target's text; 0 where unknown."""
 
     @cached_property
     def length(self) -> int:

@@ -1,6 +1,5 @@
 """The probability that a sampler writes a text, by running it on that text (Turok et al. 2026, DUEL)."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -12,6 +11,7 @@ from remask.errors import RemaskError
 from remask.families import Denoiser, Family
 from remask.likelihood.estimate import Estimate
 from remask.likelihood.estimator import Copy, Estimator, batch_of
+from remask.likelihood.masks import error_of_mean
 from remask.likelihood.request import Request
 from remask.sampling import Canvas, SamplingParams, State, start, stream
 from remask.sampling.confidence import Confidence
@@ -88,8 +88,10 @@ class Rule(Estimator):
         params = replace(self.params, stop=False)
         return start(family, canvas, params, [copy.seed for copy in copies], forced=batch.tokens)
 
+    def groups_of(self, request: Request) -> list[int]:
+        return [] if self.deterministic else [1] * self.draws
+
     def finish(self, request: Request, values: Tensor) -> Estimate:
-        error = float(values.std() / math.sqrt(len(values))) if len(values) > 1 else math.nan
         changed = [
             f"{name}={getattr(self.params, name)}"
             for name in ("steps", "block", "temperature", "top_p", "top_k", "cache", "window", "grow", "guidance")
@@ -98,11 +100,12 @@ class Rule(Estimator):
         of = ", ".join([repr(self.params.sampler), *changed])
         return Estimate(
             float(values.mean()),
-            0.0 if self.deterministic else error,
+            0.0 if self.deterministic else error_of_mean(values),
             "exact" if self.deterministic else "bound",
             len(request.target),
             request.bytes,
             of,
+            len(values),
         )
 
 

@@ -9,7 +9,7 @@ from tables import Table, tiny
 
 from remask.families import Denoiser, Family
 from remask.families.masked import Masked
-from remask.likelihood import Estimate, Request, score
+from remask.likelihood import Estimate, Estimator, Request, score
 from remask.vocabulary import Vocabulary
 
 TABLE = Table.random(3, 4, seed=4, sharpness=1.5)
@@ -39,7 +39,7 @@ def one(estimator: str = "auto", request: Request | None = None, **options: Any)
     return found
 
 
-def spread(estimator: str, draws: int, times: int, **options: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def spread(estimator: str | Estimator, draws: int, times: int, **options: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Values and reported errors of one text, with other noise each time."""
     requests = [Request(TEXT, noise_key=i) for i in range(times)]
     found = scores(TABLE, FAMILY, requests, estimator=estimator, draws=draws, tokens=2**14, **options)

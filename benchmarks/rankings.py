@@ -1,0 +1,121 @@
+"""How fast multiple-choice questions are ranked, and whether the answers are those of many more draws; for score.py."""
+
+import json
+import time
+from argparse import Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from measure import Rounds, Row, alternate, pair, peaks
+
+from remask.checkpoints.checkpoint import Checkpoint
+from remask.families import Family
+from remask.likelihood import Request, rank, score
+from remask.model.transformer import Transformer
+from remask.scoring import answer_to, split
+
+MANY, FULL, CONFIDENCE = 1024, 128, 0.95
+"""Draws of the reference, draws of the baseline and most draws of the ranking, and its confidence."""
+
+Questions = list[list[Request]]
+
+
+def items(path: Path, limit: int) -> Iterator[dict[str, Any]]:
+    """Records of a JSONL file, `limit` of them evenly spread over it."""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    for i in range(min(limit, len(lines))):
+        yield json.loads(lines[i * len(lines) // min(limit, len(lines))])
+
+
+def texts_of(checkpoint: Checkpoint, path: Path, limit: int) -> list[Request]:
+    """Texts behind prompts, from lines with prompt and text, or context and continuation (as LAMBADA has them)."""
+    found = []
+    for record in items(path, limit):
+        prompt, text = record.get("prompt", record.get("context", "")), record.get("text", record.get("continuation"))
+        found += split(checkpoint, text if text.startswith(" ") or not prompt else f" {text}", prompt)
+    return found
+
+
+def questions_of(checkpoint: Checkpoint, path: Path, limit: int) -> Questions:
+    """Questions from lines with prompt and answers, or query and choices (as ARC has them)."""
+    found = []
+    for number, record in enumerate(items(path, limit)):
+        prompt = record["prompt"] if "prompt" in record else f"{record['query']}\nAnswer:"
+        answers = record["answers"] if "answers" in record else [f" {choice}" for choice in record["choices"]]
+        found.append([keyed(answer_to(checkpoint, prompt, answer), number) for answer in answers])
+    return found
+
+
+def random_questions(family: Family, number: int) -> Questions:
+    """Questions of random tokens, for a network of random weights."""
+    draw = torch.Generator().manual_seed(3)
+
+    def tokens(size: int) -> list[int]:
+        return torch.randint(family.vocabulary.predicted, (size,), generator=draw).tolist()
+
+    return [[keyed(Request(tokens(6 + i), tokens(24)), q) for i in range(4)] for q in range(number)]
+
+
+def keyed(request: Request, number: int) -> Request:
+    """The request with the noise of its question."""
+    return Request(request.target, request.prompt, request.bytes, number, characters=request.characters)
+
+
+def by_score(model: Transformer, family: Family, questions: Questions, draws: int, seed: int) -> tuple[list[int], int]:
+    """The best answers by all draws, and the rows that were read."""
+    flat = [answer for question in questions for answer in question]
+    found = [e for _, e in score(model, family, flat, draws=draws, seed=seed, device=model.device)]
+    best, first = [], 0
+    for question in questions:
+        nats = [estimate.nats for estimate in found[first : first + len(question)]]
+        best.append(nats.index(min(nats)))
+        first += len(question)
+    return best, sum(estimate.draws for estimate in found)
+
+
+def measure_ranking(
+    model: Transformer, family: Family, questions: Questions, repeats: int, given: Namespace
+) -> tuple[list[Row], Rounds, list[str]]:
+    """The table, the times, and what has to be said about them."""
+    many, full = (32, 16) if given.quick else (MANY, FULL)
+    reference, _ = by_score(model, family, questions, many, seed=1000)
+    baseline, early = f"score, {full} draws", f"rank, at most {full} draws"
+    found: dict[str, list[tuple[list[int], int, float]]] = {baseline: [], early: []}
+
+    def time_score() -> list[float]:
+        start = time.perf_counter()
+        best, rows = by_score(model, family, questions, full, seed=len(found[baseline]))
+        found[baseline].append((best, rows, 0.0))
+        return [(time.perf_counter() - start) / len(questions)]
+
+    def time_rank() -> list[float]:
+        start, seed = time.perf_counter(), len(found[early])
+        options = {"confidence": CONFIDENCE, "draws": full, "seed": seed, "device": model.device}
+        ranked = list(rank(model, family, questions, **options))
+        settled = sum(one.settled for one in ranked) / len(ranked)
+        found[early].append(([one.best[0] for one in ranked], sum(one.draws for one in ranked), settled))
+        return [(time.perf_counter() - start) / len(questions)]
+
+    rounds = alternate({baseline: time_score, early: time_rank}, repeats, lambda: peaks(given.quick))
+    rows: list[Row] = []
+    for name, runs in found.items():
+        agreeing = [sum(a == b for a, b in zip(best, reference, strict=True)) / len(best) for best, _, _ in runs]
+        rows.append(
+            {
+                "questions ranked by": name,
+                "s a question (best)": f"{rounds.best(name):.4f}",
+                "median": f"{rounds.median(name):.4f}",
+                "rows a question": f"{sum(rows for _, rows, _ in runs) / len(runs) / len(questions):.1f}",
+                "faster": pair(rounds.ratio(baseline, name), 1),
+                f"same best as {many} draws": f"{sum(agreeing) / len(agreeing):.1%}",
+                "settled": f"{sum(s for _, _, s in runs) / len(runs):.1%}" if name == early else "",
+            }
+        )
+    notes = [
+        f"{len(questions)} questions, each with {sum(map(len, questions)) / len(questions):.1f} answers that are "
+        f"compared by the sum of nats; every run has another seed, the reference of {many} draws too; confidence of "
+        f"`rank` {CONFIDENCE}",
+    ]
+    return rows, rounds, notes
