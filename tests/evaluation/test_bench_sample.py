@@ -36,6 +36,8 @@ from remask.tasks.base import Task
 from remask.vocabulary import Vocabulary
 
 WAYS = ["Confidence:steps=2", "Threshold:threshold=0.5,cache=Dual"]
+LEFT = ["LeftToRight", "PromptLookup"]
+"""How an autoregressive model writes where none of the ways fits it."""
 SMALL: dict[str, Any] = {"tasks": ["Letters"], "ways": WAYS, "batch": [1, 3], "limit": 6, "timed": 3, "repeats": 2}
 
 
@@ -100,14 +102,14 @@ def test_rows_and_lines(found: tuple[dict[str, Any], Path], models: list[Path]) 
     with open(out / "bench.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     cells = {(r["model"], r["way"], int(r["template"]), int(r["batch"])) for r in rows}
-    ways = [(masked, WAYS[0]), (masked, "Threshold:threshold=0.5,cache=Dual"), (left, "LeftToRight")]
+    ways = [(masked, WAYS[0]), (masked, "Threshold:threshold=0.5,cache=Dual"), *((left, name) for name in LEFT)]
     assert cells == {(*way, template, batch) for way in ways for template in range(3) for batch in (1, 3)}
-    assert len(rows) == len(cells) == len(result["rows"]) and len(result["lines"]) == 6
+    assert len(rows) == len(cells) == len(result["rows"]) and len(result["lines"]) == 8
     for row in rows:
         assert row["questions"] == "6" and row["length"] == "7" and row["rounds"] == "2" and row["memory"] == ""
         assert 0 <= float(row["accuracy"]) <= 1 and 0 < float(row["accuracy_error"]) < 0.5
         assert 0 < float(row["first_token"]) <= float(row["last_token"]) <= float(row["seconds"])
-        most = {"Confidence": 2, "Threshold": 7, "LeftToRight": 7}[row["sampler"]]
+        most = {"Confidence": 2, "Threshold": 7, "LeftToRight": 7, "PromptLookup": 7}[row["sampler"]]
         assert 1 <= float(row["passes"]) <= most and 1 <= float(row["calls"]) <= most
     for line in result["lines"]:
         assert line["quality"] == pytest.approx(sum(line["templates"]) / 3)
