@@ -176,10 +176,11 @@ def score(
         try:
             content = file.read_bytes()
             text = content.decode(encoding(content))
-        except OSError as error:
-            raise RemaskError(f"cannot read {file}: {error.strerror}") from None
-        except UnicodeDecodeError as error:
-            raise RemaskError(f"{file} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}") from None
+        except OSError as reason:
+            raise RemaskError(f"cannot read {file}: {reason.strerror}") from None
+        except UnicodeDecodeError as reason:
+            at = reason.start
+            raise RemaskError(f"{file} is not UTF-8: byte {at} is {reason.object[at]:#04x}") from None
     checkpoint = remask.load(run, device=device, precision=precision, tokenizer=tokenizer)
     if many and file is not None:
         from remask.scoring import estimator_of

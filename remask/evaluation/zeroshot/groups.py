@@ -13,7 +13,7 @@ from torch import Tensor
 
 from remask.families import Denoiser, Family
 from remask.likelihood import Copy, Estimate, Estimator, Request
-from remask.likelihood.masks import MaskEstimator, equal_groups
+from remask.likelihood.masks import GROUPS, MaskEstimator, equal_groups
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ def group_values(estimator: Estimator, request: Request, values: Tensor, kind: s
     """The estimates of the independent groups of the (n,) `values` of a request's copies."""
     if kind == "exact" or len(values) < 2:
         return ()
-    if isinstance(estimator, MaskEstimator):  # whose values are weighted so that their sum is the estimate
-        groups = estimator.groups(len(request.target))
-        return tuple(float(part.sum()) * len(groups) for part in values.split(groups)) if len(groups) > 1 else ()
-    return tuple(float(part.mean()) for part in values.split(equal_groups(len(values))))
+    if estimator.groups_of(request):
+        found = [float(nats) for nats in estimator.group_values(request, values)]
+        return tuple(found) if len(found) > 1 else ()
+    if isinstance(estimator, MaskEstimator):  # all masks were read, so nothing is random
+        return ()
+    return tuple(float(part.mean()) for part in values.split(equal_groups(len(values), min(GROUPS, len(values)))))
