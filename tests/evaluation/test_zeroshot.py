@@ -21,6 +21,7 @@ from remask.evaluation.zeroshot.greedy import greedy_estimator
 from remask.evaluation.zeroshot.metrics import RESAMPLES, metrics_of, monte_carlo_error, redrawn, right_by
 from remask.evaluation.zeroshot.protocol import Scoring, protocol, protocols, read
 from remask.families.autoregressive import Autoregressive
+from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform
 from remask.likelihood import score
@@ -83,6 +84,14 @@ def test_the_groups_of_a_bound_make_its_value_and_its_error(masked: Checkpoint) 
         for nats, groups, error in zip(answer.nats, answer.groups, answer.errors, strict=True):
             assert np.mean(groups) == pytest.approx(nats)
             assert np.std(groups, ddof=1) / math.sqrt(len(groups)) == pytest.approx(error)
+
+
+def test_groups_of_estimators_that_draw_no_masks(tmp_path: Path) -> None:
+    for estimator in ("draws", "orders"):
+        model = remask.load(publish(tmp_path / estimator, Interpolating(alpha_0=0.5)))
+        (answer,) = asked(model, [of_choices("?", ["abcdef", "ghijkl"], 0)], estimator=estimator, draws=16)
+        assert [len(groups) for groups in answer.groups] == [8, 8]
+        assert all(np.mean(groups) >= nats - 1e-6 for groups, nats in zip(answer.groups, answer.nats, strict=True))
 
 
 def test_short_answers_have_no_noise(masked: Checkpoint) -> None:
