@@ -1,6 +1,7 @@
 """A long text as requests, in the manner of the harness: windows of the model's context, each token scored once."""
 
 from remask.checkpoints.checkpoint import Checkpoint
+from remask.evaluation.windows import rolling_windows
 from remask.likelihood import Request
 
 
@@ -13,10 +14,11 @@ def windows(checkpoint: Checkpoint, text: str) -> list[Request]:
     bos = checkpoint.family.bos
     room = checkpoint.model.architecture.context - len(bos)
     ids = checkpoint.tokenizer.encode(text) if text else []
-    found, first = [], 0
-    while first < len(ids):
-        last = min(len(ids), first + (room if first == 0 else room - 1))
-        before = ids[max(0, last - room) : first]
-        found.append(Request(ids[first:last], [*bos, *before], noise_key=f"{text}, from token {first}"))
-        first = last
-    return found
+    return [
+        Request(
+            ids[window.scored : window.end],
+            [*bos, *ids[window.first : window.scored]],
+            noise_key=f"{text}, from token {window.scored}",
+        )
+        for window in rolling_windows(len(ids), room, max(1, room - 1))
+    ]
