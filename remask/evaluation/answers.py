@@ -86,9 +86,10 @@ def answer(
         "choices": choices,
         **settings_of(params),
     }
-    prompt_of(
-        checkpoint, [("user", asked[0].turns[0])], template
-    )  # a missing template is found before the first answer
+    try:  # a missing template is found before the first answer
+        prompt_of(checkpoint, [("user", asked[0].turns[0])], template)
+    except RemaskError as error:
+        raise RemaskError(f"{error}; --template vicuna is plain text") from None
     with open_alone(out) as file:
         done = answered(out, settings)
         todo = [question for question in asked if question.id not in done]
