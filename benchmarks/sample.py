@@ -6,12 +6,13 @@
 
 One network with random weights, in bf16 where the processor has it, serves all: speed does not depend on
 what it has learnt, and the weights are spread so far that every position is predicted differently. The
-baseline is the published loop as its description has it: every step computes the logits of all positions, prompt and finished
-blocks too; at temperature 1 it draws float64 Gumbel noise over all of them. Beside it stands Fast-dLLM's
-loop with its dual cache: one pass over the whole canvas when a block begins, then passes over the block
-alone, with the softmax of all that was read in float64. First the greedy decoders, theirs and ours, are
-run in fp32 and must write the same tokens. Every variant takes the same number of steps, so this is the
-speed of loops and says nothing of quality; `remask bench sample` weighs one against the other.
+baseline is the published loop as its description has it: every step computes the logits of all
+positions, prompt and finished blocks too; at temperature 1 it draws float64 Gumbel noise over all of
+them. Beside it stands Fast-dLLM's loop with its dual cache: one pass over the whole canvas when a block
+begins, then passes over the block alone, with the softmax of all that was read in float64. First the
+greedy decoders, theirs and ours, are run in fp32 and must write the same tokens. Every variant takes the
+same number of steps, so this is the speed of loops and says nothing of quality; `remask bench sample`
+weighs one against the other.
 """
 
 import copy
