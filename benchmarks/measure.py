@@ -137,8 +137,12 @@ def publish(
         + (" ".join(facts["flags"]) or "no flag of interest"),
         f"* Software: torch {facts['torch']}, Python {facts['python']}, remask {facts['remask']}",
         f"* Command: `{facts['command']}`",
-        f"* Matrix-product peak in this run, TFLOP/s: {speed}",
-        "* Ratios and shares: of the best runs / median over the rounds. Differences under 10 % are ties.",
+        *([f"* Matrix-product peak in this run, TFLOP/s: {speed}"] if speed else []),
+        *(
+            ["* Ratios and shares: of the best runs / median over the rounds. Differences under 10 % are ties."]
+            if rounds
+            else []
+        ),
         *(f"* {note}" for note in notes),
     ]
     text = "\n".join([*lines, *(f"\n{table(rows)}" for rows in tables)]) + "\n"
