@@ -17,6 +17,7 @@ from remask.families import Denoiser
 from remask.likelihood import Estimate, LossByLevel, compare_left_to_right, validate
 from remask.model.transformer import Transformer
 from remask.terminal import say
+from remask.training.adapters import merged, write_adapters
 from remask.training.ema import EMA
 from remask.training.fine_tuning import Conversations, fine_tuned_on
 from remask.training.log import Log
@@ -211,6 +212,10 @@ class CheckpointCallback(lightning.Callback):
         with self.averaged(module):
             weights = gather_weights(module.denoiser)
             if trainer.is_global_zero:
+                if self.recipe.lora.rank:
+                    if "latest" in names:
+                        write_adapters(self.out / "adapter", weights, self.recipe.lora, self.recipe.model)
+                    weights = merged(weights, self.recipe.lora)
                 shape, about = module.denoiser.architecture, self.about(module)
                 text = model_card(module, about, self.estimate)
                 for name in names:
