@@ -32,6 +32,7 @@ class Verb:
 VERBS = {
     "demo": Verb("remask.demo:demo", (), "the whole job in a few minutes, on text every machine has", heavy=True),
     "prepare": Verb("remask.data.tokens:prepare", ("source",), "text -> tokenizer and packed tokens", prints=True),
+    "questions": Verb("remask.tasks.export:questions", ("source",), "questions of a task, with answers, as JSON Lines"),
     "train": Verb("remask.training.run:train", (), "pre-train a model; rerunning the command resumes", heavy=True),
     "distill": Verb(
         "remask.training.distill:distill", ("model",), "a uniform model that needs fewer steps", heavy=True

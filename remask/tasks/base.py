@@ -77,6 +77,14 @@ class Task(ABC):
         answer does not depend on, such as the order of what is to be sorted, have the same key."""
         return question
 
+    def belongs(self, question: Any, split: Split) -> bool:
+        """Whether a question is of a split; by the hash of its key, so that no key is in two of them."""
+        return split_of(self.key(question)) == split
+
+    def wordings(self, question: Any, split: Split) -> tuple[str, ...]:
+        """The prompts of which a question of a split takes a random one."""
+        return self.templates
+
     def examples(self, split: Split, seed: int = 0, template: int | None = None) -> Iterator[Example]:
         """Endless examples; no key is in two splits. Without a `template` each example takes a random one.
 
@@ -94,12 +102,13 @@ class Task(ABC):
             for number in range(start, start + TRIES):
                 rng = np.random.default_rng([seed, number, *type(self).__name__.encode()])
                 question = self.ask(rng)
-                if split_of(self.key(question)) == split:
+                if self.belongs(question, split):
                     break
             else:
                 raise RemaskError(f"{self}: none of {TRIES:,} questions is of the {split} split; it has too few")
             start = number + 1
-            words = self.templates[int(rng.integers(len(self.templates))) if template is None else template]
+            wordings = self.wordings(question, split) if template is None else self.templates[template : template + 1]
+            words = wordings[int(rng.integers(len(wordings)))]
             yield Example(words.format(**self.words(question)), f" {self.answer(question, rng)}", question)
 
 
