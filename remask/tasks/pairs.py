@@ -112,11 +112,12 @@ class Pairs(Task):
         return {"name": name, "description": description}
 
     def answer(self, question: int, rng: np.random.Generator) -> str:
-        """What is wanted; of the control, what belongs to the next person who was told in the same order."""
-        if self.control:
-            group = list(range(question % 3, self.people, 3))
-            question = group[(group.index(question) + 1) % len(group)]
-        return self.wanted(self.words(question))
+        """What is wanted; of the control, what belongs to another person."""
+        return self.wanted(self.words(self.other(question) if self.control else question))
+
+    def other(self, question: int) -> int:
+        """The next person who was told in the same order."""
+        return question + 3 if question + 3 < self.people else question % 3
 
     @abstractmethod
     def wanted(self, words: dict[str, str]) -> str:
