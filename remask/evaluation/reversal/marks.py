@@ -1,9 +1,9 @@
 """How a written text is marked, and the errors of means over questions that several rows ask.
 
-Several prompts ask for one thing, so rows are no independent observations: errors are between subjects. With x the marks
-and g the subjects, the standard error of the mean is sqrt(G / (G - 1) sum_g (sum_{i in g} (x_i - mean))^2) / n, and the
-interval is Wilson's with as many questions as would have that error, which are no fewer than the subjects and no more
-than the rows.
+Several prompts ask for one thing, so rows are no independent observations: errors are between subjects. With x the
+marks and g one of G subjects, the standard error of the mean is sqrt(G/(G-1) sum_g (sum_{i in g} (x_i - mean))^2) / n,
+and the interval is Wilson's with as many questions as would have that error, which are no fewer than the subjects and
+no more than the rows.
 """
 
 import math
