@@ -112,7 +112,7 @@ def test_reference() -> None:
     periods = ["2008", "2009", "2010"]
     assert reference_of(periods, None) == ["2008"] and reference_of(periods, "2009") == ["2009"]
     assert reference_of(periods, "2000:2009") == ["2008", "2009"]
-    with pytest.raises(RemaskError, match="reference is '2011:2012'.*2008 to 2010"):
+    with pytest.raises(RemaskError, match=r"reference is '2011:2012'.*2008 to 2010"):
         reference_of(periods, "2011:2012")
 
 
@@ -147,7 +147,7 @@ def test_command(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     cli.main(["perplexity", *runs, str(file), "--draws", "4", "--json"])
     both = json.loads(capsys.readouterr().out)
     cli.main(["perplexity", runs[0], str(file), "--draws", "4", "--json"])
-    assert list(both.values())[0] == json.loads(capsys.readouterr().out)
+    assert next(iter(both.values())) == json.loads(capsys.readouterr().out)
     for wrong in (["--reference", "2008"], ["--by", "date", "--max-bytes", "3"], ["--by", "when"]):
         with pytest.raises(SystemExit):
             cli.main(["perplexity", runs[0], str(file), *wrong])

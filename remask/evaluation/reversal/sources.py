@@ -6,6 +6,7 @@ file holds rows with `prompt` and `completion`; and `pairs:people=120` is a worl
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ FILES = {
     "both, told both ways": ("both_prompts_test.jsonl", None),
 }
 """What is wanted, and in which order it was told; its published file, and that of the randomised control."""
+NAME = re.compile(r"\s*([A-Z][\w'-]+ [A-Z][\w'-]+)")
+"""A completion that begins with a person's name, as those of the published files do that ask for one."""
 NEXT = "的下一句是什么？直接输出句子即可。"
 BEFORE = "的上一句是什么？直接输出句子即可。"
 """Behind a line of a poem: which is the next line, or the one before; write the line itself, nothing else."""
@@ -101,16 +104,30 @@ def rows_of(task: Pairs) -> Iterator[Row]:
 
 
 def published(folder: Path) -> Iterator[Cell]:
-    """The cells whose files a folder has."""
-    for name, (file, control) in FILES.items():
-        if not (folder / file).is_file():
-            continue
-        rows = rows_in(folder / file)
-        others = rows_in(folder / control) if control and (folder / control).is_file() else [(None, None)] * len(rows)
-        for number, ((prompt, _), (same, _)) in enumerate(zip(rows, others, strict=False), 1):
-            if same not in (None, prompt) or len(others) != len(rows):
-                raise RemaskError(f"{folder / str(control)}, line {number}: its prompt is not that of {file}")
-        yield Cell(name, tuple(Row(p, text, other, text) for (p, text), (_, other) in zip(rows, others, strict=True)))
+    """The cells whose files a folder has. Rows about the same person have the same subject."""
+    files = {name: pair for name, pair in FILES.items() if (folder / pair[0]).is_file()}
+    tables = {name: rows_in(folder / file) for name, (file, _) in files.items()}
+    people = {match[1] for rows in tables.values() for _, text in rows if (match := NAME.match(text))}
+    for name, rows in tables.items():
+        controls = controls_of(folder, *files[name], [prompt for prompt, _ in rows])
+        found = []
+        for (prompt, text), control in zip(rows, controls, strict=True):
+            subject = next((person for person in people if person in prompt + text), text)
+            found.append(Row(prompt, text, control, subject))
+        yield Cell(name, tuple(found))
+
+
+def controls_of(folder: Path, file: str, control: str | None, prompts: list[str]) -> list[str | None]:
+    """The completion of the control for each prompt, None where there is no such file."""
+    if control is None or not (folder / control).is_file():
+        return [None] * len(prompts)
+    rows = rows_in(folder / control)
+    for number, (prompt, (same, _)) in enumerate(zip(prompts, rows, strict=False), 1):
+        if same != prompt:
+            raise RemaskError(f"{folder / control}, line {number}: its prompt is not that of {file}")
+    if len(rows) != len(prompts):
+        raise RemaskError(f"{folder / control} has {len(rows)} rows, and {file} {len(prompts)}; they must be the same")
+    return [text for _, text in rows]
 
 
 def rows_in(path: Path) -> list[tuple[str, str]]:
