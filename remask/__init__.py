@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from remask.checkpoints.convert import convert
     from remask.checkpoints.overrides import Overrides
     from remask.errors import RemaskError
+    from remask.evaluation.periods import ByPeriod, perplexity_by
     from remask.evaluation.perplexity import Perplexity, perplexity
     from remask.evaluation.quality import TextQuality, quality
     from remask.likelihood import Estimate
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Budget": "remask.training.optim",
+    "ByPeriod": "remask.evaluation.periods",
     "Checkpoint": "remask.checkpoints.checkpoint",
     "Distillation": "remask.training.distill",
     "Estimate": "remask.likelihood",
@@ -44,6 +46,7 @@ _HOME = {
     "distill": "remask.training.distill",
     "load": "remask.checkpoints.checkpoint",
     "perplexity": "remask.evaluation.perplexity",
+    "perplexity_by": "remask.evaluation.periods",
     "preset": "remask.presets",
     "quality": "remask.evaluation.quality",
     "sample": "remask.api",
@@ -54,6 +57,7 @@ _HOME = {
 }
 __all__ = [
     "Budget",
+    "ByPeriod",
     "Checkpoint",
     "Distillation",
     "Estimate",
@@ -69,6 +73,7 @@ __all__ = [
     "distill",
     "load",
     "perplexity",
+    "perplexity_by",
     "preset",
     "quality",
     "sample",

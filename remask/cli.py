@@ -51,13 +51,16 @@ VERBS = {
     "bench infill": Verb(
         "remask.evaluation.commands:bench_infill", ("run", "source"), "exact match on files of HumanEval-infilling"
     ),
+    "bench reversal": Verb(
+        "remask.evaluation.reversal.command:reversal", ("runs",), "the reversal curse, and couplets"
+    ),
     "eval": Verb("remask.evaluation.zeroshot.command:evaluate", ("runs",), "zero-shot benchmarks, models side by side"),
     "sample": Verb("remask.commands:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.commands:score", ("run",), "likelihood of a text: exact, or a bound with its error"),
     "rank": Verb("remask.scoring_commands:rank", ("run",), "the most probable of several answers, settled early"),
     "perplexity": Verb(
         "remask.evaluation.commands:perplexity",
-        ("run", "source"),
+        ("runs", "source"),
         "perplexity of a file or a corpus, by rolling windows",
     ),
     "quality": Verb(
