@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from remask.training.distill import Distillation, distill
     from remask.training.optim import Budget, Optimizer
     from remask.training.recipe import Recipe
+    from remask.training.reinforcement.run import Reinforcement, reinforce
     from remask.training.run import train
 
 _HOME = {
@@ -36,6 +37,7 @@ _HOME = {
     "Overrides": "remask.checkpoints.overrides",
     "Perplexity": "remask.evaluation.perplexity",
     "Recipe": "remask.training.recipe",
+    "Reinforcement": "remask.training.reinforcement.run",
     "RemaskError": "remask.errors",
     "Sample": "remask.api",
     "TextQuality": "remask.evaluation.quality",
@@ -46,6 +48,7 @@ _HOME = {
     "perplexity": "remask.evaluation.perplexity",
     "preset": "remask.presets",
     "quality": "remask.evaluation.quality",
+    "reinforce": "remask.training.reinforcement.run",
     "sample": "remask.api",
     "score": "remask.scoring",
     "score_tokens": "remask.scoring",
@@ -61,6 +64,7 @@ __all__ = [
     "Overrides",
     "Perplexity",
     "Recipe",
+    "Reinforcement",
     "RemaskError",
     "Sample",
     "TextQuality",
@@ -71,6 +75,7 @@ __all__ = [
     "perplexity",
     "preset",
     "quality",
+    "reinforce",
     "sample",
     "score",
     "score_tokens",

@@ -36,6 +36,9 @@ VERBS = {
     "distill": Verb(
         "remask.training.distill:distill", ("model",), "a uniform model that needs fewer steps", heavy=True
     ),
+    "reinforce": Verb(
+        "remask.training.reinforcement.run:command", ("model",), "reward a model for right answers", heavy=True
+    ),
     "scale plan": Verb("remask.scaling.planning:plan", (), "a table of runs for a scaling law"),
     "scale run": Verb("remask.scaling.run.run:run", ("study",), "execute a plan; rerunning goes on"),
     "scale report": Verb("remask.scaling.report.page:report", ("source",), "the fits, with pictures", prints=True),

@@ -7,7 +7,7 @@ run takes its own rows of the same global batch without asking the others.
 import logging
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -51,6 +51,27 @@ class Rows(Sequence[NDArray[np.int64]]):
         return slice(i * self.length, (i + 1) * self.length)
 
 
+class GlobalBatches(Protocol):
+    """What a run is trained on: global batches, each a function of its number."""
+
+    batch: int
+    """Rows of a global batch."""
+
+    @property
+    def length(self) -> int:
+        """Tokens of a row."""
+        ...
+
+    @property
+    def unique_tokens(self) -> int:
+        """Tokens after which training begins to repeat them; 0 where there is no corpus."""
+        ...
+
+    def share(self, index: int, offset: int = 0, count: int | None = None) -> Batch:
+        """`count` rows of global batch `index`, from row `offset` on; all of its rows by default."""
+        ...
+
+
 class Batches:
     """Global batches of rows, shuffled anew in each epoch."""
 
@@ -75,6 +96,16 @@ class Batches:
         self.batch = batch
         self.seed = seed
         self.random_length = random_length
+
+    @property
+    def length(self) -> int:
+        """Tokens of a row."""
+        return self.rows.length
+
+    @property
+    def unique_tokens(self) -> int:
+        """Tokens of all rows."""
+        return len(self.rows) * self.rows.length
 
     @cached_property
     def order(self) -> Any:

@@ -19,7 +19,7 @@ from remask.model.transformer import Transformer
 from remask.terminal import say
 from remask.training.ema import EMA
 from remask.training.log import Log
-from remask.training.module import Module
+from remask.training.module import Module, StepFailed
 from remask.training.plan import Plan
 from remask.training.sharding import gather_weights
 from remask.training.start import Setup
@@ -48,7 +48,7 @@ class CheckpointCallback(lightning.Callback):
 
     def __init__(self, setup: Setup, plan: Plan, average: EMA | None, log: Log) -> None:
         self.recipe, self.plan, self.average, self.logbook = setup.recipe, plan, average, log
-        self.batches, self.validation, self.tokenizer = setup.batches, setup.validation, setup.prepared.tokenizer
+        self.batches, self.validation, self.tokenizer = setup.batches, setup.validation, setup.tokenizer
         part = max(1, plan.steps // 20)
         self.save_every = self.recipe.save_every or part
         self.validate_every = self.recipe.validate_every or max(part, math.ceil(plan.steps / self.affordable()))
@@ -98,6 +98,13 @@ class CheckpointCallback(lightning.Callback):
         self.save_if_due(trainer, module, over, better)
         trainer.should_stop = trainer.should_stop or self.asked_to_stop
         self.logbook.start_clock()
+
+    def on_exception(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: Any) -> None:
+        """Saves the run as it stands after the last whole step, where the next one could not be made."""
+        alone = trainer.world_size == 1  # other processes would not come to save
+        if isinstance(exception, StepFailed) and alone and self._last > 0:
+            self.publish(trainer, cast(Module, pl_module), ["latest"])
+            self.save(trainer)
 
     def last_good_state(self) -> Path | None:
         """The newest training state of this run, and not a damaged one of later."""
@@ -215,14 +222,14 @@ class CheckpointCallback(lightning.Callback):
 
     def about(self, module: Module) -> dict[str, Any]:
         """What a published folder says of the run that it comes from."""
-        recipe, plan, rows = self.recipe, self.plan, self.batches.rows
+        recipe, plan = self.recipe, self.plan
         about: dict[str, Any] = {
             "data": recipe.data.name,
             "steps": plan.steps,
             "tokens_a_step": plan.tokens,
             "parameters": replace(module.denoiser.architecture, time=False).non_embedding,
             "reads": module.family.reads,
-            "unique_tokens": len(rows) * rows.length,
+            "unique_tokens": self.batches.unique_tokens,
             "flops_6n": plan.steps * plan.flops_6n,
             "lr": module.optimizer.peak,
             **({"flops_6n_before": plan.flops_6n_before} if plan.flops_6n_before else {}),

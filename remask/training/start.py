@@ -10,7 +10,7 @@ import torch
 
 from remask.checkpoints.checkpoint import open_checkpoint
 from remask.checkpoints.folder import LazyCheckpoint, find
-from remask.data.batches import Batches, Rows
+from remask.data.batches import Batches, GlobalBatches, Rows
 from remask.data.tokenizer import Tokenizer
 from remask.data.tokens import Prepared, open_tokens
 from remask.errors import RemaskError
@@ -34,22 +34,26 @@ class Setup:
     """Its `length` is the row length, never None."""
     start: LazyCheckpoint | None
     """The checkpoint that the weights come from; None where they are drawn."""
-    prepared: Prepared
+    tokenizer: Tokenizer
+    corpus: str
+    """Fingerprint of what is trained on."""
     family: Family
     """Bound to the vocabulary of the network."""
     denoiser: Any
-    batches: Batches
+    batches: GlobalBatches
     validation: Rows | None
     device: torch.device
     world: int
     """Processes of the run."""
     rank: int
     """The number of this process among them."""
+    passes: float = 1.0
+    """How often a step does the arithmetic of a plain training step on its rows; for counting FLOPs."""
 
     @property
     def tokens_per_step(self) -> int:
         """Tokens of a step, over all processes."""
-        return self.batches.batch * self.batches.rows.length
+        return self.batches.batch * self.batches.length
 
     @property
     def optimizer(self) -> Optimizer:
@@ -119,7 +123,8 @@ def set_up(recipe: Recipe, family: Family, start: LazyCheckpoint | None) -> Setu
             f"{type(family).__name__} models take both of their terms in every process: --strategy fsdp needs at least "
             f"2 rows in each, a batch of {2 * recipe.processes * recipe.accumulate}"
         )
-    return Setup(recipe, start, prepared, family, denoiser, batches, validation, device, world, rank)
+    tokenizer, corpus = prepared.tokenizer, prepared.manifest["fingerprint"]
+    return Setup(recipe, start, tokenizer, corpus, family, denoiser, batches, validation, device, world, rank)
 
 
 def process_rank(devices: int) -> int:
