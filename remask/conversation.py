@@ -3,15 +3,12 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from remask.api import encode_prompt
 from remask.checkpoints.checkpoint import Checkpoint
-from remask.data.chat import turns
+from remask.data.chat import SYSTEM, prompt_ids, vicuna
+
+__all__ = ["SYSTEM", "Template", "prompt_of", "vicuna"]
 
 Template = Literal["chat", "vicuna"]
-SYSTEM = (
-    "A chat between a curious user and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the user's questions."
-)
 
 
 def prompt_of(
@@ -28,17 +25,6 @@ def prompt_of(
     Raises:
         RemaskError: the tokenizer has the special tokens of no known chat template.
     """
-    if template == "vicuna":
-        return encode_prompt(checkpoint, vicuna(conversation))
-    ids = turns(checkpoint.tokenizer, conversation)
-    if not checkpoint.family.bos and ids[0] == checkpoint.family.vocabulary.start:
-        return ids[1:]  # an autoregressive row begins with it by itself
-    return ids
-
-
-def vicuna(conversation: Sequence[tuple[str, str]]) -> str:
-    """A conversation as FastChat's vicuna_v1.1 writes it, up to the assistant's next turn."""
-    text = SYSTEM
-    for role, said in conversation:
-        text += f" USER: {said}" if role == "user" else f" ASSISTANT: {said}</s>"
-    return f"{text} ASSISTANT:".replace("</s> USER", "</s>USER")
+    return prompt_ids(
+        checkpoint.tokenizer, conversation, template, checkpoint.family.bos, checkpoint.family.vocabulary.start
+    )

@@ -41,6 +41,15 @@ class Rows(Sequence[NDArray[np.int64]]):
         """Bytes of text that row i stands for."""
         return int(self.tokens.byte_lengths[self._where(i)].sum(dtype=np.int64))
 
+    def batch_of(self, chosen: Sequence[int]) -> tuple[Batch, list[int]]:
+        """Some rows as a batch in which all tokens are scored, and the bytes of text of each."""
+        tokens = self.stack(chosen)
+        return Batch(tokens, torch.ones_like(tokens, dtype=torch.bool)), [self.bytes_of(i) for i in chosen]
+
+    def text(self, i: int) -> tuple[list[int], list[int], int]:
+        """What is given of row i, which is nothing, what is scored, and the bytes of text of that."""
+        return [], self[i].tolist(), self.bytes_of(i)
+
     def stack(self, chosen: Sequence[int]) -> torch.Tensor:
         """(B, L) int64 ids of some rows."""
         return torch.from_numpy(np.stack([self[i] for i in chosen]))
@@ -49,27 +58,6 @@ class Rows(Sequence[NDArray[np.int64]]):
         if not 0 <= i < len(self):
             raise IndexError(f"row {i} of {len(self)}")
         return slice(i * self.length, (i + 1) * self.length)
-
-
-class GlobalBatches(Protocol):
-    """What a run is trained on: global batches, each a function of its number."""
-
-    batch: int
-    """Rows of a global batch."""
-
-    @property
-    def length(self) -> int:
-        """Tokens of a row."""
-        ...
-
-    @property
-    def unique_tokens(self) -> int:
-        """Tokens after which training begins to repeat them; 0 where there is no corpus."""
-        ...
-
-    def share(self, index: int, offset: int = 0, count: int | None = None) -> Batch:
-        """`count` rows of global batch `index`, from row `offset` on; all of its rows by default."""
-        ...
 
 
 class Batches:
@@ -97,8 +85,12 @@ class Batches:
         self.seed = seed
         self.random_length = random_length
 
+    def __len__(self) -> int:
+        """Rows of an epoch."""
+        return len(self.rows)
+
     @property
-    def length(self) -> int:
+    def mean_length(self) -> float:
         """Tokens of a row."""
         return self.rows.length
 
@@ -109,14 +101,8 @@ class Batches:
 
     @cached_property
     def order(self) -> Any:
-        """An endless map from a place in training to a row: each epoch is a new permutation of the rows.
-
-        Grain computes place i without the permutation before it and without keeping it in memory.
-        """
-        grain = _grain()
-        # Grain shuffles epoch e with seed + e: epoch 1 of seed 0 would be epoch 0 of seed 1.
-        mixed = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
-        return grain.MapDataset.source(range(len(self.rows))).shuffle(seed=mixed).repeat()
+        """An endless map from a place in training to a row: each epoch is a new permutation of the rows."""
+        return shuffled(len(self.rows), self.seed)
 
     def share(self, index: int, offset: int = 0, count: int | None = None) -> Batch:
         """`count` rows of global batch `index`, from row `offset` on; all of its rows by default.
@@ -148,7 +134,22 @@ class Batches:
         return np.where(cut, places, length) if cut.any() else None
 
 
-def in_order(rows: Rows, count: int | None, batch: int) -> Iterator[tuple[Batch, list[int]]]:
+class RowsToScore(Protocol):
+    """Rows whose bound is wanted."""
+
+    def __len__(self) -> int: ...
+
+    def batch_of(self, chosen: Sequence[int]) -> tuple[Batch, list[int]]:
+        """Some rows as a batch, and the bytes of the scored text of each."""
+        ...
+
+    def text(self, i: int) -> tuple[list[int], list[int], int] | None:
+        """What is given of row i, what is scored behind it, and the bytes of text of that; None where it has no such
+        form."""
+        ...
+
+
+def in_order(rows: RowsToScore, count: int | None, batch: int) -> Iterator[tuple[Batch, list[int]]]:
     """Batches of `count` evenly spaced rows in their order, and the bytes of text of each row.
 
     All rows are taken where `count` is None or larger than their number.
@@ -158,9 +159,17 @@ def in_order(rows: Rows, count: int | None, batch: int) -> Iterator[tuple[Batch,
         raise RemaskError(f"{count} rows in batches of {batch}: both must be at least 1")
     chosen = [i * len(rows) // count for i in range(count)]
     for start in range(0, count, batch):
-        some = chosen[start : start + batch]
-        tokens = rows.stack(some)
-        yield Batch(tokens, torch.ones_like(tokens, dtype=torch.bool)), [rows.bytes_of(i) for i in some]
+        yield rows.batch_of(chosen[start : start + batch])
+
+
+def shuffled(count: int, seed: int) -> Any:
+    """An endless map from a place in training to one of `count` numbers: each epoch is a new permutation of them.
+
+    Grain computes place i without the permutation before it and without keeping it in memory.
+    """
+    # Grain shuffles epoch e with seed + e: epoch 1 of seed 0 would be epoch 0 of seed 1.
+    mixed = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    return _grain().MapDataset.source(range(count)).shuffle(seed=mixed).repeat()
 
 
 def _grain() -> Any:

@@ -74,7 +74,8 @@ def settle(setup: Setup) -> Plan:
         plan = decide(setup)
     else:
         before, plan = found
-        if plan.corpus != setup.corpus:
+        corpus = setup.prepared.fingerprint
+        if plan.corpus != corpus:
             raise RemaskError(
                 f"{recipe.out} was trained on another corpus than {recipe.data} holds; choose another --out"
             )

@@ -39,6 +39,7 @@ class Prompts:
     """Global batches of prompts; RemaskError for tasks that the model cannot be asked."""
 
     unique_tokens = 0
+    """There is no corpus to repeat."""
 
     def __init__(
         self,
@@ -60,7 +61,16 @@ class Prompts:
         for task, one in known:
             check_spelling(tokenizer, task, one)
         self.room = room or 1 + max(len(tokenizer.encode(one.answer)) for _, one in known)
-        self.length = max(len(self.encoded(task, one)) for task, one in known) + self.room
+        self.mean_length = max(len(self.encoded(task, one)) for task, one in known) + self.room
+
+    @property
+    def fingerprint(self) -> str:
+        """The tasks are among the options of a run; besides, what it asks depends on the tokenizer."""
+        return self.tokenizer.fingerprint
+
+    def __len__(self) -> int:
+        """Prompts are drawn anew in each step: there is no epoch."""
+        return 0
 
     def encoded(self, task: Task, example: Example) -> list[int]:
         """The ids of a prompt. RemaskError where the context does not hold it and what is to be written."""

@@ -19,6 +19,7 @@ from remask.model.sizes import SizeOverrides
 from remask.model.transformer import Initialisation
 from remask.plots import reward_curve
 from remask.tasks.base import task_of
+from remask.training.fine_tuning import FineTuning
 from remask.training.optim import Budget, Optimizer
 from remask.training.recipe import Conversion, Recipe
 from remask.training.reinforcement.objective import PolicyObjective, objective_of
@@ -39,6 +40,7 @@ class Reinforcement(Recipe):
     architecture: SizeOverrides = field(default_factory=SizeOverrides, init=False)
     initialisation: Initialisation = field(default="smdm", init=False)
     conversion: Conversion = field(default_factory=Conversion, init=False)
+    sft: FineTuning = field(default_factory=FineTuning, init=False)
     random_length: float = field(default=0.0, init=False)
     compile: Literal["auto", "on", "off"] = field(default="off", init=False)
     strategy: Literal["ddp", "fsdp"] = field(default="ddp", init=False)
@@ -70,7 +72,7 @@ class Reinforcement(Recipe):
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", Path("task:" + "+".join(self.tasks)))  # as it is called in the model card
         super().__post_init__()
-        if any(getattr(self.budget, name) is not None for name in ("flops", "tokens", "minutes")):
+        if any(value is not None for name, value in vars(self.budget).items() if name != "steps"):
             raise RemaskError("reinforcement takes a budget of steps: give --budget.steps")
         if not self.tasks:
             raise RemaskError("tasks is empty; name one, as [Countdown]")
@@ -99,8 +101,7 @@ def reinforce(recipe: Reinforcement, reward: Reward = right) -> Path:
         raise RemaskError("give a budget: --budget.steps")
     start = open_checkpoint(out if out.is_dir() and find(out) and list_states(out) else recipe.model)
     setup = set_up(recipe, start)
-    assert setup.tokenizer is not None
-    found = carry_out(setup, lambda *_: Policy(recipe.policy, setup.family, setup.tokenizer, reward))
+    found = carry_out(setup, lambda *_: Policy(recipe.policy, setup.family, setup.prepared.tokenizer, reward))
     if setup.rank == 0:
         reward_curve({out.name: out}, out / "reward.png")
     return found
@@ -130,5 +131,4 @@ def set_up(recipe: Reinforcement, start: LazyCheckpoint) -> Setup:
     )
     recipe = replace(recipe, length=prompts.room)
     passes = policy.passes(family, prompts.room)
-    corpus, denoiser = start.tokenizer.fingerprint, network(shape)
-    return Setup(recipe, start, start.tokenizer, corpus, family, denoiser, prompts, None, device, world, rank, passes)
+    return Setup(recipe, start, prompts, family, network(shape), prompts, None, device, world, rank, passes)
