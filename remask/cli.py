@@ -32,12 +32,13 @@ class Verb:
 VERBS = {
     "demo": Verb("remask.demo:demo", (), "the whole job in a few minutes, on text every machine has", heavy=True),
     "prepare": Verb("remask.data.tokens:prepare", ("source",), "text -> tokenizer and packed tokens", prints=True),
-    "rows": Verb(
-        "remask.tasks.rows:write_rows", ("source",), "a task -> rows of prompt and completion", prints=True
-    ),
+    "rows": Verb("remask.tasks.rows:write_rows", ("source",), "a task -> rows of prompt and completion", prints=True),
     "train": Verb("remask.training.run:train", (), "pre-train a model; rerunning the command resumes", heavy=True),
     "distill": Verb(
         "remask.training.distill:distill", ("model",), "a uniform model that needs fewer steps", heavy=True
+    ),
+    "reinforce": Verb(
+        "remask.training.reinforcement.run:command", ("model",), "reward a model for right answers", heavy=True
     ),
     "scale plan": Verb("remask.scaling.planning:plan", (), "a table of runs for a scaling law"),
     "scale run": Verb("remask.scaling.run.run:run", ("study",), "execute a plan; rerunning goes on"),
