@@ -1,0 +1,7 @@
+"""GSM8K (Cobbe et al. 2021): word problems of grade-school mathematics, whose answer is a number behind ####.
+
+problems.py    the problems of a file, in the published form or that of implicit chain of thought
+wording.py     three prompts, and a problem as documents or as rows of prompt and completion
+corpus.py      `gsm8k:FILE,...` for `remask prepare`, and the rows of `remask rows`
+reading.py     the answer that a text gives, and whether it is right
+"""
