@@ -4,19 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from remask.api import encode_prompt
 from remask.checkpoints.checkpoint import Checkpoint
-from remask.data.chat import turns
+from remask.data.chat import prompt_ids
 from remask.errors import RemaskError
 from remask.sampling.params import USUAL_LENGTH
 
 Template = Literal["chat", "vicuna"]
 Conversation = Sequence[tuple[str, str]]
 """Pairs of role, "user" or "assistant", and text; a first one of the role "system" says how the assistant answers."""
-SYSTEM = (
-    "A chat between a curious user and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the user's questions."
-)
 
 
 def prompt_of(checkpoint: Checkpoint, conversation: Conversation, template: Template = "chat") -> list[int]:
@@ -31,12 +26,9 @@ def prompt_of(checkpoint: Checkpoint, conversation: Conversation, template: Temp
     Raises:
         RemaskError: the tokenizer has the special tokens of no known chat template.
     """
-    if template == "vicuna":
-        return encode_prompt(checkpoint, vicuna(conversation))
-    ids = turns(checkpoint.tokenizer, conversation)
-    if not checkpoint.family.bos and ids[0] == checkpoint.family.vocabulary.start:
-        return ids[1:]  # an autoregressive row begins with it by itself
-    return ids
+    return prompt_ids(
+        checkpoint.tokenizer, conversation, template, checkpoint.family.bos, checkpoint.family.vocabulary.start
+    )
 
 
 def require_template(checkpoint: Checkpoint, template: Template) -> None:
@@ -45,16 +37,6 @@ def require_template(checkpoint: Checkpoint, template: Template) -> None:
         prompt_of(checkpoint, [("user", "")], template)
     except RemaskError as error:
         raise RemaskError(f"{error}; --template vicuna is plain text") from None
-
-
-def vicuna(conversation: Conversation) -> str:
-    """A conversation as FastChat's vicuna_v1.1 writes it, up to the assistant's next turn. Its system message is
-    `SYSTEM` where the conversation has none."""
-    text = next((said for role, said in conversation[:1] if role == "system"), SYSTEM)
-    for role, said in conversation:
-        if role != "system":
-            text += f" USER: {said}" if role == "user" else f" ASSISTANT: {said}</s>"
-    return f"{text} ASSISTANT:".replace("</s> USER", "</s>USER")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ from remask.chat.session import COMMANDS, Session, talk
 from remask.chat.settings import changed
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.checkpoints.folder import save
-from remask.conversation import SYSTEM, prompt_of, vicuna, within_context
+from remask.conversation import prompt_of, within_context
+from remask.data.chat import SYSTEM, vicuna
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 from remask.families.autoregressive import Autoregressive

@@ -139,7 +139,8 @@ def test_rows_for_fine_tuning(published: Path, tmp_path: Path, capsys: pytest.Ca
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     expected = [pair for p, w in zip(read_problems(published), WORDINGS) for pair in instances(p, w, 2)]
     assert [(row["prompt"], row["completion"]) for row in rows] == expected and all(len(row) == 2 for row in rows)
-    assert "4 rows of 2 problems are in" in capsys.readouterr().err
+    assert "4 rows of 2 problems" in capsys.readouterr().out
+    out = tmp_path / "one.jsonl"
     cli.main(["rows", f"gsm8k:{published},passes=1,template=1,equations=true", "--out", str(out)])
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert rows[0] == {
@@ -147,7 +148,6 @@ def test_rows_for_fine_tuning(published: Path, tmp_path: Path, capsys: pytest.Ca
         "completion": " <<4-2=2>>\n#### 2",
     }
     for source, message in (
-        ("task:Sort", "source is 'task:Sort'; it must be gsm8k:FILE"),
         (f"gsm8k:{published},template=3", "template=3: GSM8K has templates 0 to 2"),
         (f"gsm8k:{published},passes=3", "passes is '3'; it must be 1 or 2"),
         (f"gsm8k:{published},pases=1", "unknown option of RowForm 'pases'. Did you mean 'passes'?"),
@@ -169,10 +169,10 @@ def test_problems_without_marked_equations_are_left_out_and_counted(
     ]
     said = capsys.readouterr().err
     assert "not read: problems without equations marked <<1+2=3>> (1)" in said and "train.txt, line 1" in said
-    cli.main(["rows", f"gsm8k:{text}", "--out", str(out)])
+    cli.main(["rows", f"gsm8k:{text}", "--out", str(tmp_path / "all.jsonl")])
     assert "not read" not in capsys.readouterr().err
     text.write_text("q|| #### 1\n" + IN_TEXT.splitlines()[0])
-    cli.main(["rows", f"gsm8k:{text}", "--out", str(out)])
+    cli.main(["rows", f"gsm8k:{text}", "--out", str(tmp_path / "some.jsonl")])
     assert "not read: problems without steps (1)" in capsys.readouterr().err
     with pytest.raises(RemaskError, match="has no equations marked <<1\\+2=3>>; leave equations out"):
         list(documents(f"gsm8k:{text},equations=true"))

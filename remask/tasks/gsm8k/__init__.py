@@ -2,6 +2,10 @@
 
 problems.py    the problems of a file, in the published form or that of implicit chain of thought
 wording.py     three prompts, and a problem as documents or as rows of prompt and completion
-corpus.py      `gsm8k:FILE,...` for `remask prepare`, and the rows of `remask rows`
+corpus.py      `gsm8k:FILE,...` for `remask prepare`, and for `remask rows`
 reading.py     the answer that a text gives, and whether it is right
 """
+
+from remask.tasks.gsm8k.corpus import PREFIX, rows
+
+__all__ = ["PREFIX", "rows"]

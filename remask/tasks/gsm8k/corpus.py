@@ -5,14 +5,12 @@ remask rows gsm8k:train.jsonl --out rows.jsonl                  SMDM's two insta
 remask rows gsm8k:train.jsonl,passes=1,template=1 --out rows.jsonl
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from remask.data.reading import Document, Omissions
 from remask.errors import RemaskError
-from remask.files import write_atomically
 from remask.options import parse_options
 from remask.tasks.gsm8k.problems import Problem, read_problems
 from remask.tasks.gsm8k.wording import WORDINGS, Passes, Wording, document, instances, steps_of
@@ -79,23 +77,14 @@ def rows_of(problems: list[Problem], form: RowForm) -> Iterator[dict[str, str]]:
             yield {"prompt": prompt, "completion": completion}
 
 
-def rows(source: str, out: Path) -> None:
-    """Writes a task as rows of prompt and completion, on which `remask train --data` fine-tunes.
+def rows(source: str) -> tuple[list[dict[str, str]], str]:
+    """The rows of `gsm8k:FILE,...`, {"prompt": ..., "completion": ...}, and what they are in words.
 
-    Args:
-        source: gsm8k:FILE, or with options gsm8k:FILE,template=0,passes=2,equations=false. FILE is GSM8K's train.jsonl,
-            or a text file of implicit chain of thought. template is one of 0 to 2, and by default the problems take
-            turns; passes=2 writes SMDM's two instances of each problem, the question with its steps and both of them
-            with the answer, and passes=1 one row with both; equations=true takes only the marked equations for steps.
-        out: File to write, a line {"prompt": "...", "completion": "..."} for each row.
+    RemaskError for wrong options, and for what is no problem; problems without steps are left out and said.
     """
-    if not source.startswith(PREFIX):
-        raise RemaskError(f"source is {source!r}; it must be gsm8k:FILE, as gsm8k:train.jsonl,passes=2")
-    form = RowForm(**parse_options(RowForm, source.partition(",")[2]))
-    omissions = Omissions()
+    form, omissions = RowForm(**parse_options(RowForm, source.partition(",")[2])), Omissions()
     problems = form.problems(file_of(source), omissions)
-    lines = [json.dumps(row, ensure_ascii=False) for row in rows_of(problems, form)]
-    write_atomically(out, "".join(f"{line}\n" for line in lines))
     for line in omissions.lines():
         say(line)
-    say(f"{len(lines):,} rows of {len(problems):,} problems are in {out}")
+    found = list(rows_of(problems, form))
+    return found, f"{len(found):,} rows of {len(problems):,} problems"
