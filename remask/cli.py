@@ -32,9 +32,7 @@ class Verb:
 VERBS = {
     "demo": Verb("remask.demo:demo", (), "the whole job in a few minutes, on text every machine has", heavy=True),
     "prepare": Verb("remask.data.tokens:prepare", ("source",), "text -> tokenizer and packed tokens", prints=True),
-    "rows": Verb(
-        "remask.tasks.rows:write_rows", ("source",), "a task -> rows of prompt and completion", prints=True
-    ),
+    "rows": Verb("remask.tasks.rows:write_rows", ("source",), "a task -> rows of prompt and completion", prints=True),
     "train": Verb("remask.training.run:train", (), "pre-train a model; rerunning the command resumes", heavy=True),
     "distill": Verb(
         "remask.training.distill:distill", ("model",), "a uniform model that needs fewer steps", heavy=True

@@ -150,7 +150,7 @@ def test_rows_for_fine_tuning(published: Path, tmp_path: Path, capsys: pytest.Ca
     for source, message in (
         (f"gsm8k:{published},template=3", "template=3: GSM8K has templates 0 to 2"),
         (f"gsm8k:{published},passes=3", "passes is '3'; it must be 1 or 2"),
-        (f"gsm8k:{published},pases=1", "unknown option of RowForm 'pases'. Did you mean 'passes'?"),
+        (f"gsm8k:{published},pases=1", "unknown option of GSM8K 'pases'. Did you mean 'passes'?"),
         ("gsm8k:nowhere.jsonl", "there is no file of GSM8K at 'nowhere.jsonl'"),
     ):
         with pytest.raises(SystemExit):
@@ -179,7 +179,7 @@ def test_problems_without_marked_equations_are_left_out_and_counted(
 
 
 def test_a_corpus_of_problems(published: Path, tmp_path: Path) -> None:
-    source = f"gsm8k:{published},template=2"
+    source = f"gsm8k:{published},template=2,passes=1"  # the options of rows are taken too
     found = list(documents(source))
     assert [one.text for one in found] == [document(p, WORDINGS[2]) for p in read_problems(published)]
     assert found[1].name == "train.jsonl#2"

@@ -20,13 +20,15 @@ PREFIX = "gsm8k:"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Form:
-    """How problems are put into words."""
+class GSM8K:
+    """How the problems of GSM8K are put into words."""
 
     template: int | None = None
     """Which of the prompts; by default the problems take turns."""
     equations: bool = False
     """Whether the steps are the equations that the published file marks, without the text around them."""
+    passes: Passes = 2
+    """Of rows. 2: the steps, and then the answer behind them, each in a row of its own, as SMDM; 1: both in one row."""
 
     def __post_init__(self) -> None:
         if self.template is not None and not 0 <= self.template < len(WORDINGS):
@@ -49,14 +51,6 @@ class Form:
         return found
 
 
-@dataclass(frozen=True, kw_only=True)
-class RowForm(Form):
-    """How problems become rows of prompt and completion."""
-
-    passes: Passes = 2
-    """2: the steps, and then the answer behind them, each in a row of its own, as SMDM; 1: both in one row."""
-
-
 def file_of(source: str) -> Path:
     """The file of `gsm8k:FILE,...`."""
     return Path(source.removeprefix(PREFIX).partition(",")[0])
@@ -64,13 +58,13 @@ def file_of(source: str) -> Path:
 
 def documents(source: str, omissions: Omissions) -> Iterator[Document]:
     """The documents of `gsm8k:FILE,...`. RemaskError for wrong options, and for what is no problem."""
-    form = Form(**parse_options(Form, source.partition(",")[2]))
+    form = GSM8K(**parse_options(GSM8K, source.partition(",")[2]))
     path = file_of(source)
     for number, problem in enumerate(form.problems(path, omissions)):
         yield Document(document(problem, form.wording(number), form.equations), f"{path.name}#{problem.line}")
 
 
-def rows_of(problems: list[Problem], form: RowForm) -> Iterator[dict[str, str]]:
+def rows_of(problems: list[Problem], form: GSM8K) -> Iterator[dict[str, str]]:
     """The rows of some problems, {"prompt": ..., "completion": ...}."""
     for number, problem in enumerate(problems):
         for prompt, completion in instances(problem, form.wording(number), form.passes, form.equations):
@@ -82,7 +76,7 @@ def rows(source: str) -> tuple[list[dict[str, str]], str]:
 
     RemaskError for wrong options, and for what is no problem; problems without steps are left out and said.
     """
-    form, omissions = RowForm(**parse_options(RowForm, source.partition(",")[2])), Omissions()
+    form, omissions = GSM8K(**parse_options(GSM8K, source.partition(",")[2])), Omissions()
     problems = form.problems(file_of(source), omissions)
     for line in omissions.lines():
         say(line)

@@ -83,7 +83,7 @@ def right(text: str, answer: str) -> bool:
 
 
 def math_verify() -> Any:
-    """The package of this name; None where it is not installed."""
+    """The package of this name, of the extra `math`; None where it is not installed."""
     try:
         import math_verify as package
     except ModuleNotFoundError:
