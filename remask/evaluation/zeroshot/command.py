@@ -14,6 +14,9 @@ from typing import Any
 
 from remask.checkpoints.checkpoint import Checkpoint, Precision, load, usable_device
 from remask.errors import Interrupted, RemaskError
+from remask.evaluation.gsm8k.asking import check_writing, problems_asked, solve_all
+from remask.evaluation.gsm8k.log import open_solutions
+from remask.evaluation.gsm8k.writing import Writing
 from remask.evaluation.judging import fingerprint
 from remask.evaluation.zeroshot.answers import answers, estimator_for
 from remask.evaluation.zeroshot.greedy import greedy_estimator
@@ -25,6 +28,7 @@ from remask.families import Family
 from remask.harness.run import harness_results
 from remask.locking import locked
 from remask.tasks.zeroshot import GROUPS, Benchmark, Question, file_of, named, questions_of
+from remask.tasks.zeroshot.base import WRITTEN
 from remask.tasks.zeroshot.files import fingerprint_of, names_of
 from remask.terminal import progress, say
 
@@ -85,6 +89,7 @@ def evaluate(
     device: str = "auto",
     precision: Precision = "stored",
     json: bool = False,
+    writing: Writing = Writing(),  # noqa: B008
     *,
     settings: Settings,
 ) -> dict[str, Any]:
@@ -94,7 +99,8 @@ def evaluate(
         runs: Run directories, published folders, or other people's weights.
         tasks: Benchmarks with commas: arc_easy, arc_challenge, boolq, hellaswag, lambada_openai, lambada_standard,
             openbookqa, piqa, race, social_iqa, winogrande; smdm stands for the eight of SMDM. NAME=FILE names a file.
-            lm_eval:NAME is any task of lm-evaluation-harness whose data can be reached.
+            gsm8k has solutions written and reads the answers from them. lm_eval:NAME is any task of
+            lm-evaluation-harness whose data can be reached.
         files: Folder with the files of the benchmarks, NAME.jsonl.
         limit: Ask the first so many questions of each; by default all.
         include_path: Folder with more tasks of lm-evaluation-harness, as its option of this name.
@@ -103,6 +109,7 @@ def evaluate(
         device: cpu, cuda, or auto: a GPU where there is one.
         precision: Number format of the networks, as for `remask score`.
         json: Print one JSON document on standard output, and nothing else.
+        writing: How the solutions of gsm8k are written.
         settings: How answers are scored.
 
     Returns the settings and the results. RemaskError for what cannot be asked or scored, and where `out` holds answers
@@ -110,26 +117,34 @@ def evaluate(
     """
     if limit is not None and limit < 1:
         raise RemaskError(f"limit is {limit}; it must be at least 1")
-    theirs, ours = split(tasks)
+    theirs, written, ours = split(tasks)
     asked, notes = questions_asked(ours, files, limit, settings) if ours else ([], [])
+    problems = problems_asked(written, files, limit) if written else None
     paths = list(dict.fromkeys(str(Path(run)) for run in runs))
     models: dict[str, Checkpoint] = {}
     for path in paths:
         models[path] = load(path, device=device, precision=precision, tokenizer=tokenizer)
         for one in asked:
             check(models[path].family, one.scoring)
+        if problems is not None:
+            check_writing(models[path], writing)
     kept: dict[str, Any] = {"device": str(usable_device(device)), "precision": precision}
     kept |= {f"weights of {path}": fingerprint(path) for path in paths}
     kept |= {f"tokenizer of {path}": models[path].tokenizer.fingerprint for path in paths}
     kept |= {f"file of {one.name}": fingerprint_of(one.path) for one in asked}
     kept |= {f"settings of {one.name}": asdict(one.scoring) for one in asked}
+    if problems is not None:
+        kept |= {f"file of {WRITTEN}": fingerprint_of(problems.path), f"settings of {WRITTEN}": writing.settings}
     with locked(out, "evaluating"):
-        log = open_log(out, kept)
+        log, solved = open_log(out, kept), []
         try:
             ask_all(models, asked, log)
+            if problems is not None:
+                solved = solve_all(models, problems, writing, open_solutions(out))
         except KeyboardInterrupt:
             raise Interrupted(f"stopped; the answers so far are in {out}, and the same command goes on") from None
         results = [one for task in asked for path in paths for one in results_of(path, models[path].family, task, log)]
+        results += solved
         if theirs:
             about: dict[str, Any] = {"device": device, "precision": precision, "tokenizer": tokenizer}
             about |= {name: value for name, value in vars(settings).items() if value is not None}
@@ -137,12 +152,18 @@ def evaluate(
         return write_report(results, kept, notes, out, json)
 
 
-def split(tasks: str) -> tuple[list[str], str]:
-    """The tasks of lm-evaluation-harness in a list with commas, and the list of the others."""
+def split(tasks: str) -> tuple[list[str], str, str]:
+    """The tasks of lm-evaluation-harness in a list with commas; the entry of GSM8K, or ""; and the list of the others.
+
+    RemaskError where GSM8K is named with two files.
+    """
     entries = [entry.strip() for entry in tasks.split(",")]
     theirs = [entry.removeprefix(THEIRS) for entry in entries if entry.startswith(THEIRS)]
-    ours = ",".join(entry for entry in entries if not entry.startswith(THEIRS))
-    return list(dict.fromkeys(theirs)), ours if theirs else tasks
+    written = list(dict.fromkeys(entry for entry in entries if entry.partition("=")[0] == WRITTEN))
+    if len(written) > 1:
+        raise RemaskError(f"{WRITTEN} is named as {' and '.join(written)}; name it once")
+    ours = ",".join(entry for entry in entries if not entry.startswith(THEIRS) and entry not in written)
+    return list(dict.fromkeys(theirs)), "".join(written), ours if theirs or written else tasks
 
 
 def questions_asked(

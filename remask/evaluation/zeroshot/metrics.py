@@ -36,7 +36,8 @@ class Result:
     noise: float
     """Monte Carlo error of the value: 0 where nothing is random, nan where it is not known, with one draw."""
     kind: str
-    """exact; bound where likelihoods are bounds, so that a perplexity is one too; or greedy decoding by its rule."""
+    """exact; bound where likelihoods are bounds, so that a perplexity is one too; greedy decoding by its rule; or
+    written, where the answer is read from a text."""
     chance: float | None
     """The value of a guess; None where there is no such value."""
     questions: int
@@ -45,6 +46,8 @@ class Result:
     scored: str
     """The estimator with its settings."""
     seconds: float
+    interval: tuple[float, float] | None = None
+    """Of 95 %, where there is one beside the error."""
 
     @property
     def at_chance(self) -> bool:

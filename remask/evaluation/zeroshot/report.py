@@ -36,7 +36,8 @@ def page_of(results: Sequence[Result], notes: Sequence[str]) -> str:
         "`sampling` is the standard error over questions. `Monte Carlo` is the error of the noise by which "
         f"likelihoods are estimated: the standard deviation of the value over {RESAMPLES} drawings of the groups of "
         "draws of each question; 0 where nothing is random. `likelihood` says whether answers are compared by exact "
-        "likelihoods or by bounds on them; greedy: the text is the one that greedy decoding writes. A value within two "
+        "likelihoods or by bounds on them; greedy: the text is the one that greedy decoding writes; written: the "
+        "answer is read from a text, and `95 %` is Wilson's interval of the share of right ones. A value within two "
         "standard errors of a guess is marked as at chance."
     )
     scored = dict.fromkeys(f"{one.run}, {one.task}: {one.scored}" for one in results)
@@ -50,8 +51,11 @@ def table(results: Sequence[Result]) -> list[str]:
     order = {key: place for place, key in enumerate(dict.fromkeys((one.task, one.metric) for one in results))}
     ordered = sorted(results, key=lambda one: order[one.task, one.metric])
     cells = [list(HEAD), *(cells_of(one, shown) for one in ordered)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(HEAD))]
-    left = [name in ("task", "metric", "run", "likelihood") for name in HEAD]
+    if any(one.interval for one in results):
+        for row, text in zip(cells, ["95 %", *(interval_of(one) for one in ordered)], strict=True):
+            row.insert(HEAD.index("value") + 1, text)
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    left = [name in ("task", "metric", "run", "likelihood") for name in cells[0]]
     cells.insert(1, ["-" * width if on else "-" * (width - 1) + ":" for width, on in zip(widths, left, strict=True)])
     padded = [[x.ljust(w) if on else x.rjust(w) for x, w, on in zip(row, widths, left, strict=True)] for row in cells]
     return [f"| {' | '.join(row)} |" for row in padded]
@@ -66,6 +70,11 @@ def cells_of(one: Result, shown: dict[str, str]) -> list[str]:
     value = f"{bound}{one.value:{number}}"
     about = [f"{one.questions}", one.kind, f"{one.seconds:.1f}"]
     return [one.task, one.metric, shown[one.run], value, *errors, chance, *about]
+
+
+def interval_of(one: Result) -> str:
+    """The interval of a result; "" where it has none."""
+    return "" if one.interval is None else f"{one.interval[0]:.4f} to {one.interval[1]:.4f}"
 
 
 def picture(results: Sequence[Result], path: Path) -> None:

@@ -22,6 +22,8 @@ GROUPS = {
     )
 }
 """Benchmarks that are asked for by one name: the eight of SMDM (Nie et al. 2025)."""
+WRITTEN = "gsm8k"
+"""The benchmark whose answers are read from texts (`remask/evaluation/gsm8k`); it is none of these classes."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ def named(names: str) -> list[str]:
     for entry in filter(None, (part.strip() for part in names.split(","))):
         name = entry.partition("=")[0]
         if name not in GROUPS and name not in benchmarks():
-            raise unknown("benchmark", name, [*benchmarks(), *GROUPS])
+            raise unknown("benchmark", name, [*benchmarks(), *GROUPS, WRITTEN])
         every += GROUPS.get(entry, (entry,))
     if not every:
         raise RemaskError(f"tasks is {names!r}; it must be names with commas, as arc_easy,piqa")
