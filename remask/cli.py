@@ -63,6 +63,7 @@ VERBS = {
     "quality": Verb(
         "remask.evaluation.commands:quality", ("sources",), "quality of written texts: repetition, and a judge"
     ),
+    "chat": Verb("remask.chat.command:chat", ("run",), "talk with a model, and watch it write"),
     "answer": Verb("remask.evaluation.answers:answer", ("run",), "answers to the questions of a file, as MT-Bench's"),
     "convert": Verb("remask.commands:convert", ("source", "destination"), "other people's weights in, and ours out"),
     "info": Verb("remask.commands:info", ("source",), "what a checkpoint of any form holds"),

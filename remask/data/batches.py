@@ -143,8 +143,9 @@ class RowsToScore(Protocol):
         """Some rows as a batch, and the bytes of the scored text of each."""
         ...
 
-    def text(self, i: int) -> tuple[list[int], list[int], int]:
-        """What is given of row i, what is scored behind it, and the bytes of text of that."""
+    def text(self, i: int) -> tuple[list[int], list[int], int] | None:
+        """What is given of row i, what is scored behind it, and the bytes of text of that; None where it has no such
+        form."""
         ...
 
 

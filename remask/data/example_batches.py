@@ -5,16 +5,16 @@ or a micro-batch takes, so that neither the noise nor the number of scored token
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from remask.batch import Batch
 from remask.data.batches import shuffled
+from remask.data.bins import fill_bins
 from remask.data.examples import Examples
 from remask.errors import RemaskError
 from remask.model.attention import FULL, Padded
@@ -40,46 +40,58 @@ class Layout:
     """What a dropped prompt is replaced by; None: it is hidden from attention."""
     drop: float = 0.0
     """Chance that a prompt is dropped, for guidance."""
+    pack: bool = False
+    """Whether a row holds as many examples as fit, which do not see each other."""
+
+    def size(self, tokens: int, length: int) -> int:
+        """The tokens that an example takes of a row of `length`, with the padding that a packed one has of its own."""
+        return min(length, -(-tokens // PACKED) * PACKED) if self.pack and self.pad_with_end else tokens
 
 
 class ExampleBatches:
     """Global batches of examples, shuffled anew in each epoch."""
 
     def __init__(self, examples: Examples, length: int, batch: int, seed: int, layout: Layout) -> None:
-        """RemaskError where an option is out of range, or there are no examples."""
+        """RemaskError where an option is out of range, or there are no examples. `length` is that of a packed row."""
         if batch < 1:
             raise RemaskError(f"a batch of {batch} rows must have at least 1")
         if not examples.conversations:
             raise RemaskError("there are no conversations to train on")
         self.examples, self.length, self.batch, self.seed, self.layout = examples, length, batch, seed, layout
+        longest = np.maximum.reduceat(examples.lengths, examples.firsts[:-1])  # of the rows of each conversation
+        sizes = [layout.size(one, length) for one in longest.tolist()]
+        self.rows = fill_bins(sizes, length, seed) if layout.pack else [[i] for i in range(len(sizes))]
+        """The conversations of each row."""
+        self.sizes = np.array([sum(sizes[i] for i in row) for row in self.rows])
+        """Tokens of each row, without what it is padded with."""
 
     def __len__(self) -> int:
         """Rows of an epoch."""
-        return self.examples.conversations
+        return len(self.rows)
 
     @cached_property
     def order(self) -> Any:
-        """An endless map from a place in training to a conversation: each epoch is a new permutation."""
+        """An endless map from a place in training to a row: each epoch is a new permutation of the rows."""
         return shuffled(len(self), self.seed)
 
     @cached_property
     def mean_length(self) -> float:
-        """Mean tokens of a row with its padding, where the rows of a step are drawn at random: the mean of the largest
-        of `batch` lengths. The rows of a conversation count as its longest."""
-        lengths = np.sort(np.maximum.reduceat(self.examples.lengths, self.examples.firsts[:-1]))
-        below = (np.arange(len(lengths) + 1) / len(lengths)) ** self.batch
-        return float((lengths * np.diff(below)).sum())
+        """Mean tokens of a row with its padding: the mean of the largest of `batch` sizes that are drawn at random."""
+        below = (np.arange(len(self.rows) + 1) / len(self.rows)) ** self.batch
+        return float((np.sort(self.sizes) * np.diff(below)).sum())
 
     @property
     def unique_tokens(self) -> int:
         """Tokens of all examples."""
         return len(self.examples.ids)
 
-    def chosen(self, place: int) -> int:
-        """The example at a place in training: of a conversation of several rows one drawn at random."""
-        conversation = self.order[place]
-        first, last = self.examples.firsts[conversation : conversation + 2].tolist()
-        return first + mix_seeds(self.seed, 3, place) % (last - first)
+    def chosen(self, place: int) -> list[int]:
+        """The examples of the row at a place in training: of a conversation of several one that is drawn."""
+        found = []
+        for number, conversation in enumerate(self.rows[self.order[place]]):
+            first, last = self.examples.firsts[conversation : conversation + 2].tolist()
+            found.append(first + mix_seeds(self.seed, 3, place, number) % (last - first))
+        return found
 
     def share(self, index: int, offset: int = 0, count: int | None = None) -> Batch:
         """`count` rows of global batch `index`, from row `offset` on; all of its rows by default."""
@@ -88,45 +100,58 @@ class ExampleBatches:
             raise ValueError(f"rows {offset} to {offset + count} of a batch of {self.batch}")
         places = range(index * self.batch, (index + 1) * self.batch)
         rows = [self.chosen(place) for place in places]
-        dropped = np.random.default_rng([self.seed, index, 4]).random(self.batch) < self.layout.drop
-        return lay_out(self.examples, rows, dropped, self.layout, offset, count)
+        dropped = np.random.default_rng([self.seed, index, 4]).random(sum(map(len, rows))) < self.layout.drop
+        return lay_out(self.examples, rows, self.layout, self.length, dropped.tolist(), offset, count)
 
 
 def lay_out(
-    examples: Examples, rows: Sequence[int], dropped: NDArray[np.bool_], layout: Layout, offset: int, count: int
+    examples: Examples,
+    rows: Sequence[Sequence[int]],
+    layout: Layout,
+    length: int,
+    dropped: Sequence[bool] | None = None,
+    offset: int = 0,
+    count: int | None = None,
 ) -> Batch:
-    """Rows `offset` to `offset + count` of the global batch that consists of the examples `rows`, one in each row.
+    """Rows `offset` to `offset + count` of the global batch whose rows consist of the examples `rows`.
 
-    `dropped` says of each row of the global batch whether its prompt is.
+    `dropped` says of each example, row by row, whether its prompt is dropped.
     """
-    lengths, scored_tokens = examples.lengths[rows], examples.replies[rows]
-    longest = int(lengths.max())
-    if layout.pad_with_end:
-        scored_tokens = scored_tokens + longest - lengths
-    total = int(scored_tokens.sum())
+    count = len(rows) - offset if count is None else count
+    flat = [i for row in rows for i in row]
+    sizes = {i: layout.size(int(examples.lengths[i]), length) for i in flat}  # a row's tokens with padding of its own
+    longest = max(sum(sizes[i] for i in row) for row in rows)
+    if layout.pad_with_end and not layout.pack:
+        sizes = dict.fromkeys(flat, longest)
+    own = {i: int(examples.replies[i]) + layout.pad_with_end * (sizes[i] - int(examples.lengths[i])) for i in sizes}
+    total = sum(own[i] for i in flat)  # scored tokens of the global batch
     tokens = np.full((count, longest), layout.end or 0, np.int64)
-    scored = np.full((count, longest), layout.pad_with_end)
-    valid = np.full((count, longest), layout.pad_with_end)
-    mine = rows[offset : offset + count]
-    for row, i in enumerate(mine):
-        size = lengths[offset + row]
-        tokens[row, :size], scored[row, :size] = examples[i]
-        valid[row, :size] = True
-    hidden = ~scored & valid & dropped[offset : offset + count, None]
+    scored, valid, hidden = (np.zeros((count, longest), bool) for _ in range(3))
+    segments = np.full((count, longest), max(map(len, rows)), np.int64)  # that of what is behind the last example
+    weights = np.zeros((count, longest), np.float32)
+    number = sum(len(row) for row in rows[:offset])
+    for place, row in enumerate(rows[offset : offset + count]):
+        at = 0
+        for segment, i in enumerate(row):
+            all_of_it, text = slice(at, at + sizes[i]), slice(at, at + int(examples.lengths[i]))
+            scored[place, all_of_it] = layout.pad_with_end
+            tokens[place, text], scored[place, text] = examples[i]
+            valid[place, all_of_it], segments[place, all_of_it] = True, segment
+            hidden[place, all_of_it] = dropped is not None and dropped[number]
+            weights[place, all_of_it] = total / len(flat) / own[i]
+            at, number = at + sizes[i], number + 1
+    hidden &= valid & ~scored
     if layout.mask is not None:
         tokens[hidden] = layout.mask
     else:
         valid &= ~hidden
-    attention = Padded(torch.from_numpy(valid)) if layout.hide and not valid.all() else FULL
-    weights = None
-    if layout.per_example:
-        each = total / len(rows) / scored_tokens[offset : offset + count]
-        weights = torch.from_numpy(np.where(scored, each[:, None], 0.0)).float()
+    is_hidden = bool(hidden.any()) if layout.pack else not valid.all()  # segments hide padding already
     return Batch(
         torch.from_numpy(tokens),
         torch.from_numpy(scored),
-        attention=attention,
-        weights=weights,
+        segments=torch.from_numpy(segments) if layout.pack else None,
+        attention=Padded(torch.from_numpy(valid)) if layout.hide and is_hidden else FULL,
+        weights=torch.from_numpy(weights) if layout.per_example else None,
         offset=offset,
         global_rows=len(rows),
         global_tokens=total,
@@ -145,11 +170,14 @@ class ExampleRows:
 
     def batch_of(self, chosen: Sequence[int]) -> tuple[Batch, list[int]]:
         """Some rows as a batch, and the bytes of the text of the replies of each."""
-        batch = lay_out(self.examples, chosen, np.zeros(len(chosen), bool), self.layout, 0, len(chosen))
+        batch = lay_out(self.examples, [[i] for i in chosen], replace(self.layout, pack=False), 0)
         return batch, self.examples.bytes[list(chosen)].tolist()
 
-    def text(self, i: int) -> tuple[list[int], list[int], int]:
-        """What is given of row i, what is scored behind it, and the bytes of text of that."""
+    def text(self, i: int) -> tuple[list[int], list[int], int] | None:
+        """What is given of row i, what is scored behind it, and the bytes of text of that; None where something that is
+        not scored lies between two replies."""
         ids, scored = self.examples[i]
         begin = int(scored.argmax())
-        return ids[:begin].tolist(), ids[begin:].tolist(), int(self.examples.bytes[i])
+        return (
+            (ids[:begin].tolist(), ids[begin:].tolist(), int(self.examples.bytes[i])) if scored[begin:].all() else None
+        )

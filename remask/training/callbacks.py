@@ -144,7 +144,9 @@ class CheckpointCallback(lightning.Callback):
         if not count or "chain" not in module.family.estimators or trainer.world_size > 1:
             return None  # with several processes the others would wait for one
         chosen = [i * len(self.validation) // count for i in range(count)]
-        rows = [self.validation.text(i) for i in chosen]
+        rows = [row for i in chosen if (row := self.validation.text(i)) is not None]
+        if not rows:
+            return None
         # eagerly, since compiling for so few calls takes longer than they do
         with self.averaged(module), trainer.precision_plugin.forward_context(), module.denoiser.eagerly():
             bound, exact = compare_left_to_right(module.denoiser, module.family, rows, module.device)

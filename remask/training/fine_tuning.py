@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from remask.data.conversations import SKIPPED, conversation_files, read_conversations
+from remask.data.conversations import conversation_files, read_conversations
 from remask.data.example_batches import ExampleBatches, ExampleRows, Layout
 from remask.data.examples import Example, Examples, Template, Writing, encode_all
 from remask.data.reading import Omissions
@@ -43,6 +43,9 @@ class FineTuning:
     weights: Literal["tokens", "examples"] = "tokens"
     """Whether each scored token weighs the same in the loss of a step, or each row, by the mean over its tokens
     (LLaDA)."""
+    pack: bool = False
+    """Put several conversations into a row of --length tokens. They do not see each other, and each is padded to a
+    multiple of 32 where the padding is end."""
     drop_prompt: float = 0.0
     """Chance that a row is learnt without its prompt, which is masked: for standard guidance (0.1 in SMDM)."""
     validation: Path | None = None
@@ -162,7 +165,8 @@ def layout_for(options: FineTuning, family: Family, tokenizer: Tokenizer) -> Lay
         raise RemaskError("sft.padding is end, and the tokenizer has no end-of-text token")
     if options.drop_prompt and not family.reads_masks:
         raise RemaskError(
-            f"sft.drop_prompt is for models that read masks, which guidance needs, and {type(family).__name__} reads none"
+            "sft.drop_prompt is for models that read masks, which guidance needs, and "
+            f"{type(family).__name__} models read none"
         )
     return Layout(
         end=end,
@@ -171,6 +175,7 @@ def layout_for(options: FineTuning, family: Family, tokenizer: Tokenizer) -> Lay
         per_example=options.weights == "examples",
         mask=family.mask if family.order == "any" else None,  # the others leave the prompt out, as guidance does
         drop=options.drop_prompt,
+        pack=options.pack,
     )
 
 
