@@ -158,7 +158,7 @@ class Asked:
     def nats(self, rows: Sequence[Row]) -> list[float]:
         """-log p of the right answer and of the control, with the same noise, of each row that has a control."""
         model, family = self.checkpoint.model, self.checkpoint.family
-        options = {} if family.exact else {"draws": self.draws, "seed": self.seed}
+        options: dict[str, Any] = {} if family.exact else {"draws": self.draws, "seed": self.seed}
         requests = [
             replace(answer_to(self.checkpoint, row.prompt, text), noise_key=f"{row.prompt}{row.completion}")
             for row in rows
