@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from remask.cli import main
+from remask.data.conversations import read_conversations
 from remask.errors import RemaskError
 from remask.tasks.corpus import parse
 from remask.tasks.export import questions
@@ -17,6 +18,8 @@ def test_rows_are_the_documents_once(tmp_path: Path, capsys: pytest.CaptureFixtu
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     texts = [one.prompt + one.answer for _, one in parse(source).examples()]
     assert [row["prompt"] + row["completion"] for row in rows] == list(dict.fromkeys(texts))
+    read = [dict(one.turns) for one in read_conversations(tmp_path / "rows.jsonl")]
+    assert [one["user"] + one["assistant"] for one in read] == list(dict.fromkeys(texts)), "fine-tuning reads them"
     assert f"{len(rows)} rows" in capsys.readouterr().err and len(rows) < 200
 
 

@@ -52,6 +52,17 @@ class Cell:
 
     name: str
     rows: tuple[Row, ...]
+    whole: tuple[Row, ...] = ()
+    """All rows of the source, where only the first of them are asked."""
+
+    def first(self, limit: int | None) -> "Cell":
+        """The first so many rows, which are asked in the same way as all of them would be."""
+        return Cell(self.name, self.rows[:limit], self.rows)
+
+    @property
+    def source(self) -> tuple[Row, ...]:
+        """All rows of the source."""
+        return self.whole or self.rows
 
 
 def cells_of(source: str) -> list[Cell]:
