@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from remask.training.distill import Distillation, distill
     from remask.training.optim import Budget, Optimizer
     from remask.training.recipe import Recipe
+    from remask.training.reinforcement.run import Reinforcement, reinforce
     from remask.training.run import train
 
 _HOME = {
@@ -38,6 +39,7 @@ _HOME = {
     "Overrides": "remask.checkpoints.overrides",
     "Perplexity": "remask.evaluation.perplexity",
     "Recipe": "remask.training.recipe",
+    "Reinforcement": "remask.training.reinforcement.run",
     "RemaskError": "remask.errors",
     "Sample": "remask.api",
     "TextQuality": "remask.evaluation.quality",
@@ -49,6 +51,7 @@ _HOME = {
     "perplexity_by": "remask.evaluation.periods",
     "preset": "remask.presets",
     "quality": "remask.evaluation.quality",
+    "reinforce": "remask.training.reinforcement.run",
     "sample": "remask.api",
     "score": "remask.scoring",
     "score_tokens": "remask.scoring",
@@ -65,6 +68,7 @@ __all__ = [
     "Overrides",
     "Perplexity",
     "Recipe",
+    "Reinforcement",
     "RemaskError",
     "Sample",
     "TextQuality",
@@ -76,6 +80,7 @@ __all__ = [
     "perplexity_by",
     "preset",
     "quality",
+    "reinforce",
     "sample",
     "score",
     "score_tokens",

@@ -35,15 +35,15 @@ class TaskCorpus:
             raise RemaskError(f"documents={self.documents}: a corpus of tasks has at least 1 document")
 
     def examples(self) -> Iterator[tuple[str, Example]]:
-        """(name of the task, example) of each document, always the same for the same options.
-
-        RemaskError where a task has no question to ask.
-        """
+        """The examples, each behind the name of its task, always the same for the same options; RemaskError where a
+        task has no question to ask."""
         asked = [(type(task).__name__, task.examples(self.split, self.seed)) for task in self.tasks]
-        yield from ((name, next(examples)) for i in range(self.documents) for name, examples in [asked[i % len(asked)]])
+        for i in range(self.documents):
+            name, examples = asked[i % len(asked)]
+            yield name, next(examples)
 
     def texts(self) -> Iterator[Document]:
-        """The documents."""
+        """The documents: each is a prompt with its answer."""
         yield from (Document(example.text, f"{name}#{i}") for i, (name, example) in enumerate(self.examples()))
 
 
