@@ -244,7 +244,7 @@ def test_it_goes_on_and_refuses_other_settings(
 ) -> None:
     out, given = tmp_path / "out", {"draws": 4, "length": 6}
     whole = reversal(runs, str(files), out=tmp_path / "whole", **given)
-    reversal(runs[:1], str(files), out=out, limit=3, **given)
+    reversal(runs[:1], str(files), out=out, limit=2, **given)
     kept = (out / "answers.jsonl").read_text().splitlines()
     (out / "answers.jsonl").write_text("\n".join(kept[:7]) + '\n{"run": "cut')
     again = reversal(runs, str(files), out=out, **given)

@@ -80,7 +80,7 @@ def reversal(
             raise RemaskError(f"{name} is {value}; it must be at least {least}")
     if length is not None and total is not None:
         raise RemaskError("give length or total, not both")
-    cells = [Cell(cell.name, cell.rows[:limit]) for cell in cells_of(questions)]
+    cells = [cell.first(limit) for cell in cells_of(questions)]
     how = None if way is None else way_of(way)
     paths = list(dict.fromkeys(str(Path(run)) for run in runs))
     models = {path: load(path, device=device, precision=precision, tokenizer=tokenizer) for path in paths}
@@ -139,7 +139,7 @@ class Asked:
         if self.total is not None:
             return self.total - len(self.prompt(row))
         encode = self.checkpoint.tokenizer.encode
-        return self.length or SLACK + max(len(encode(one.completion)) for one in cell.rows)
+        return self.length or SLACK + max(len(encode(one.completion)) for one in cell.source)
 
     def answers(self, cell: Cell, rows: Sequence[Row]) -> Iterator[Said]:
         """What the model writes, and how probable right answers and those of the control are."""
@@ -158,7 +158,7 @@ class Asked:
     def nats(self, rows: Sequence[Row]) -> list[float]:
         """-log p of the right answer and of the control, with the same noise, of each row that has a control."""
         model, family = self.checkpoint.model, self.checkpoint.family
-        options = {} if family.exact else {"draws": self.draws, "seed": self.seed}
+        options: dict[str, Any] = {} if family.exact else {"draws": self.draws, "seed": self.seed}
         requests = [
             replace(answer_to(self.checkpoint, row.prompt, text), noise_key=f"{row.prompt}{row.completion}")
             for row in rows

@@ -79,5 +79,5 @@ def open_log(folder: Path, settings: Mapping[str, Any], cells: Sequence[Cell]) -
 
 
 def fingerprint_of(cell: Cell) -> str:
-    """A hash of the questions of a cell."""
-    return hashlib.blake2b(repr(cell.rows).encode(), digest_size=8).hexdigest()
+    """A hash of all questions of a cell, so that more of them can be asked later."""
+    return hashlib.blake2b(repr(cell.source).encode(), digest_size=8).hexdigest()

@@ -15,7 +15,7 @@ from typing import Any
 from remask.data.records import type_name
 from remask.errors import RemaskError
 from remask.options import parse_options
-from remask.tasks.pairs import DescriptionOf, NameOf, Pairs
+from remask.tasks.pairs import Asked, DescriptionOf, NameOf, Pairs
 
 PAIRS = "pairs"
 """What names a generated world."""
@@ -52,6 +52,17 @@ class Cell:
 
     name: str
     rows: tuple[Row, ...]
+    whole: tuple[Row, ...] = ()
+    """All rows of the source, where only the first of them are asked."""
+
+    def first(self, limit: int | None) -> "Cell":
+        """The first so many rows, which are asked in the same way as all of them would be."""
+        return Cell(self.name, self.rows[:limit], self.rows)
+
+    @property
+    def source(self) -> tuple[Row, ...]:
+        """All rows of the source."""
+        return self.whole or self.rows
 
 
 def cells_of(source: str) -> list[Cell]:
@@ -86,10 +97,10 @@ def generated(options: str) -> list[Cell]:
         if name in given:
             raise RemaskError(f"{PAIRS}: {name} is not given here: all of them are asked")
     found = []
+    orders: dict[Asked, str] = {"same": "same order", "reverse": "reversed", "both": "told both ways"}
     for kind, wanted in ((NameOf, "name"), (DescriptionOf, "description")):
-        for asked, told in (("same", "same order"), ("reverse", "reversed"), ("both", "told both ways")):
-            task = kind(asked=asked, **given)
-            found.append(Cell(f"{wanted}, {told}", tuple(rows_of(task))))
+        for asked, told in orders.items():
+            found.append(Cell(f"{wanted}, {told}", tuple(rows_of(kind(asked=asked, **given)))))
     return found
 
 
@@ -109,7 +120,8 @@ def published(folder: Path) -> Iterator[Cell]:
     tables = {name: rows_in(folder / file) for name, (file, _) in files.items()}
     people = {match[1] for rows in tables.values() for _, text in rows if (match := NAME.match(text))}
     for name, rows in tables.items():
-        controls = controls_of(folder, *files[name], [prompt for prompt, _ in rows])
+        file, control_file = files[name]
+        controls = controls_of(folder, file, control_file, [prompt for prompt, _ in rows])
         found = []
         for (prompt, text), control in zip(rows, controls, strict=True):
             subject = next((person for person in people if person in prompt + text), text)
