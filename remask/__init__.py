@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from remask.checkpoints.convert import convert
     from remask.checkpoints.overrides import Overrides
     from remask.errors import RemaskError
+    from remask.evaluation.periods import ByPeriod, perplexity_by
     from remask.evaluation.perplexity import Perplexity, perplexity
     from remask.evaluation.quality import TextQuality, quality
     from remask.likelihood import Estimate
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Budget": "remask.training.optim",
+    "ByPeriod": "remask.evaluation.periods",
     "Checkpoint": "remask.checkpoints.checkpoint",
     "Distillation": "remask.training.distill",
     "Estimate": "remask.likelihood",
@@ -46,6 +48,7 @@ _HOME = {
     "distill": "remask.training.distill",
     "load": "remask.checkpoints.checkpoint",
     "perplexity": "remask.evaluation.perplexity",
+    "perplexity_by": "remask.evaluation.periods",
     "preset": "remask.presets",
     "quality": "remask.evaluation.quality",
     "reinforce": "remask.training.reinforcement.run",
@@ -57,6 +60,7 @@ _HOME = {
 }
 __all__ = [
     "Budget",
+    "ByPeriod",
     "Checkpoint",
     "Distillation",
     "Estimate",
@@ -73,6 +77,7 @@ __all__ = [
     "distill",
     "load",
     "perplexity",
+    "perplexity_by",
     "preset",
     "quality",
     "reinforce",
