@@ -34,12 +34,12 @@ def letters(task: Task, example: Example, text: str) -> float:
 @pytest.mark.parametrize("kind", ["masked", "autoregressive"])
 def test_a_trivial_task_is_learnt(kind: str, objective: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     model = request.getfixturevalue(f"{kind}_run")
-    steps = {"budget": Budget(steps=16), "batch": 32, "optimizer": Optimizer(kind="adamw", lr=1e-2, weight_decay=0.0)}
+    steps = {"budget": Budget(steps=12), "batch": 32, "optimizer": Optimizer(kind="adamw", lr=1e-2, weight_decay=0.0)}
     folder = reinforce(recipe(model, tmp_path / "out", objective=objective, **steps), letters)
     rewards = column(tmp_path / "out", "reward")
-    assert sum(rewards[:2]) / 2 < 0.35 and sum(rewards[-3:]) / 3 > 0.6, rewards
+    assert rewards[0] < 0.35 and sum(rewards[-3:]) / 3 > 0.6, rewards
     found = remask.load(folder)
-    assert type(found.family) is type(remask.load(model).family) and found.about["step"] == 16
+    assert type(found.family) is type(remask.load(model).family) and found.about["step"] == 12
     assert "aa" in remask.sample(found, prompt="Copy: hen\nAnswer:", length=4, temperature=0.0).text
     assert (tmp_path / "out" / "reward.png").stat().st_size > 1000
     last = metrics(tmp_path / "out")[-1]
