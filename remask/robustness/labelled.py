@@ -109,9 +109,7 @@ def labels_in(rows: Sequence[Labelled], named: Sequence[str] | None, where: Path
     found = sorted({row.label for row in rows})
     labels = list(dict.fromkeys(named)) if named else found
     if len(labels) < 2:
-        raise RemaskError(
-            f"{where} has the label {', '.join(labels) or '-'} only; name two or more with --labels [a,b]"
-        )
+        raise RemaskError(f"{where} has the label {', '.join(labels)} only; name two or more with --labels [a,b]")
     other = [label for label in found if label not in labels]
     if other:
         raise RemaskError(f"{where} has the label {other[0]!r}, which is not among --labels {', '.join(labels)}")

@@ -5,8 +5,9 @@
 
 An autoregressive model cannot take back what it has written; a masked one sees all of a draft at once. Which tokens are
 hidden is decided by how probable each is given all others, the least probable first, or at random. With random ones it
-is SDEdit's way (Meng et al. 2022), by which ACDC (Chung et al. 2024, arXiv 2410.04721) corrects the images and videos of
-an autoregressive model: noise to a middle level, then denoise. This is its analogue for text, not ACDC itself.
+is SDEdit's way (Meng et al. 2022), by which ACDC (Chung et al. 2024, arXiv 2410.04721) corrects images and videos that
+an autoregressive model has made: noise to a middle level, then denoise. This is its analogue for text, not ACDC
+itself.
 """
 
 import json

@@ -130,8 +130,6 @@ def require_denoiser(classifier: Classifier, denoiser: Checkpoint) -> None:
     """RemaskError for a model that fills no masks, or has another tokenizer than the classifier."""
     if denoiser.family.order != "any":
         name = type(denoiser.family).__name__
-        raise RemaskError(
-            f"hidden tokens are filled in by a masked model, and this one is {name}; name one as denoiser"
-        )
+        raise RemaskError(f"hidden tokens are filled in by a masked model, and this one is {name}; give --denoiser RUN")
     if not classifier.checkpoint.tokenizer.agrees(denoiser.tokenizer):
         raise RemaskError("the denoiser has another tokenizer than the classifier, which reads its tokens")

@@ -143,7 +143,7 @@ def test_bad_numbers(tmp_path: Path) -> None:
     for wrong in ({"radius": -1}, {"steps": 0}, {"weight": 0}, {"weight": 1.5}, {"away": -0.1}):
         with pytest.raises(RemaskError, match=f"adversarial.{next(iter(wrong))} is "):
             Adversarial(**wrong)
-    with pytest.raises(RemaskError, match="adversarial.radius is for networks that each process holds whole"):
+    with pytest.raises(RemaskError, match=r"adversarial\.radius is for networks that each process holds whole"):
         Recipe(
             data=tmp_path, out=tmp_path, budget=Budget(steps=1), adversarial=Adversarial(radius=0.1), strategy="fsdp"
         )

@@ -92,7 +92,7 @@ def test_models_and_drafts_that_do_not_fit() -> None:
     for wrong in ({"share": 0.0}, {"share": 1.1}, {"rounds": 0}):
         with pytest.raises(RemaskError, match=f"{next(iter(wrong))} is "):
             Revision(**wrong)
-    with pytest.raises(RemaskError, match="unknown choose 'certain'. Did you mean 'certainty'"):
+    with pytest.raises(RemaskError, match=r"unknown choose 'certain'\. Did you mean 'certainty'"):
         Revision(choose="certain")  # type: ignore[arg-type]
 
 
