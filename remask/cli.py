@@ -32,6 +32,9 @@ class Verb:
 VERBS = {
     "demo": Verb("remask.demo:demo", (), "the whole job in a few minutes, on text every machine has", heavy=True),
     "prepare": Verb("remask.data.tokens:prepare", ("source",), "text -> tokenizer and packed tokens", prints=True),
+    "rows": Verb(
+        "remask.tasks.rows:write_rows", ("source",), "a task -> rows of prompt and completion", prints=True
+    ),
     "train": Verb("remask.training.run:train", (), "pre-train a model; rerunning the command resumes", heavy=True),
     "distill": Verb(
         "remask.training.distill:distill", ("model",), "a uniform model that needs fewer steps", heavy=True
@@ -64,6 +67,7 @@ VERBS = {
     "quality": Verb(
         "remask.evaluation.commands:quality", ("sources",), "quality of written texts: repetition, and a judge"
     ),
+    "chat": Verb("remask.chat.command:chat", ("run",), "talk with a model, and watch it write"),
     "answer": Verb("remask.evaluation.answers:answer", ("run",), "answers to the questions of a file, as MT-Bench's"),
     "convert": Verb("remask.commands:convert", ("source", "destination"), "other people's weights in, and ours out"),
     "info": Verb("remask.commands:info", ("source",), "what a checkpoint of any form holds"),

@@ -55,7 +55,7 @@ def decide(setup: Setup, seconds: Callable[[], float] | None = None) -> Plan:
     """The plan of a run that is not there yet. `seconds()` measures a step; by default it is timed on this machine."""
     recipe, family, shape = setup.recipe, setup.family, setup.denoiser.architecture
     bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and machine.fast_bf16(setup.device))
-    per_token = family.flops(shape, setup.batches.rows.length)
+    per_token = family.flops(shape, round(setup.batches.mean_length))
     measure = seconds or (lambda: time_step(setup, bf16))
     steps = count_steps(setup, bf16, measure)
     if recipe.budget.minutes:
@@ -67,7 +67,7 @@ def decide(setup: Setup, seconds: Callable[[], float] | None = None) -> Plan:
             if least < WORTH_COMPILING < most:  # small networks reach a tenth of the speed of large ones
                 expected = steps * measure()
     return Plan(
-        corpus=setup.prepared.manifest["fingerprint"],
+        corpus=setup.prepared.fingerprint,
         steps=steps,
         warmup=recipe.optimizer.warmup_steps(steps),
         bf16=bf16,
@@ -99,7 +99,7 @@ def count_steps(setup: Setup, bf16: bool, measure: Callable[[], float]) -> int:
         return measure()
 
     read = setup.family.reads * setup.denoiser.architecture.non_embedding
-    return budget.resolve(read, rows.batch, rows.rows.length, seconds)
+    return budget.resolve(read, rows.batch, rows.mean_length, seconds, len(rows))
 
 
 def time_step(setup: Setup, bf16: bool) -> float:

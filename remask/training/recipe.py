@@ -16,6 +16,7 @@ from remask.families.masked import Masked
 from remask.model.sizes import SizeOverrides
 from remask.model.transformer import Initialisation
 from remask.robustness.adversarial import Adversarial
+from remask.training.fine_tuning import FineTuning
 from remask.training.optim import Budget, Optimizer
 
 MOST_ROWS = 2**20
@@ -41,7 +42,7 @@ class Recipe:
     """Whether the loss changes with the share of the training that is done, whatever the family."""
 
     data: Path
-    """Folder made by `remask prepare`."""
+    """Folder made by `remask prepare`; or, for fine-tuning, conversations: a .jsonl file, or a folder of them."""
     out: Path
     """Run directory. Where it holds a run of the same recipe, that run goes on."""
     family: Family = field(default_factory=Masked)
@@ -55,7 +56,9 @@ class Recipe:
     adversarial: Adversarial = field(default_factory=Adversarial)
     """Training under perturbed embeddings, so that a model is harder to mislead."""
     budget: Budget = field(default_factory=Budget)
-    """How much to train: one of flops, tokens, steps, minutes."""
+    """How much to train: one of flops, tokens, epochs, steps, minutes."""
+    sft: FineTuning = field(default_factory=FineTuning)
+    """Supervised fine-tuning, where the data are conversations."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     """The optimiser, and its learning rates over the run."""
     length: int | None = 256

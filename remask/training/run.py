@@ -70,7 +70,7 @@ def settle(setup: Setup) -> Plan:
         plan = decide(setup)
     else:
         before, plan = found
-        corpus = setup.prepared.manifest["fingerprint"]
+        corpus = setup.prepared.fingerprint
         if plan.corpus != corpus:
             raise RemaskError(
                 f"{recipe.out} was trained on another corpus than {recipe.data} holds; choose another --out"
