@@ -52,7 +52,7 @@ def margin(costs: Sequence[float], label: int) -> float:
     return min(cost for i, cost in enumerate(costs) if i != label) - costs[label]
 
 
-def neutral(texts: Sequence[Ids], labels: Sequence[int], least: int = 5, most: float = 1.5) -> list[int]:
+def neutral(texts: Sequence[Ids], labels: Sequence[int], least: int = 5, most: float = 1.25) -> list[int]:
     """Tokens that say little about the label: those in at least `least` texts, and in those of no label more than
     `most` times as often as chance would have it. To replace one by another leaves the label as it was."""
     of_label = Counter(labels)

@@ -46,8 +46,9 @@ def classify(
             text may be replaced, whichever and by whatever, before another label wins.
         smoothing: How copies are masked for the vote, and how many there are.
         denoiser: The masked model that fills in the copies; by default the run itself.
-        attack: Also replace up to so many tokens that say little about the label by others of them, greedily, such
-            that a wrong label becomes the most probable.
+        attack: Also replace up to so many tokens by others, greedily, such that a wrong label becomes the most
+            probable. Only tokens that say little about the label are replaced, and by their like: those that texts of
+            all labels of the file have about equally often, of which a file should have some hundreds.
         tries: Replacements that the attack tries for each of them; 1 replaces at random.
         limit: Read no more than the first so many texts.
         confidence: As of `remask rank`.
@@ -64,7 +65,7 @@ def classify(
     from remask.robustness.classification import Classifier
     from remask.robustness.labelled import Template, labelled_of, labels_in
     from remask.robustness.smoothing import require_denoiser
-    from remask.robustness.verdicts import Trial, summary
+    from remask.robustness.verdicts import Trial, neutral_tokens, summary
 
     rows = list(labelled_of(file))
     if not rows or (limit is not None and limit < 1):
@@ -78,9 +79,15 @@ def classify(
     other = checkpoint if denoiser is None else remask.load(denoiser, device=device, precision=precision)
     if certify:
         require_denoiser(classifier, other)
+    candidates = neutral_tokens(classifier, rows) if attack else []
     trial = Trial(
-        smoothing=smoothing if certify else None, denoiser=other, attack=attack, tries=tries, seed=seed
-    )  # fmt: skip
+        smoothing=smoothing if certify else None,
+        denoiser=other,
+        attack=attack,
+        tries=tries,
+        candidates=candidates,
+        seed=seed,
+    )
     rows, found = rows[:limit], []
     with progress("classifying", len(rows), "texts") as tick:
         for one in trial.run(classifier, rows):

@@ -3,8 +3,9 @@
     python -m remask.robustness.reviews 200 --seed 1 > reviews.jsonl
 
 A review has an odd number of clauses, each of which says of something that it was good or bad, and its label is what
-most of them say. So it has more evidence than is needed, as real reviews have. What a clause is about, how much, and
-when, says nothing, but for a bias that a classifier can be misled by: some things are more often praised than others.
+most of them say. So it has more evidence than is needed, as real reviews have. What a clause is about, and how much,
+says nothing about the label, but for a bias that a classifier can be misled by: some things are more often praised than
+others.
 """
 
 import argparse
@@ -27,13 +28,12 @@ THINGS = (
 )  # fmt: skip
 """The first half is praised `BIAS` times as often as chance would have it, and the second half as much less."""
 DEGREES = ("rather", "quite", "really", "truly", "simply", "very", "somewhat", "mostly")
-TIMES = ("today", "again", "overall", "throughout", "here", "indeed", "mostly", "anyway")
 BIAS = 1.4
 AGREEMENT = 0.8
 """The probability that a clause says what the review says; a review of which most say the opposite is drawn anew."""
 
 
-def reviews(count: int, *, seed: int = 0, clauses: int = 5) -> Iterator[Labelled]:
+def reviews(count: int, *, seed: int = 0, clauses: int = 9) -> Iterator[Labelled]:
     """`count` reviews, always the same for the same seed. RemaskError for an even number of clauses."""
     if clauses < 1 or clauses % 2 == 0:
         raise RemaskError(f"clauses is {clauses}; it must be odd, so that most of them agree")
@@ -48,12 +48,12 @@ def reviews(count: int, *, seed: int = 0, clauses: int = 5) -> Iterator[Labelled
 
 
 def clause(rng: np.random.Generator, says: str) -> str:
-    """One clause, as "the plot was rather dull today ."."""
+    """One clause, as "rather dull plot ."."""
     half = len(THINGS) // 2
     praised = rng.random() < (BIAS / 2 if says == "good" else 1 - BIAS / 2)
     thing = THINGS[int(rng.integers(half)) + (0 if praised else half)]
-    degree, word, time = (words[int(rng.integers(len(words)))] for words in (DEGREES, WORDS[says], TIMES))
-    return f"the {thing} was {degree} {word} {time} ."
+    degree, word = (words[int(rng.integers(len(words)))] for words in (DEGREES, WORDS[says]))
+    return f"{degree} {word} {thing} ."
 
 
 if __name__ == "__main__":

@@ -45,28 +45,29 @@ class Trial:
     """Tokens that an attack may replace; 0: there is none."""
     tries: int = 32
     """Replacements that the attack reads for each of them."""
+    candidates: Sequence[int] = ()
+    """Tokens that the attack may replace by each other (`remask.robustness.attack.neutral`)."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.attack < 0 or self.tries < 1:
             raise RemaskError(f"attack is {self.attack} and tries {self.tries}; they must be at least 0 and 1")
+        if self.attack and len(self.candidates) < 2:
+            raise RemaskError(
+                "there are not two tokens that say little about the label, by which an attack could replace each "
+                "other; give more texts"
+            )
 
     def run(self, classifier: Classifier, rows: Sequence[Labelled]) -> Iterator[Verdict]:
         """What is found for each row, in their order."""
         places = {label: i for i, label in enumerate(classifier.labels)}
         texts, labels = [classifier.encode(row.text) for row in rows], [places[row.label] for row in rows]
-        candidates = neutral(texts, labels) if self.attack else []
-        if self.attack and len(candidates) < 2:
-            raise RemaskError(
-                "there are not two tokens that say little about the label, by which an attack could replace each "
-                "other; give more texts"
-            )
         for number, (text, label, ranking) in enumerate(zip(texts, labels, classifier(texts), strict=True)):
             attacked, changed = None, list(text)
             if self.attack:
                 changed = attack(
                     classifier.nats, text, label,
-                    budget=self.attack, tries=self.tries, candidates=candidates, seed=mix_seeds(self.seed, number),
+                    budget=self.attack, tries=self.tries, candidates=self.candidates, seed=mix_seeds(self.seed, number),
                 )  # fmt: skip
                 (attacked,) = classifier.predict([changed])
             yield Verdict(
@@ -84,6 +85,11 @@ class Trial:
         if self.smoothing is None:
             return None
         return self.smoothing.certify(classifier, self.denoiser or classifier.checkpoint, text, self.seed)
+
+
+def neutral_tokens(classifier: Classifier, rows: Sequence[Labelled]) -> list[int]:
+    """The tokens of labelled texts that say little about the label."""
+    return neutral([classifier.encode(row.text) for row in rows], [classifier.labels.index(row.label) for row in rows])
 
 
 def share(right: Sequence[bool]) -> tuple[float, float]:

@@ -124,6 +124,8 @@ class Recipe:
 
         if self.adversarial.radius and self.strategy == "fsdp":
             raise RemaskError("adversarial.radius is for networks that each process holds whole (--strategy ddp)")
+        if self.adversarial.radius and self.budget.minutes is not None:
+            raise RemaskError("budget.minutes times plain steps; give adversarial training epochs, steps or tokens")
         if self.strategy == "fsdp" and self.compile == "on":
             raise RemaskError("compile is on, and a network that is sharded (--strategy fsdp) is not compiled")
 

@@ -147,3 +147,5 @@ def test_bad_numbers(tmp_path: Path) -> None:
         Recipe(
             data=tmp_path, out=tmp_path, budget=Budget(steps=1), adversarial=Adversarial(radius=0.1), strategy="fsdp"
         )
+    with pytest.raises(RemaskError, match=r"budget\.minutes times plain steps"):
+        Recipe(data=tmp_path, out=tmp_path, budget=Budget(minutes=1), adversarial=Adversarial(radius=0.1))
