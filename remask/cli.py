@@ -59,6 +59,10 @@ VERBS = {
     "sample": Verb("remask.commands:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.commands:score", ("run",), "likelihood of a text: exact, or a bound with its error"),
     "rank": Verb("remask.scoring_commands:rank", ("run",), "the most probable of several answers, settled early"),
+    "classify": Verb(
+        "remask.robustness.commands:classify", ("run", "file"), "labels by likelihood, under attack, or certified"
+    ),
+    "revise": Verb("remask.robustness.commands:revise", ("run",), "a masked model corrects drafts of other models"),
     "perplexity": Verb(
         "remask.evaluation.commands:perplexity",
         ("runs", "source"),

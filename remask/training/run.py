@@ -44,7 +44,8 @@ def train(recipe: Recipe) -> Path:
     RemaskError for options that do not fit together, and where the run directory holds another run; Interrupted
     after a Ctrl-C, with the run saved.
     """
-    return launch(recipe, recipe.family, starting_checkpoint(recipe.model, recipe.out))
+    objective = recipe.adversarial.objective if recipe.adversarial.radius else None
+    return launch(recipe, recipe.family, starting_checkpoint(recipe.model, recipe.out), objective)
 
 
 def launch(recipe: Recipe, family: Family, start: LazyCheckpoint | None, objective: Objective | None = None) -> Path:
