@@ -46,7 +46,12 @@ VERBS = {
         "remask.evaluation.bench_sample:bench_sample", ("runs",), "quality against speed of every way of writing"
     ),
     "bench infill": Verb(
-        "remask.evaluation.commands:bench_infill", ("run", "source"), "exact match on files of HumanEval-infilling"
+        "remask.evaluation.commands:bench_infill",
+        ("run", "source"),
+        "holes in code by exact match, in stories by ROUGE",
+    ),
+    "bench guidance": Verb(
+        "remask.evaluation.zeroshot.sweep:sweep_guidance", ("runs",), "the weight of guidance, chosen on validation"
     ),
     "eval": Verb("remask.evaluation.zeroshot.command:evaluate", ("runs",), "zero-shot benchmarks, models side by side"),
     "sample": Verb("remask.commands:sample", ("run",), "generate or infill text"),

@@ -12,7 +12,19 @@ from remask.evaluation.zeroshot.metrics import RESAMPLES, Result
 from remask.files import write_atomically
 from remask.terminal import document
 
-HEAD = ("task", "metric", "run", "value", "sampling", "Monte Carlo", "chance", "questions", "likelihood", "seconds")
+HEAD = (
+    "task",
+    "metric",
+    "run",
+    "value",
+    "sampling",
+    "Monte Carlo",
+    "chance",
+    "questions",
+    "likelihood",
+    "draws",
+    "seconds",
+)
 
 
 def write_report(
@@ -37,11 +49,17 @@ def page_of(results: Sequence[Result], notes: Sequence[str]) -> str:
         f"likelihoods are estimated: the standard deviation of the value over {RESAMPLES} drawings of the groups of "
         "draws of each question; 0 where nothing is random. `likelihood` says whether answers are compared by exact "
         "likelihoods or by bounds on them; greedy: the text is the one that greedy decoding writes. A value within two "
-        "standard errors of a guess is marked as at chance."
+        "standard errors of a guess is marked as at chance. `draws` are copies of an answer that the network read, on "
+        "average."
     )
-    scored = dict.fromkeys(f"{one.run}, {one.task}: {one.scored}" for one in results)
+    scored = dict.fromkeys(f"{one.run}, {one.task}: {one.scored}{settled_share(one)}" for one in results)
     text += ["", *(f"* {line}" for line in (*scored, *notes)), ""]
     return "\n".join(text)
+
+
+def settled_share(one: Result) -> str:
+    """How many questions were settled, where draws ended early."""
+    return "" if one.settled is None else f"; {one.settled:.1%} of the questions were settled"
 
 
 def table(results: Sequence[Result]) -> list[str]:
@@ -49,11 +67,17 @@ def table(results: Sequence[Result]) -> list[str]:
     shown = shown_names([one.run for one in results])
     order = {key: place for place, key in enumerate(dict.fromkeys((one.task, one.metric) for one in results))}
     ordered = sorted(results, key=lambda one: order[one.task, one.metric])
-    cells = [list(HEAD), *(cells_of(one, shown) for one in ordered)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(HEAD))]
-    left = [name in ("task", "metric", "run", "likelihood") for name in HEAD]
-    cells.insert(1, ["-" * width if on else "-" * (width - 1) + ":" for width, on in zip(widths, left, strict=True)])
-    padded = [[x.ljust(w) if on else x.rjust(w) for x, w, on in zip(row, widths, left, strict=True)] for row in cells]
+    cells = [cells_of(one, shown) for one in ordered]
+    return markdown_table(HEAD, cells, left=("task", "metric", "run", "likelihood"))
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[str]) -> list[str]:
+    """The lines of a table whose columns are aligned in a terminal too: those of `left` on that side."""
+    cells = [list(head), *map(list, rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
+    lefts = [name in left for name in head]
+    cells.insert(1, ["-" * width if on else "-" * (width - 1) + ":" for width, on in zip(widths, lefts, strict=True)])
+    padded = [[x.ljust(w) if on else x.rjust(w) for x, w, on in zip(row, widths, lefts, strict=True)] for row in cells]
     return [f"| {' | '.join(row)} |" for row in padded]
 
 
@@ -64,7 +88,7 @@ def cells_of(one: Result, shown: dict[str, str]) -> list[str]:
     chance = "" if one.chance is None else f"{one.chance:.3f}{' (at chance)' if one.at_chance else ''}"
     bound = "<= " if one.metric == "perplexity" and one.kind == "bound" else ""
     value = f"{bound}{one.value:{number}}"
-    about = [f"{one.questions}", one.kind, f"{one.seconds:.1f}"]
+    about = [f"{one.questions}", one.kind, "" if math.isnan(one.draws) else f"{one.draws:.1f}", f"{one.seconds:.1f}"]
     return [one.task, one.metric, shown[one.run], value, *errors, chance, *about]
 
 
