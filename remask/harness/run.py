@@ -65,6 +65,4 @@ def results_of(run: str, name: str, model: Any, manager: Any, limit: int | None)
                     dropped=0,
                     scored=f"lm_eval with {model.scoring(task)}",
                     seconds=seconds,
-                    draws=math.nan,
-                    settled=None,
                 )

@@ -119,7 +119,7 @@ class Normal(Estimator):
 
 def test_both_errors_stay_right() -> None:
     """By simulation: the metric of settled questions moves with other noise by its Monte Carlo error, and has the mean
-    that it has with all draws, at half of them."""
+    that it has with all draws, with fewer of them."""
     number, rng, family = 30, np.random.default_rng(1), Masked().over(Vocabulary(size=10, mask=9))
     means = {question: rng.normal(20, 1.5, 3) for question in range(number)}
     some = [of_choices("?", ["a", "b", "c"], int(rng.integers(3))) for _ in range(number)]
@@ -136,7 +136,7 @@ def test_both_errors_stay_right() -> None:
         value[confidence] = np.array([one[0] for one in found])
         noise[confidence] = math.sqrt(np.mean([one[2] ** 2 for one in found]))
     assert draws[1.0] == number * 3 * 64
-    assert draws[0.95] < 0.6 * draws[1.0]
+    assert draws[0.95] < 0.75 * draws[1.0]
     assert 0.5 < noise[0.95] / value[0.95].std(ddof=1) < 2
     assert noise[0.95] == pytest.approx(noise[1.0], rel=0.3)
     assert abs(value[0.95].mean() - value[1.0].mean()) < 0.03
@@ -177,7 +177,10 @@ def test_the_command_says_what_it_took(folder: Path, tmp_path: Path, capsys: Any
     assert [one | {"seconds": 0} for one in again] == [one | {"seconds": 0} for one in found], "read from the log"
     with pytest.raises(SystemExit):
         cli.main(command)
-    assert "settings of arc_easy.settle 0.9 there, unset now. Choose another --out" in capsys.readouterr().err
+    assert (
+        "measured otherwise: settings of arc_easy.settle 0.9 there, unset now. Choose another --out"
+        in capsys.readouterr().err
+    )
 
 
 def test_what_cannot_be_settled_is_named(folder: Path, tmp_path: Path) -> None:

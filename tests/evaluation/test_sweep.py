@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tables import UNHURRIED
 from zero_shot_rows import publish, short_rows, write_rows
 
 from remask import cli
@@ -31,6 +32,7 @@ def asked(count: int) -> Asked:
     return Asked(benchmark("boolq"), Path("boolq.jsonl"), questions, Scoring())
 
 
+@UNHURRIED
 @given(st.integers(0, 50), st.floats(0.2, 0.8))
 def test_a_question_is_in_one_part_whatever_else_is_there(seed: int, share: float) -> None:
     one = asked(400)

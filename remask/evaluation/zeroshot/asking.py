@@ -88,9 +88,12 @@ class Opening:
 
 
 def questions_asked(
-    tasks: str, files: Path | None, limit: int | None, settings: Settings
+    tasks: str, files: Path | None, limit: int | None, settings: Settings, templates: int = 1
 ) -> tuple[list[Asked], list[str]]:
-    """The benchmarks with their questions, and what was left out: members of a group that have no file."""
+    """The benchmarks with their questions, each in the first so many templates, and what was left out: members of a
+    group that have no file."""
+    if settings.settle is not None and not 0.5 <= settings.settle <= 1:
+        raise RemaskError(f"settle is {settings.settle}; it must be at least 0.5, and at most 1, such as 0.99")
     chosen, found, notes = protocol(settings.protocol), [], []
     members = {member for entry in tasks.split(",") for member in GROUPS.get(entry.strip(), ())}
     for entry in named(tasks):
@@ -107,16 +110,28 @@ def questions_asked(
         questions = dict(questions_of(benchmark, path, limit))
         if not questions:
             raise RemaskError(f"{path} holds no questions")
-        found.append(Asked(benchmark, path, questions, settings.scoring(chosen, benchmark.name)))
+        if not 1 <= templates <= len(benchmark.frames):
+            raise RemaskError(
+                f"templates is {templates}; it must be at least 1, and {benchmark.name} has {len(benchmark.frames)}"
+            )
+        own = replace(settings, settle=None) if benchmark.greedy else settings  # one answer is compared with no other
+        one = Asked(benchmark, path, questions, own.scoring(chosen, benchmark.name))
+        found += [in_template(one, place) for place in range(templates)]
     if not found:
         raise RemaskError(f"none of {tasks} has a file in {files}")
     return found, notes
 
 
+def in_template(one: Asked, place: int) -> Asked:
+    """A benchmark in another of its templates; that of the harness is the first, and needs no name."""
+    if not place:
+        return one
+    questions = {line: one.benchmark.reworded(question, place) for line, question in one.questions.items()}
+    return replace(one, questions=questions, part=f", template {place + 1}")
+
+
 def check(family: Family, scoring: Scoring) -> None:
     """RemaskError where the settings do not fit a model."""
-    if scoring.settle is not None and not 0.5 <= scoring.settle <= 1:
-        raise RemaskError(f"settle is {scoring.settle}; it must be at least 0.5, and at most 1, such as 0.99")
     estimator_for(family, scoring)
     greedy_estimator(family, scoring.greedy, scoring.guidance)
 

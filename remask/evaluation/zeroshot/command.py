@@ -18,6 +18,7 @@ from remask.evaluation.zeroshot.asking import Asked, Opening, Settings, ask_all,
 from remask.evaluation.zeroshot.log import Log, open_log
 from remask.evaluation.zeroshot.metrics import Result, metrics_of
 from remask.evaluation.zeroshot.report import write_report
+from remask.evaluation.zeroshot.templates import spreads
 from remask.families import Family
 from remask.harness.run import harness_results
 from remask.locking import locked
@@ -31,6 +32,7 @@ def evaluate(
     tasks: str,
     files: Path | None = None,
     limit: int | None = None,
+    templates: int = 1,
     include_path: Path | None = None,
     out: Path = Path("runs/eval"),
     tokenizer: Path | None = None,
@@ -50,6 +52,8 @@ def evaluate(
             lm_eval:NAME is any task of lm-evaluation-harness whose data can be reached.
         files: Folder with the files of the benchmarks, NAME.jsonl.
         limit: Ask the first so many questions of each; by default all.
+        templates: Ask each question in so many prompt templates, at most 3, of which the first is that of
+            lm-evaluation-harness; their spread is reported.
         include_path: Folder with more tasks of lm-evaluation-harness, as its option of this name.
         out: Folder for the log of answers, results.json, results.md and results.png.
         tokenizer: A tokenizer.json, for checkpoints that have none.
@@ -70,7 +74,7 @@ def evaluate(
     theirs, ours = split(tasks)
     if theirs and settings.settle is not None:
         raise RemaskError("settle is for benchmarks from files; tasks of lm_eval compare answers themselves")
-    asked, notes = questions_asked(ours, files, limit, settings) if ours else ([], [])
+    asked, notes = questions_asked(ours, files, limit, settings, templates) if ours else ([], [])
     opening = Opening(device, precision, tokenizer)
     models = open_all(runs, asked, opening)
     families = {path: model.family for path, model in models.items()}
@@ -82,13 +86,14 @@ def evaluate(
         except KeyboardInterrupt:
             raise Interrupted(f"stopped; the answers so far are in {out}, and the same command goes on") from None
         results = [one for task in asked for path in families for one in results_of(path, families[path], task, log)]
+        over = spreads(families, asked, results, log)
         if theirs:
             about: dict[str, Any] = {"device": device, "precision": precision, "tokenizer": tokenizer}
             about |= {name: value for name, value in vars(settings).items() if value is not None}
             results += harness_results(
                 {path: {"path": path, **about} for path in families}, theirs, include_path, limit
             )
-        return write_report(results, kept, notes, out, json)
+        return write_report(results, kept, notes, out, json, over)
 
 
 def split(tasks: str) -> tuple[list[str], str]:
@@ -136,7 +141,7 @@ def described(family: Family, one: Asked) -> str:
     if family.exact:
         return "exact" + (", greedy from left to right" if one.benchmark.greedy else "")
     text = f"{estimator.name}, {scoring.draws} draws" if estimator.name not in ("chain", "rule") else estimator.name
-    if scoring.settle is not None and not one.benchmark.greedy:
+    if scoring.settle is not None:
         text += f" at most, until the best answer is known at a confidence of {scoring.settle:g}"
     text += f", strata of {scoring.strata}" if scoring.strata else ""
     text += f", guidance {scoring.guidance:g}" if scoring.guidance else ""

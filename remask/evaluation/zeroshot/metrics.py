@@ -45,9 +45,9 @@ class Result:
     scored: str
     """The estimator with its settings."""
     seconds: float
-    draws: float
+    draws: float = math.nan
     """Copies of an answer that the network read, on average, without greedy decoding; nan where unknown."""
-    settled: float | None
+    settled: float | None = None
     """Share of the questions whose best answer was known at the chosen confidence; None where all draws are made."""
 
     @property

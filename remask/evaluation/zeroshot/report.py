@@ -8,7 +8,9 @@ from typing import Any
 
 from remask.evaluation.bench_report import shown_names
 from remask.evaluation.frontier_report import COLOURS
+from remask.evaluation.zeroshot import templates
 from remask.evaluation.zeroshot.metrics import RESAMPLES, Result
+from remask.evaluation.zeroshot.templates import Spread
 from remask.files import write_atomically
 from remask.terminal import document
 
@@ -28,22 +30,29 @@ HEAD = (
 
 
 def write_report(
-    results: Sequence[Result], settings: dict[str, Any], notes: Sequence[str], folder: Path, json: bool
+    results: Sequence[Result],
+    settings: dict[str, Any],
+    notes: Sequence[str],
+    folder: Path,
+    json: bool,
+    over: Sequence[Spread] = (),
 ) -> dict[str, Any]:
     """Writes results.json, results.md and results.png. Prints the page or, with `json`, one JSON document."""
     rows = [asdict(one) | {"at_chance": one.at_chance} for one in results]
     found = {"settings": settings, "results": rows, "notes": list(notes)}
+    if over:
+        found["templates"] = [asdict(one) | {"spread": one.spread} for one in over]
     write_atomically(folder / "results.json", document(found) + "\n")
-    page = page_of(results, notes)
+    page = page_of(results, notes, over)
     write_atomically(folder / "results.md", page)
     picture(results, folder / "results.png")
     print(document(found) if json else page)
     return found
 
 
-def page_of(results: Sequence[Result], notes: Sequence[str]) -> str:
+def page_of(results: Sequence[Result], notes: Sequence[str], over: Sequence[Spread] = ()) -> str:
     """The page in Markdown."""
-    text = ["# Zero-shot benchmarks", "", *table(results), ""]
+    text = ["# Zero-shot benchmarks", "", *table(results), "", *(of_templates(over) if over else ())]
     text.append(
         "`sampling` is the standard error over questions. `Monte Carlo` is the error of the noise by which "
         f"likelihoods are estimated: the standard deviation of the value over {RESAMPLES} drawings of the groups of "
@@ -55,6 +64,22 @@ def page_of(results: Sequence[Result], notes: Sequence[str]) -> str:
     scored = dict.fromkeys(f"{one.run}, {one.task}: {one.scored}{settled_share(one)}" for one in results)
     text += ["", *(f"* {line}" for line in (*scored, *notes)), ""]
     return "\n".join(text)
+
+
+def of_templates(over: Sequence[Spread]) -> list[str]:
+    """What the prompt templates do, as lines of the page."""
+    shown = shown_names([one.run for one in over])
+    order = {key: place for place, key in enumerate(dict.fromkeys((one.task, one.metric) for one in over))}
+    ordered = sorted(over, key=lambda one: order[one.task, one.metric])
+    cells = [templates.cells_of(one, shown) for one in ordered]
+    text = (
+        "Each question in every template: the mean over templates with its standard error over questions, and "
+        "`spread`, the standard deviation between templates."
+    )
+    turned = templates.changes_of_order(ordered)
+    if len(shown) > 1:
+        text += f" The order of the runs depends on the template in: {'; '.join(turned) or 'none'}."
+    return [*markdown_table(templates.HEAD, cells, left=("task", "metric", "run")), "", text, ""]
 
 
 def settled_share(one: Result) -> str:
