@@ -23,11 +23,15 @@ from typing import Any
 import torch
 
 import remask
-from remask.machine import peak
+from remask.machine import fast_bf16, peak
 
 HERE = Path(__file__).resolve().parent
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "amx_int8")
 """Processor flags that decide which kernels run."""
+
+WEIGHTS = torch.bfloat16 if fast_bf16("cpu") else torch.float32
+"""Number format of the weights of all variants: bfloat16 where the processor has instructions for it, else float32."""
+FORMAT = "bf16" if fast_bf16("cpu") else "fp32"
 
 Row = dict[str, str]
 
@@ -133,8 +137,12 @@ def publish(
         + (" ".join(facts["flags"]) or "no flag of interest"),
         f"* Software: torch {facts['torch']}, Python {facts['python']}, remask {facts['remask']}",
         f"* Command: `{facts['command']}`",
-        f"* Matrix-product peak in this run, TFLOP/s: {speed}",
-        "* Ratios and shares: of the best runs / median over the rounds. Differences under 10 % are ties.",
+        *([f"* Matrix-product peak in this run, TFLOP/s: {speed}"] if speed else []),
+        *(
+            ["* Ratios and shares: of the best runs / median over the rounds. Differences under 10 % are ties."]
+            if rounds
+            else []
+        ),
         *(f"* {note}" for note in notes),
     ]
     text = "\n".join([*lines, *(f"\n{table(rows)}" for rows in tables)]) + "\n"

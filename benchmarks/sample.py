@@ -4,14 +4,15 @@
     python benchmarks/sample.py --quick
     python benchmarks/sample.py --batches 1 --repeats 5
 
-One network with random weights in bf16 serves all: speed does not depend on what it has learnt, and the
-weights are spread so far that every position is predicted differently. The baseline is the published
-loop as its description has it: every step computes the logits of all positions, prompt and finished
-blocks too; at temperature 1 it draws float64 Gumbel noise over all of them. Beside it stands Fast-dLLM's
-loop with its dual cache: one pass over the whole canvas when a block begins, then passes over the block
-alone, with the softmax of all that was read in float64. First the greedy decoders, theirs and ours, are
-run in fp32 and must write the same tokens. Every variant takes the same number of steps, so this is the
-speed of loops and says nothing of quality; `remask bench sample` weighs one against the other.
+One network with random weights, in bf16 where the processor has it, serves all: speed does not depend on
+what it has learnt, and the weights are spread so far that every position is predicted differently. The
+baseline is the published loop as its description has it: every step computes the logits of all
+positions, prompt and finished blocks too; at temperature 1 it draws float64 Gumbel noise over all of
+them. Beside it stands Fast-dLLM's loop with its dual cache: one pass over the whole canvas when a block
+begins, then passes over the block alone, with the softmax of all that was read in float64. First the
+greedy decoders, theirs and ours, are run in fp32 and must write the same tokens. Every variant takes the
+same number of steps, so this is the speed of loops and says nothing of quality; `remask bench sample`
+weighs one against the other.
 """
 
 import copy
@@ -21,7 +22,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from measure import Rounds, Row, alternate, options, pair, peaks, plain_logits, publish
+from measure import FORMAT, WEIGHTS, Rounds, Row, alternate, options, pair, peaks, plain_logits, publish
 from torch import Tensor
 
 from remask.families import Family
@@ -238,13 +239,13 @@ def main() -> None:
     keep_memory()
     model = network(name, task.ids)
     notes = [
-        f"Model: {name}, V = {task.vocabulary}, random weights in bf16; prompt {task.prompt}, {task.length} new "
+        f"Model: {name}, V = {task.vocabulary}, random weights in {FORMAT}; prompt {task.prompt}, {task.length} new "
         f"tokens, {task.steps} steps where a number of steps is an option; larger batches only at T = 0",
         f"Baselines: `{REFERENCE}` and `{CACHED}`, at the same temperature",
         agree(model, task),
     ]
     print(notes[-1])
-    model.bfloat16()
+    model.to(WEIGHTS)
     mine = model
     if given.pack:
         mine = copy.deepcopy(model)

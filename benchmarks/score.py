@@ -33,7 +33,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from measure import Row, alternate, options, pair, peaks, plain_logits, publish
+from measure import FORMAT, WEIGHTS, Row, alternate, options, pair, peaks, plain_logits, publish
 from rankings import Questions, measure_ranking, questions_of, random_questions, texts_of
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -72,19 +72,19 @@ def published(model: Transformer, text: Request, mask: int, batches: int, rng: t
 
 
 def subject(given: argparse.Namespace, name: str) -> tuple[Transformer, Family, list[Request], str, Questions]:
-    """The model in bf16, its family, the texts, a sentence about them, and the questions."""
+    """The model, its family, the texts, a sentence about them, and the questions."""
     count, length, questions = 8 if given.quick else 32, PROMPT + TARGET, Questions()
     if given.run is None:
         vocabulary = Vocabulary(513, 512, 0) if given.quick else Vocabulary(8193, 8192, 0)
         model = Transformer(replace(size(name), rows=vocabulary.size, predicted=vocabulary.predicted))
         initialise(model, "smdm", torch.Generator().manual_seed(0))
-        model.bfloat16().eval().requires_grad_(False)
+        model.to(WEIGHTS).eval().requires_grad_(False)
         rows = torch.randint(vocabulary.predicted, (count, length), generator=torch.Generator().manual_seed(1))
         family, about = Masked().over(vocabulary), f"{name}, V = {vocabulary.predicted}, random weights and texts: "
         about += "the ratio at equal error means nothing here"
         questions = random_questions(family, 4 if given.quick else 32)
     else:
-        checkpoint = remask.load(given.run, dtype=torch.bfloat16)
+        checkpoint = remask.load(given.run, dtype=WEIGHTS)
         model, family, shape = checkpoint.model, checkpoint.family, checkpoint.model.architecture
         if "count" not in family.estimators:
             raise SystemExit(f"--run {given.run}: the estimators are for masked models")
@@ -185,7 +185,7 @@ def main() -> None:
             }
         )
     notes = [
-        f"Model: {about}; bf16",
+        f"Model: {about}; {FORMAT}",
         f"{len(texts)} texts of {sum(len(text.target) for text in texts) / len(texts):.1f} tokens behind prompts of "
         f"{sum(len(text.prompt) for text in texts) / len(texts):.1f}, mean {float(values.mean()):.1f} nats",
         f"Baseline: `{baseline}`, timed on one of its {batches} batches for each of {len(timed)} texts, and scaled",

@@ -22,6 +22,8 @@ class Batch:
     """(B, L) int64 number of the piece a position belongs to; pieces do not see each other."""
     attention: Attention = FULL
     """A rule that applies in addition to the family's own, such as `Padded`."""
+    weights: Tensor | None = None
+    """(B, L) float32 weight of each token in the loss, besides that of its noise; None: 1 for all."""
     offset: int = 0
     """Index of the first row in the global batch, of which this is one process's share."""
     global_rows: int | None = None
@@ -39,6 +41,7 @@ class Batch:
             scored=self.scored.to(device),
             segments=None if self.segments is None else self.segments.to(device),
             attention=self.attention.to(device),
+            weights=None if self.weights is None else self.weights.to(device),
         )
 
     def at(self, index: Tensor) -> "Batch":
@@ -49,6 +52,7 @@ class Batch:
             scored=self.scored[index],
             segments=None if self.segments is None else self.segments[index],
             attention=self.attention.rows(index),
+            weights=None if self.weights is None else self.weights[index],
         )
 
     def draw(self, per_row: tuple[int, ...], rng: "Noise", dtype: torch.dtype = torch.float32) -> Tensor:
@@ -74,6 +78,11 @@ class Batch:
             return self.draw((), rng)
         rows = self.tokens.shape[0]
         return strata(self.global_rows or rows, rng)[self.offset : self.offset + rows].to(self.tokens.device)
+
+    def weigh(self, weight: Tensor) -> Tensor:
+        """(B,) weights of the rows, or (B, L) of the positions already -> (B, L), those of the tokens included."""
+        weight = weight if weight.ndim == 2 else weight[:, None].expand(self.tokens.shape)
+        return weight if self.weights is None else weight * self.weights
 
     def starts(self) -> Tensor:
         """(B, L) bool, True where a text begins: the first position of a row, or of a segment."""

@@ -32,9 +32,13 @@ class Verb:
 VERBS = {
     "demo": Verb("remask.demo:demo", (), "the whole job in a few minutes, on text every machine has", heavy=True),
     "prepare": Verb("remask.data.tokens:prepare", ("source",), "text -> tokenizer and packed tokens", prints=True),
+    "rows": Verb("remask.tasks.rows:write_rows", ("source",), "a task -> rows of prompt and completion", prints=True),
     "train": Verb("remask.training.run:train", (), "pre-train a model; rerunning the command resumes", heavy=True),
     "distill": Verb(
         "remask.training.distill:distill", ("model",), "a uniform model that needs fewer steps", heavy=True
+    ),
+    "reinforce": Verb(
+        "remask.training.reinforcement.run:command", ("model",), "reward a model for right answers", heavy=True
     ),
     "scale plan": Verb("remask.scaling.planning:plan", (), "a table of runs for a scaling law"),
     "scale run": Verb("remask.scaling.run.run:run", ("study",), "execute a plan; rerunning goes on"),
@@ -53,18 +57,22 @@ VERBS = {
     "bench guidance": Verb(
         "remask.evaluation.zeroshot.sweep:sweep_guidance", ("runs",), "the weight of guidance, chosen on validation"
     ),
+    "bench reversal": Verb(
+        "remask.evaluation.reversal.command:reversal", ("runs",), "the reversal curse, and couplets"
+    ),
     "eval": Verb("remask.evaluation.zeroshot.command:evaluate", ("runs",), "zero-shot benchmarks, models side by side"),
     "sample": Verb("remask.commands:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.commands:score", ("run",), "likelihood of a text: exact, or a bound with its error"),
     "rank": Verb("remask.scoring_commands:rank", ("run",), "the most probable of several answers, settled early"),
     "perplexity": Verb(
         "remask.evaluation.commands:perplexity",
-        ("run", "source"),
+        ("runs", "source"),
         "perplexity of a file or a corpus, by rolling windows",
     ),
     "quality": Verb(
         "remask.evaluation.commands:quality", ("sources",), "quality of written texts: repetition, and a judge"
     ),
+    "chat": Verb("remask.chat.command:chat", ("run",), "talk with a model, and watch it write"),
     "answer": Verb("remask.evaluation.answers:answer", ("run",), "answers to the questions of a file, as MT-Bench's"),
     "convert": Verb("remask.commands:convert", ("source", "destination"), "other people's weights in, and ours out"),
     "info": Verb("remask.commands:info", ("source",), "what a checkpoint of any form holds"),

@@ -1,44 +1,87 @@
 """The prompt of a conversation: the ids that a model reads before it writes the assistant's next turn."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
-from remask.api import encode_prompt
 from remask.checkpoints.checkpoint import Checkpoint
-from remask.data.chat import turns
+from remask.data.chat import prompt_ids
+from remask.errors import RemaskError
+from remask.sampling.params import USUAL_LENGTH
 
 Template = Literal["chat", "vicuna"]
-SYSTEM = (
-    "A chat between a curious user and an artificial intelligence assistant. "
-    "The assistant gives helpful, detailed, and polite answers to the user's questions."
-)
+Conversation = Sequence[tuple[str, str]]
+"""Pairs of role, "user" or "assistant", and text; a first one of the role "system" says how the assistant answers."""
 
 
-def prompt_of(
-    checkpoint: Checkpoint, conversation: Sequence[tuple[str, str]], template: Template = "chat"
-) -> list[int]:
+def prompt_of(checkpoint: Checkpoint, conversation: Conversation, template: Template = "chat") -> list[int]:
     """The ids of a conversation up to the place where the assistant answers.
 
     Args:
         checkpoint: the model, with its tokenizer.
-        conversation: pairs of role, "user" or "assistant", and text, the last one of the user.
+        conversation: its turns, the last one of the user.
         template: "chat" puts the special tokens of the tokenizer around each turn. "vicuna" is FastChat's vicuna_v1.1,
             plain text by which SMDM was fine-tuned.
 
     Raises:
         RemaskError: the tokenizer has the special tokens of no known chat template.
     """
-    if template == "vicuna":
-        return encode_prompt(checkpoint, vicuna(conversation))
-    ids = turns(checkpoint.tokenizer, conversation)
-    if not checkpoint.family.bos and ids[0] == checkpoint.family.vocabulary.start:
-        return ids[1:]  # an autoregressive row begins with it by itself
-    return ids
+    return prompt_ids(
+        checkpoint.tokenizer, conversation, template, checkpoint.family.bos, checkpoint.family.vocabulary.start
+    )
 
 
-def vicuna(conversation: Sequence[tuple[str, str]]) -> str:
-    """A conversation as FastChat's vicuna_v1.1 writes it, up to the assistant's next turn."""
-    text = SYSTEM
-    for role, said in conversation:
-        text += f" USER: {said}" if role == "user" else f" ASSISTANT: {said}</s>"
-    return f"{text} ASSISTANT:".replace("</s> USER", "</s>USER")
+def require_template(checkpoint: Checkpoint, template: Template) -> None:
+    """RemaskError, with what can be done, where the tokenizer has the special tokens of no known chat template."""
+    try:
+        prompt_of(checkpoint, [("user", "")], template)
+    except RemaskError as error:
+        raise RemaskError(f"{error}; --template vicuna is plain text") from None
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What of a conversation a model reads before it answers."""
+
+    ids: list[int]
+    length: int
+    """Tokens that the answer may have."""
+    dropped: int
+    """First turns that it does not read; the system message is always read."""
+
+
+def within_context(
+    checkpoint: Checkpoint, conversation: Conversation, template: Template, length: int | None = None
+) -> Reading:
+    """A conversation without its first turns, as far as they and the answer are beyond the context of the model.
+
+    It is cut before a turn of the user. The last one always stays, and where it leaves less room than wanted, the
+    answer is shorter.
+
+    Args:
+        checkpoint: the model, with its tokenizer.
+        conversation: its turns, the last one of the user.
+        template: as for `prompt_of`.
+        length: tokens of the answer for which room is kept; by default a quarter of the context and at most 128, and
+            the answer may have up to 128.
+
+    Raises:
+        RemaskError: the last turn leaves no room for an answer, or the tokenizer has no chat template.
+    """
+    context = checkpoint.model.architecture.context
+    wanted = min(USUAL_LENGTH, context // 4) if length is None else length
+    head = list(conversation[:1]) if conversation[0][0] == "system" else []
+    ids: list[int] = []
+    first = 0
+    for first in [i for i, (role, _) in enumerate(conversation) if role == "user"]:
+        ids = prompt_of(checkpoint, [*head, *conversation[first:]], template)
+        if len(ids) + wanted <= context:
+            break
+    room = context - len(ids)
+    if room < 1:
+        behind = " and the system message" if head or template == "vicuna" else ""
+        raise RemaskError(
+            f"a prompt of {len(ids)} tokens, the last message{behind} alone, leaves nothing of the context of "
+            f"{context} tokens; make it shorter"
+        )
+    return Reading(ids, min(length or USUAL_LENGTH, room), first - len(head))

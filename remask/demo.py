@@ -21,10 +21,11 @@ from remask.checkpoints.checkpoint import Checkpoint, load
 from remask.checkpoints.replacing import replacing
 from remask.data.batches import Rows, in_order
 from remask.data.tokens import Prepared, prepare
+from remask.denoising_strip import denoising_strip
 from remask.errors import RemaskError
 from remask.families.autoregressive import Autoregressive
 from remask.likelihood import Estimate, LossByLevel, validate
-from remask.plots import denoising_strip, loss_by_level, loss_curves
+from remask.plots import loss_by_level, loss_curves
 from remask.sampling.loop import Step
 from remask.terminal import duration, say
 from remask.training.optim import Budget, Optimizer

@@ -14,15 +14,25 @@ from remask.sampling.loop import Step
 MASK = "\u2591\u2591"
 
 
-def frame(step: Step, tokenizer: Tokenizer, row: int = 0) -> Text:
-    """One step of one row as coloured text."""
+CONTROLS = {code: "\ufffd" for code in (*range(32), 127, *range(128, 160)) if chr(code) not in "\n\t"}
+"""Characters that would move the cursor or recolour the terminal."""
+
+
+def without_controls(text: str) -> str:
+    """A text in which characters that a terminal obeys are shown as replacement characters."""
+    return text.translate(CONTROLS)
+
+
+def frame(step: Step, tokenizer: Tokenizer, row: int = 0, columns: slice = slice(None)) -> Text:
+    """One step of one row, or of some columns of it, as coloured text."""
     text = Text()
+    valid = step.valid[row][columns]
     tokens, *about = (
-        x[row][step.valid[row]].tolist() for x in (step.tokens, step.masked, step.changed, step.confidence)
+        x[row][columns][valid].tolist() for x in (step.tokens, step.masked, step.changed, step.confidence)
     )
     pieces, states = tokenizer.pieces(tokens, mask=MASK, end="\u23f9"), zip(*about, strict=True)
     for piece, (masked, changed, sure) in zip(pieces, states, strict=True):
-        text.append(MASK if masked else piece, style(masked, changed, sure))
+        text.append(MASK if masked else without_controls(piece), style(masked, changed, sure))
     return text
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 
 import remask
+from remask.denoising_strip import cells, confidence_colour, denoising_strip
 from remask.likelihood import LossByLevel
-from remask.plots import cells, confidence_colour, denoising_strip, loss_by_level, loss_curves
+from remask.plots import loss_by_level, loss_curves
 from remask.sampling.loop import Step
 
 

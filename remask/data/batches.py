@@ -7,7 +7,7 @@ run takes its own rows of the same global batch without asking the others.
 import logging
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -40,6 +40,15 @@ class Rows(Sequence[NDArray[np.int64]]):
     def bytes_of(self, i: int) -> int:
         """Bytes of text that row i stands for."""
         return int(self.tokens.byte_lengths[self._where(i)].sum(dtype=np.int64))
+
+    def batch_of(self, chosen: Sequence[int]) -> tuple[Batch, list[int]]:
+        """Some rows as a batch in which all tokens are scored, and the bytes of text of each."""
+        tokens = self.stack(chosen)
+        return Batch(tokens, torch.ones_like(tokens, dtype=torch.bool)), [self.bytes_of(i) for i in chosen]
+
+    def text(self, i: int) -> tuple[list[int], list[int], int]:
+        """What is given of row i, which is nothing, what is scored, and the bytes of text of that."""
+        return [], self[i].tolist(), self.bytes_of(i)
 
     def stack(self, chosen: Sequence[int]) -> torch.Tensor:
         """(B, L) int64 ids of some rows."""
@@ -76,16 +85,24 @@ class Batches:
         self.seed = seed
         self.random_length = random_length
 
+    def __len__(self) -> int:
+        """Rows of an epoch."""
+        return len(self.rows)
+
+    @property
+    def mean_length(self) -> float:
+        """Tokens of a row."""
+        return self.rows.length
+
+    @property
+    def unique_tokens(self) -> int:
+        """Tokens of all rows."""
+        return len(self.rows) * self.rows.length
+
     @cached_property
     def order(self) -> Any:
-        """An endless map from a place in training to a row: each epoch is a new permutation of the rows.
-
-        Grain computes place i without the permutation before it and without keeping it in memory.
-        """
-        grain = _grain()
-        # Grain shuffles epoch e with seed + e: epoch 1 of seed 0 would be epoch 0 of seed 1.
-        mixed = int(np.random.SeedSequence(self.seed).generate_state(1)[0])
-        return grain.MapDataset.source(range(len(self.rows))).shuffle(seed=mixed).repeat()
+        """An endless map from a place in training to a row: each epoch is a new permutation of the rows."""
+        return shuffled(len(self.rows), self.seed)
 
     def share(self, index: int, offset: int = 0, count: int | None = None) -> Batch:
         """`count` rows of global batch `index`, from row `offset` on; all of its rows by default.
@@ -117,7 +134,22 @@ class Batches:
         return np.where(cut, places, length) if cut.any() else None
 
 
-def in_order(rows: Rows, count: int | None, batch: int) -> Iterator[tuple[Batch, list[int]]]:
+class RowsToScore(Protocol):
+    """Rows whose bound is wanted."""
+
+    def __len__(self) -> int: ...
+
+    def batch_of(self, chosen: Sequence[int]) -> tuple[Batch, list[int]]:
+        """Some rows as a batch, and the bytes of the scored text of each."""
+        ...
+
+    def text(self, i: int) -> tuple[list[int], list[int], int] | None:
+        """What is given of row i, what is scored behind it, and the bytes of text of that; None where it has no such
+        form."""
+        ...
+
+
+def in_order(rows: RowsToScore, count: int | None, batch: int) -> Iterator[tuple[Batch, list[int]]]:
     """Batches of `count` evenly spaced rows in their order, and the bytes of text of each row.
 
     All rows are taken where `count` is None or larger than their number.
@@ -127,9 +159,17 @@ def in_order(rows: Rows, count: int | None, batch: int) -> Iterator[tuple[Batch,
         raise RemaskError(f"{count} rows in batches of {batch}: both must be at least 1")
     chosen = [i * len(rows) // count for i in range(count)]
     for start in range(0, count, batch):
-        some = chosen[start : start + batch]
-        tokens = rows.stack(some)
-        yield Batch(tokens, torch.ones_like(tokens, dtype=torch.bool)), [rows.bytes_of(i) for i in some]
+        yield rows.batch_of(chosen[start : start + batch])
+
+
+def shuffled(count: int, seed: int) -> Any:
+    """An endless map from a place in training to one of `count` numbers: each epoch is a new permutation of them.
+
+    Grain computes place i without the permutation before it and without keeping it in memory.
+    """
+    # Grain shuffles epoch e with seed + e: epoch 1 of seed 0 would be epoch 0 of seed 1.
+    mixed = int(np.random.SeedSequence(seed).generate_state(1)[0])
+    return _grain().MapDataset.source(range(count)).shuffle(seed=mixed).repeat()
 
 
 def _grain() -> Any:

@@ -1,14 +1,21 @@
 """Conversations as the ids that a chat model reads: its special tokens around each turn.
 
 Two templates cover the published diffusion models: headers (LLaDA, Llama 3) and ChatML (Qwen, Dream). The special
-tokens of the tokenizer decide which one is used. The templates in a checkpoint are programs, and are not run.
+tokens of the tokenizer decide which one is used. The templates in a checkpoint are programs, and are not run. Where a
+tokenizer has none of these tokens there is FastChat's vicuna_v1.1, plain text by which SMDM was fine-tuned.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
+
+SYSTEM = (
+    "A chat between a curious user and an artificial intelligence assistant. "
+    "The assistant gives helpful, detailed, and polite answers to the user's questions."
+)
 
 
 @dataclass(frozen=True)
@@ -45,10 +52,7 @@ def turns(tokenizer: Tokenizer, conversation: Sequence[tuple[str, str]], reply: 
     Raises:
         RemaskError: the tokenizer has the special tokens of no known template.
     """
-    template = next((t for t in TEMPLATES if None not in (tokenizer.id(t.before), tokenizer.id(t.after[0]))), None)
-    if template is None:
-        known = ", or ".join(f"{t.before} and {t.after[0]}" for t in TEMPLATES)
-        raise RemaskError(f"this tokenizer has no chat template: it lacks {known}")
+    template = template_of(tokenizer)
 
     def special(name: str) -> list[int]:
         token = tokenizer.id(name) if name else None
@@ -70,3 +74,70 @@ def turns(tokenizer: Tokenizer, conversation: Sequence[tuple[str, str]], reply: 
             *(tokenizer.encode(behind) if behind else []),
         ]
     return ids + (header("assistant") if reply else [])
+
+
+def template_of(tokenizer: Tokenizer) -> Template:
+    """The template whose special tokens a tokenizer has. RemaskError where it has those of none."""
+    template = next((t for t in TEMPLATES if None not in (tokenizer.id(t.before), tokenizer.id(t.after[0]))), None)
+    if template is None:
+        known = ", or ".join(f"{t.before} and {t.after[0]}" for t in TEMPLATES)
+        raise RemaskError(f"this tokenizer has no chat template: it lacks {known}")
+    return template
+
+
+def prompt_ids(
+    tokenizer: Tokenizer,
+    conversation: Sequence[tuple[str, str]],
+    template: Literal["none", "chat", "vicuna"],
+    bos: list[int],
+    start: int | None,
+) -> list[int]:
+    """The ids that a model reads before it writes the assistant's next turn: the same in training and in sampling.
+
+    Arguments:
+        tokenizer: the model's.
+        conversation: pairs of role and text, the last one of the user.
+        template: "chat" is that of the tokenizer's special tokens, "vicuna" is plain text, and "none" writes the texts
+            one behind the other.
+        bos: the ids that stand before a text (`Family.bos`).
+        start: the id that begins a text (`Vocabulary.start`); where it is not in `bos`, the family itself puts it
+            before every row.
+
+    Raises:
+        RemaskError: template is "chat", and the tokenizer has the special tokens of no known one.
+    """
+    if template != "chat":
+        text = vicuna(conversation) if template == "vicuna" else "".join(said for _, said in conversation)
+        return [*bos, *(tokenizer.encode(text) if text else [])]
+    ids = turns(tokenizer, conversation)
+    return ids[1:] if not bos and ids[0] == start else ids
+
+
+def reply_ids(
+    tokenizer: Tokenizer,
+    text: str,
+    template: Literal["none", "chat", "vicuna"],
+    behind: bool = True,
+    end: int | None = None,
+) -> list[int]:
+    """The ids of the assistant's turn, as they stand behind `prompt_ids`, with the one that ends the turn, and with
+    `end`, which ends the text.
+
+    `behind` says whether there is text before it. Under "chat" its ids are those that it has in a later prompt too.
+    """
+    if template == "chat":
+        closing = tokenizer.id(template_of(tokenizer).after[0])
+        ids = [*tokenizer.encode(text.strip()), *([] if closing is None else [closing])]
+    else:
+        ids = tokenizer.encode(f" {text.strip()}" if template == "vicuna" else text, behind=behind)
+    return ids if end is None or ids[-1:] == [end] else [*ids, end]
+
+
+def vicuna(conversation: Sequence[tuple[str, str]]) -> str:
+    """A conversation as FastChat's vicuna_v1.1 writes it, up to the assistant's next turn."""
+    system = "".join(said for role, said in conversation if role == "system") or SYSTEM
+    text = system
+    for role, said in conversation:
+        if role != "system":
+            text += f" USER: {said}" if role == "user" else f" ASSISTANT: {said}</s>"
+    return f"{text} ASSISTANT:".replace("</s> USER", "</s>USER")

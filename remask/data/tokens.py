@@ -53,6 +53,11 @@ class Prepared:
     manifest: dict[str, Any]
     """The content of `data.json`: the source, the options, and the tokens, bytes and documents of each split."""
 
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything that the folder depends on."""
+        return str(self.manifest["fingerprint"])
+
     @cached_property
     def tokenizer(self) -> Tokenizer:
         return Tokenizer.load(self.folder)

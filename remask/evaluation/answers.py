@@ -20,7 +20,7 @@ from typing import Any, TextIO
 import remask
 from remask.api import Sample
 from remask.checkpoints.checkpoint import Checkpoint, Precision, load
-from remask.conversation import Template, prompt_of
+from remask.conversation import Template, prompt_of, require_template
 from remask.errors import RemaskError
 from remask.evaluation.judging import fingerprint
 from remask.files import differences
@@ -86,10 +86,7 @@ def answer(
         "choices": choices,
         **settings_of(params),
     }
-    try:  # a missing template is found before the first answer
-        prompt_of(checkpoint, [("user", asked[0].turns[0])], template)
-    except RemaskError as error:
-        raise RemaskError(f"{error}; --template vicuna is plain text") from None
+    require_template(checkpoint, template)
     with open_alone(out) as file:
         done = answered(out, settings)
         todo = [question for question in asked if question.id not in done]

@@ -1,16 +1,20 @@
 """The verbs `remask perplexity`, `remask quality` and `remask bench infill`, which print what is found."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from remask.data.corpus import documents
+from remask.errors import RemaskError
 from remask.evaluation.passages import Detokenize
 from remask.terminal import document
 
 
 def perplexity(
-    run: str,
+    runs: list[str],
     source: str,
+    by: str | None = None,
+    period: Literal["year", "month", "day"] = "year",
+    reference: str | None = None,
     stride: int | None = None,
     context: int | None = None,
     split: Literal["valid", "train"] = "valid",
@@ -35,11 +39,15 @@ def perplexity(
     """Perplexity of a file or a corpus by rolling windows, in which each token is scored exactly once.
 
     Args:
-        run: A run directory, a published folder, or other people's weights (see `remask convert`).
+        runs: Run directories, published folders, or other people's weights (see `remask convert`).
         source: A text, .jsonl, .csv or .parquet file or any other source of `remask prepare`, whose documents do not
             see each other; or a prepared folder, whose tokens are one long row as in training. For one text given a
             prompt see `remask score`, which cuts a text longer than the context into the same windows as the default
             stride here, but for the last, which there is given nothing.
+        by: The field of a .jsonl file that holds a date, YYYY-MM-DD: the perplexity of each period is shown, with its
+            change since the reference, and between runs.
+        period: With --by, what is counted together.
+        reference: With --by, the periods of the training, as 2008:2012; by default the first one of the file.
         stride: New tokens of each window. A smaller stride gives each token more of the text before it, and takes
             longer. By default the whole context, so that no token is read twice.
         context: Tokens of a window; by default the context of the model.
@@ -65,30 +73,42 @@ def perplexity(
         json: Print one JSON document on standard output, and nothing else.
     """
     import remask
+    from remask.evaluation.bench_report import shown_names
 
-    checkpoint = remask.load(run, device=device, precision=precision, tokenizer=tokenizer)
-    found = remask.perplexity(
-        checkpoint,
-        source,
-        stride=stride,
-        context=context,
-        split=split,
-        field=field,
-        separator=separator,
-        detokenize=detokenize,
-        max_bytes=max_bytes,
-        draws=draws,
-        estimator=estimator,
-        strata=strata,
-        sampler=sampler,
-        steps=steps,
-        block=block,
-        temperature=temperature,
-        guidance=guidance,
-        seed=seed,
-        show=True,
-    )
-    print(document(found.as_dict()) if json else found)
+    if by is None and reference is not None:
+        raise RemaskError("--reference goes with --by, which names the field of the date")
+    if by is not None and (separator is not None or detokenize != "none" or max_bytes is not None):
+        raise RemaskError("--by reads JSON Lines: leave --separator, --detokenize and --max-bytes out")
+    options: dict[str, Any] = {
+        "stride": stride,
+        "context": context,
+        "field": field,
+        "draws": draws,
+        "estimator": estimator,
+        "strata": strata,
+        "sampler": sampler,
+        "steps": steps,
+        "block": block,
+        "temperature": temperature,
+        "guidance": guidance,
+        "seed": seed,
+        "show": True,
+    }
+    names = shown_names(runs)
+    models = {names[run]: remask.load(run, device=device, precision=precision, tokenizer=tokenizer) for run in names}
+    if by is not None:
+        dated = remask.perplexity_by(models, source, by, period=period, reference=reference, **options)
+        print(document(dated.as_dict()) if json else dated)
+        return
+    options |= {"split": split, "separator": separator, "detokenize": detokenize, "max_bytes": max_bytes}
+    found = {name: remask.perplexity(model, source, **options) for name, model in models.items()}
+    if len(found) == 1:
+        (one,) = found.values()
+        print(document(one.as_dict()) if json else one)
+    elif json:
+        print(document({name: one.as_dict() for name, one in found.items()}))
+    else:
+        print("\n\n".join(f"{name}: {one}" for name, one in found.items()))
 
 
 def quality(

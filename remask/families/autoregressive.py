@@ -13,7 +13,7 @@ from torch import Tensor
 
 from remask.batch import Batch, Noise
 from remask.errors import RemaskError
-from remask.families.base import Family, Order, Time, of_positions
+from remask.families.base import Family, Order, Time
 from remask.families.denoiser import Denoiser, Noisy, per_row
 from remask.model.attention import CAUSAL
 
@@ -56,7 +56,7 @@ class Autoregressive(Family):
             tokens=batch.tokens.roll(1, 1).masked_fill(batch.starts(), self.start),
             ask=ask,
             target=batch.tokens[ask],
-            weight=of_positions(weight, ask)[ask],
+            weight=batch.weigh(weight)[ask],
             attention=batch.visible(CAUSAL),
             positions=batch.positions(),
         )

@@ -44,6 +44,8 @@ class Loss:
     """Scalar, the sum of nats over the scored tokens of these rows, with gradient."""
     tokens: int
     """Scored tokens of these rows."""
+    measured: dict[str, float] = field(default_factory=dict)
+    """What an objective has measured besides, as means over these rows: columns of metrics.csv."""
 
     def per_token(self, global_tokens: int | None = None, shares: int = 1) -> Tensor:
         """Scalar, nats per scored token of the global batch; its mean over all `shares` of that batch is the loss.
@@ -155,7 +157,7 @@ class Family:
             tokens=batch.tokens.masked_fill(ask, self.mask),
             ask=ask,
             target=batch.tokens[ask],
-            weight=of_positions(weight, ask)[ask],
+            weight=batch.weigh(weight)[ask],
             time=ask.sum(1) / batch.scored.sum(1).clamp(min=1),
             attention=batch.visible(FULL),
             positions=batch.positions(),
@@ -239,11 +241,6 @@ class Family:
     def inputs_at(self, batch: Batch, z: Tensor, alpha: Tensor) -> Noisy:
         """What the network reads when the scored tokens are `z`, (B, L), at the times of `alpha`, (B,)."""
         raise RemaskError(f"{type(self).__name__} models are not conditioned on a path of Gaussian noise")
-
-
-def of_positions(weight: Tensor, ask: Tensor) -> Tensor:
-    """Weights of the rows, (B,), or of the positions already, (B, L) -> (B, L)."""
-    return weight if weight.ndim == 2 else weight[:, None].expand_as(ask)
 
 
 def exact_counts(scored: Tensor, levels: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from remask.batch import Batch, Noise, strata
 from remask.errors import RemaskError, unknown
-from remask.families.base import Family, Loss, Order, Time, of_positions
+from remask.families.base import Family, Loss, Order, Time
 from remask.families.denoiser import Denoiser, Noisy, per_row
 from remask.families.rates import CEILING, MaskRates
 from remask.model.attention import CAUSAL, FULL, Attention, Front, TwoStreams
@@ -97,7 +97,7 @@ class Interpolating(MaskRates, Family):
             tokens=tokens.masked_fill(ask, self.mask),
             ask=ask,
             target=tokens[ask],
-            weight=of_positions(weight, hidden).gather(1, order)[ask],
+            weight=batch.weigh(weight).gather(1, order)[ask],
             attention=self.front_rule((~hidden).sum(1)) & batch.visible(FULL).at(order),
             positions=rotary_positions(batch, order),
         )
@@ -134,7 +134,7 @@ class Interpolating(MaskRates, Family):
             tokens=torch.cat([x.masked_fill(ask, self.mask), x], 1),
             ask=torch.cat([ask, torch.zeros_like(ask)], 1),
             target=x[ask],
-            weight=of_positions(weight, hidden).gather(1, order)[ask],
+            weight=batch.weigh(weight).gather(1, order)[ask],
             attention=TwoStreams(length, front=front) & batch.visible(FULL).at(twice),
             positions=rotary_positions(batch, twice),
         )

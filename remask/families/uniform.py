@@ -18,7 +18,7 @@ from torch import Tensor
 
 from remask.batch import Batch, Noise
 from remask.errors import RemaskError
-from remask.families.base import Family, Loss, Order, Time, of_positions
+from remask.families.base import Family, Loss, Order, Time
 from remask.families.denoiser import Denoiser, Noisy, per_row
 from remask.families.latent import Latent, check_gamma_range, gamma_of, operator_of, soft_and_label
 from remask.families.nelbo import Nelbo
@@ -79,7 +79,7 @@ class Uniform(Family):
     def inputs_for(self, batch: Batch, ask: Tensor, weight: Tensor) -> Noisy:
         """The rows as they are, at time 0: no position can be hidden, since any id may stand anywhere."""
         time = torch.zeros(len(batch.tokens), device=batch.tokens.device)
-        return self._noisy(batch, batch.tokens, ask, time, of_positions(weight, ask)[ask])
+        return self._noisy(batch, batch.tokens, ask, time, weight)
 
     def corrupt(self, batch: Batch, rng: Noise, levels: Tensor | None = None) -> Noisy:
         """Replaces scored tokens by any ids; all of them are asked, the unchanged ones too."""
@@ -107,7 +107,7 @@ class Uniform(Family):
             tokens=tokens,
             ask=ask,
             target=batch.tokens[ask],
-            weight=torch.ones(int(ask.sum()), device=ask.device) if weight is None else weight,
+            weight=batch.weigh(torch.ones(len(tokens), device=ask.device) if weight is None else weight)[ask],
             time=t,
             attention=batch.visible(FULL),
             positions=batch.positions(),
@@ -148,7 +148,7 @@ class Uniform(Family):
             soft, z = soft_and_label(batch.tokens, k, gamma.float(), self.tau, normal)
         alpha, slope = operator_of(k, low, high)(gamma)
         noisy = self.inputs_at(batch, z, alpha)
-        share = (slope * (high - low) / -(1 - self.eps)).float()[:, None].expand_as(batch.scored)[batch.scored]
+        share = batch.weigh((slope * (high - low) / -(1 - self.eps)).float())[batch.scored]
         return replace(noisy, weight=share, soft=soft.where(batch.scored, batch.tokens))
 
     def inputs_at(self, batch: Batch, z: Tensor, alpha: Tensor) -> Noisy:

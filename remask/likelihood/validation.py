@@ -41,15 +41,19 @@ def validate(
 
 
 def compare_left_to_right(
-    denoiser: Denoiser, family: Family, rows: list[tuple[list[int], int]], device: torch.device | str, seed: int = 0
+    denoiser: Denoiser,
+    family: Family,
+    rows: list[tuple[list[int], list[int], int]],
+    device: torch.device | str,
+    seed: int = 0,
 ) -> tuple[Estimate, Estimate]:
     """The bound of a few rows, and the exact likelihood of writing them from left to right with the same network.
 
     Their difference shows how much better the network predicts from left to right than in a random order; one that
-    knew the joint distribution would have none. `rows` are ids, and the
-    bytes that they stand for; the family is one that predicts in any order. A row of L tokens takes 2 L readings.
+    knew the joint distribution would have none. `rows` are ids that are given, ids that are scored, and the bytes that
+    these stand for; the family is one that predicts in any order. A row of L tokens takes 2 L readings.
     """
-    requests = [Request(target=ids, bytes=size) for ids, size in rows]
+    requests = [Request(target=ids, prompt=given, bytes=size) for given, ids, size in rows]
     draws = max(len(request.target) for request in requests)
     bounds = score(denoiser, family, requests, estimator="count", device=device, draws=draws, seed=seed)
     exact = score(denoiser, family, requests, estimator="chain", device=device)

@@ -77,6 +77,18 @@ class Task(ABC):
         answer does not depend on, such as the order of what is to be sorted, have the same key."""
         return question
 
+    def published(self) -> tuple[Any, ...]:
+        """Questions that are the test split in place of generated ones (`published.py`); by default none."""
+        return ()
+
+    def belongs(self, question: Any, split: Split) -> bool:
+        """Whether a question is of a split; by the hash of its key, so that no key is in two of them."""
+        return split_of(self.key(question)) == split
+
+    def wordings(self, question: Any, split: Split) -> tuple[str, ...]:
+        """The prompts of which a question of a split takes a random one."""
+        return self.templates
+
     def examples(self, split: Split, seed: int = 0, template: int | None = None) -> Iterator[Example]:
         """Endless examples; no key is in two splits. Without a `template` each example takes a random one.
 
@@ -89,18 +101,29 @@ class Task(ABC):
             raise RemaskError(
                 f"template={template}: {type(self).__name__} has templates 0 to {len(self.templates) - 1}"
             )
+        for question, rng in self.questions(split, seed):
+            wordings = self.wordings(question, split) if template is None else self.templates[template : template + 1]
+            words = wordings[int(rng.integers(len(wordings)))]
+            yield Example(words.format(**self.words(question)), f" {self.answer(question, rng)}", question)
+
+    def questions(self, split: Split, seed: int) -> Iterator[tuple[Any, np.random.Generator]]:
+        """Endless questions of a split, each with the generator that drew it; RemaskError where none is found."""
+        published = self.published()
+        held_out = {self.key(question) for question in published}
         start = 0
         while True:
             for number in range(start, start + TRIES):
                 rng = np.random.default_rng([seed, number, *type(self).__name__.encode()])
+                if published and split == "test":
+                    question = published[number % len(published)]
+                    break
                 question = self.ask(rng)
-                if split_of(self.key(question)) == split:
+                if self.belongs(question, split) and self.key(question) not in held_out:
                     break
             else:
                 raise RemaskError(f"{self}: none of {TRIES:,} questions is of the {split} split; it has too few")
             start = number + 1
-            words = self.templates[int(rng.integers(len(self.templates))) if template is None else template]
-            yield Example(words.format(**self.words(question)), f" {self.answer(question, rng)}", question)
+            yield question, rng
 
 
 def split_of(key: Any) -> Split:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from remask.data.reading import Document
 from remask.errors import RemaskError, unknown
 from remask.options import parse_options
-from remask.tasks.base import Split, Task, task_class
+from remask.tasks.base import Example, Split, Task, task_class
 
 PREFIX = "task:"
 LARGEST = 2**31
@@ -34,11 +34,17 @@ class TaskCorpus:
         if self.documents < 1:
             raise RemaskError(f"documents={self.documents}: a corpus of tasks has at least 1 document")
 
-    def texts(self) -> Iterator[Document]:
-        """The documents, always the same for the same options; RemaskError where a task has no question to ask."""
+    def examples(self) -> Iterator[tuple[str, Example]]:
+        """The examples, each behind the name of its task, always the same for the same options; RemaskError where a
+        task has no question to ask."""
         asked = [(type(task).__name__, task.examples(self.split, self.seed)) for task in self.tasks]
-        turns = ((name, next(examples)) for i in range(self.documents) for name, examples in [asked[i % len(asked)]])
-        yield from (Document(example.text, f"{name}#{i}") for i, (name, example) in enumerate(turns))
+        for i in range(self.documents):
+            name, examples = asked[i % len(asked)]
+            yield name, next(examples)
+
+    def texts(self) -> Iterator[Document]:
+        """The documents: each is a prompt with its answer."""
+        yield from (Document(example.text, f"{name}#{i}") for i, (name, example) in enumerate(self.examples()))
 
 
 def parse(source: str) -> TaskCorpus:

@@ -14,21 +14,27 @@ from re import findall
 import numpy as np
 
 from remask.errors import RemaskError
-from remask.tasks.base import TRIES, Task
+from remask.tasks.base import TRIES
+from remask.tasks.published import Published
 
 Question = tuple[tuple[int, ...], int]
 """The numbers and the target."""
 MOST_NUMBERS = 4
 LARGEST_NUMBER = 99
 LARGEST_TARGET = 100
+WHOLE = frozenset(map(str, range(1, LARGEST_TARGET + 1)))
+"""The numbers and targets of published files."""
 SIGNS = 8
 """An answer has at most so many numbers, operators and parentheses for each given number. An expression without
 needless parentheses has fewer than 4."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Countdown(Task):
-    """An expression of the numbers, each used once, whose value is the target, a whole number from 1 to 100."""
+class Countdown(Published):
+    """An expression of the numbers, each used once, whose value is the target, a whole number from 1 to 100.
+
+    Of a published file as many numbers are given as stand there.
+    """
 
     numbers: int = 3
     """How many numbers are given."""
@@ -58,6 +64,17 @@ class Countdown(Task):
                 return tuple(numbers), terms[0].value
         raise RemaskError(f"{self}: no target from 1 to {LARGEST_TARGET} was found in {TRIES:,} tries")
 
+    def read(self, text: str) -> Question:
+        """The numbers and behind them the target, with commas."""
+        signs = [sign.strip() for sign in text.split(",")]
+        if not 3 <= len(signs) <= MOST_NUMBERS + 1 or not all(sign in WHOLE for sign in signs):
+            raise ValueError(
+                f"{text!r} is no countdown: 2 to {MOST_NUMBERS} numbers and a target are wanted, each "
+                f"from 1 to {LARGEST_TARGET}, as 44,19,35,98"
+            )
+        *numbers, target = map(int, signs)
+        return tuple(numbers), target
+
     def key(self, question: Question) -> Question:
         numbers, target = question
         return tuple(sorted(numbers)), target
@@ -68,7 +85,9 @@ class Countdown(Task):
 
     def answer(self, question: Question, rng: np.random.Generator) -> str:
         numbers, target = question
-        return next(expressions(atoms(numbers), target, rng))
+        for expression in expressions(atoms(numbers), target, rng):
+            return expression
+        raise RemaskError(f"no expression of the numbers {', '.join(map(str, numbers))} is {target}")
 
     def right(self, question: Question, answer: str) -> bool:
         """Whether a text is an expression of the numbers, each used once, whose value is the target."""

@@ -18,8 +18,9 @@ from remask.likelihood import Estimate, LossByLevel, compare_left_to_right, vali
 from remask.model.transformer import Transformer
 from remask.terminal import say
 from remask.training.ema import EMA
+from remask.training.fine_tuning import Conversations, fine_tuned_on
 from remask.training.log import Log
-from remask.training.module import Module
+from remask.training.module import Module, StepFailed
 from remask.training.plan import Plan
 from remask.training.sharding import gather_weights
 from remask.training.start import Setup
@@ -48,7 +49,7 @@ class CheckpointCallback(lightning.Callback):
 
     def __init__(self, setup: Setup, plan: Plan, average: EMA | None, log: Log) -> None:
         self.recipe, self.plan, self.average, self.logbook = setup.recipe, plan, average, log
-        self.batches, self.validation, self.tokenizer = setup.batches, setup.validation, setup.prepared.tokenizer
+        self.batches, self.validation, self.prepared = setup.batches, setup.validation, setup.prepared
         part = max(1, plan.steps // 20)
         self.save_every = self.recipe.save_every or part
         self.validate_every = self.recipe.validate_every or max(part, math.ceil(plan.steps / self.affordable()))
@@ -99,6 +100,13 @@ class CheckpointCallback(lightning.Callback):
         trainer.should_stop = trainer.should_stop or self.asked_to_stop
         self.logbook.start_clock()
 
+    def on_exception(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: Any) -> None:
+        """Saves the run as it stands after the last whole step, where the next one could not be made."""
+        alone = trainer.world_size == 1  # other processes would not come to save
+        if isinstance(exception, StepFailed) and alone and self._last > 0:
+            self.publish(trainer, cast(Module, pl_module), ["latest"])
+            self.save(trainer)
+
     def last_good_state(self) -> Path | None:
         """The newest training state of this run, and not a damaged one of later."""
         return next((path for path in list_states(self.out) if step_of(path) <= self._last), None)
@@ -138,12 +146,14 @@ class CheckpointCallback(lightning.Callback):
     def compare_left_to_right(self, trainer: lightning.Trainer, module: Module) -> tuple[Estimate, Estimate] | None:
         """The bound of a few validation rows, and their likelihood from left to right; None where there is none."""
         assert self.validation is not None
-        length, affordable = self.validation.length, 0.03 * self.plan.steps * BACKWARD * self.recipe.batch
+        length, affordable = self.recipe.length or 1, 0.03 * self.plan.steps * BACKWARD * self.recipe.batch
         count = min(self.recipe.left_to_right_rows, int(affordable / (2 * length)), len(self.validation))
         if not count or "chain" not in module.family.estimators or trainer.world_size > 1:
             return None  # with several processes the others would wait for one
         chosen = [i * len(self.validation) // count for i in range(count)]
-        rows = [(self.validation[i].tolist(), self.validation.bytes_of(i)) for i in chosen]
+        rows = [row for i in chosen if (row := self.validation.text(i)) is not None]
+        if not rows:
+            return None
         # eagerly, since compiling for so few calls takes longer than they do
         with self.averaged(module), trainer.precision_plugin.forward_context(), module.denoiser.eagerly():
             bound, exact = compare_left_to_right(module.denoiser, module.family, rows, module.device)
@@ -211,24 +221,26 @@ class CheckpointCallback(lightning.Callback):
                 shape, about = module.denoiser.architecture, self.about(module)
                 text = model_card(module, about, self.estimate)
                 for name in names:
-                    folder.save(self.out / name, weights, shape, module.family, self.tokenizer, about, text)
+                    folder.save(self.out / name, weights, shape, module.family, self.prepared.tokenizer, about, text)
 
     def about(self, module: Module) -> dict[str, Any]:
         """What a published folder says of the run that it comes from."""
-        recipe, plan, rows = self.recipe, self.plan, self.batches.rows
+        recipe, plan = self.recipe, self.plan
         about: dict[str, Any] = {
             "data": recipe.data.name,
             "steps": plan.steps,
             "tokens_a_step": plan.tokens,
             "parameters": replace(module.denoiser.architecture, time=False).non_embedding,
             "reads": module.family.reads,
-            "unique_tokens": len(rows) * rows.length,
+            "unique_tokens": self.batches.unique_tokens,
             "flops_6n": plan.steps * plan.flops_6n,
             "lr": module.optimizer.peak,
             **({"flops_6n_before": plan.flops_6n_before} if plan.flops_6n_before else {}),
             "options": {name: value for name, value in recipe.to_dict().items() if name != "data"},
             "step": self._last,
         }
+        if isinstance(self.prepared, Conversations):
+            about["conversations"] = self.prepared.about
         if self.estimate is not None:
             about["validation"] = {**vars(self.estimate), "bits_per_byte": self.estimate.bits_per_byte}
             if self.estimate.kind == "bound":
@@ -260,6 +272,8 @@ def model_card(module: Module, about: dict[str, Any], found: Estimate | None) ->
         "",
         f"* step {about['step']:,} of {about['steps']:,}, {about['tokens_a_step']:,} tokens a step",
     ]
+    if "conversations" in about:
+        lines.append(f"* {fine_tuned_on(about['conversations'])}")
     if "flops_6n_before" in about:
         before, own = about["flops_6n_before"], about["flops_6n"] * about["step"] / about["steps"]
         lines.append(

@@ -25,6 +25,7 @@ from remask.families.uniform import Uniform
 from remask.model.networks import network
 from remask.model.sizes import SizeOverrides
 from remask.model.transformer import Initialisation, Transformer
+from remask.training.fine_tuning import FineTuning
 from remask.training.optim import Budget, Optimizer
 from remask.training.recipe import Conversion, Recipe
 from remask.training.run import launch
@@ -66,6 +67,7 @@ class Distillation(Recipe):
     architecture: SizeOverrides = field(default_factory=SizeOverrides, init=False)
     initialisation: Initialisation = field(default="smdm", init=False)
     conversion: Conversion = field(default_factory=Conversion, init=False)
+    sft: FineTuning = field(default_factory=FineTuning, init=False)
     strategy: Literal["ddp", "fsdp"] = field(default="ddp", init=False)
 
     model: str = field()

@@ -28,6 +28,8 @@ class Budget:
     """Training FLOPs, as 6 N D with N non-embedding parameters and D positions read."""
     tokens: float | None = None
     """Tokens seen."""
+    epochs: float | None = None
+    """Passes over the rows of the data."""
     steps: int | None = None
     """Optimiser steps."""
     minutes: float | None = None
@@ -41,8 +43,11 @@ class Budget:
             if not 0 < value < math.inf:
                 raise RemaskError(f"budget.{name} is {value}; it must be above 0, and finite")
 
-    def resolve(self, non_embedding: float, batch: int, length: float, seconds: Callable[[], float]) -> int:
-        """Optimiser steps of `batch` rows of mean `length`; `seconds()` measures one step, where that is needed.
+    def resolve(
+        self, non_embedding: float, batch: int, length: float, seconds: Callable[[], float], rows: int = 0
+    ) -> int:
+        """Optimiser steps of `batch` rows of mean `length`; `seconds()` measures one step, where that is needed, and
+        `rows` are those of an epoch.
 
         FLOPs follow SMDM's rule: int(F / (6 N batch length)).
         """
@@ -52,10 +57,13 @@ class Budget:
             steps = int(self.flops / (6 * non_embedding * batch * length))
         elif self.tokens is not None:
             steps = int(self.tokens / (batch * length))
+        elif self.epochs is not None:
+            steps = max(1, int(self.epochs * rows / batch))
         elif self.minutes is not None:
             steps = max(1, int(self.minutes * 60 / seconds()))
         else:
-            raise RemaskError("give a budget: --budget.flops, --budget.tokens, --budget.steps or --budget.minutes")
+            names = [f"--budget.{name}" for name in ("flops", "tokens", "epochs", "steps")]
+            raise RemaskError(f"give a budget: {', '.join(names)} or --budget.minutes")
         if steps < 1:
             raise RemaskError(f"the budget is less than one step of {batch} rows of {length:.0f} tokens")
         return steps

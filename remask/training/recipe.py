@@ -15,6 +15,7 @@ from remask.families import Family, describe
 from remask.families.masked import Masked
 from remask.model.sizes import SizeOverrides
 from remask.model.transformer import Initialisation
+from remask.training.fine_tuning import FineTuning
 from remask.training.optim import Budget, Optimizer
 
 MOST_ROWS = 2**20
@@ -36,11 +37,11 @@ class Conversion:
 class Recipe:
     """What a run trains, on what, how much and how. RemaskError for a value that is out of range."""
 
-    progress_matters: ClassVar[bool] = False
-    """Whether the loss changes with the share of the training that is done, whatever the family."""
+    progress_matters: ClassVar[bool | None] = None
+    """Whether the loss changes with the share of the training that is done; None: as the family says."""
 
     data: Path
-    """Folder made by `remask prepare`."""
+    """Folder made by `remask prepare`; or, for fine-tuning, conversations: a .jsonl file, or a folder of them."""
     out: Path
     """Run directory. Where it holds a run of the same recipe, that run goes on."""
     family: Family = field(default_factory=Masked)
@@ -52,7 +53,9 @@ class Recipe:
     conversion: Conversion = field(default_factory=Conversion)
     """How an autoregressive checkpoint becomes a diffusion model."""
     budget: Budget = field(default_factory=Budget)
-    """How much to train: one of flops, tokens, steps, minutes."""
+    """How much to train: one of flops, tokens, epochs, steps, minutes."""
+    sft: FineTuning = field(default_factory=FineTuning)
+    """Supervised fine-tuning, where the data are conversations."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     """The optimiser, and its learning rates over the run."""
     length: int | None = 256

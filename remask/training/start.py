@@ -11,6 +11,7 @@ import torch
 from remask.checkpoints.checkpoint import open_checkpoint
 from remask.checkpoints.folder import LazyCheckpoint, find
 from remask.data.batches import Batches, Rows
+from remask.data.example_batches import ExampleBatches, ExampleRows
 from remask.data.tokenizer import Tokenizer
 from remask.data.tokens import Prepared, open_tokens
 from remask.errors import RemaskError
@@ -21,8 +22,17 @@ from remask.model.sizes import SIZES, Architecture, SizeOverrides, size
 from remask.model.transformer import initialise
 from remask.seeds import mix_seeds
 from remask.terminal import say
+from remask.training.fine_tuning import (
+    Conversations,
+    FineTuning,
+    batches_of,
+    is_conversations,
+    open_conversations,
+    validation_of,
+)
 from remask.training.optim import Optimizer
 from remask.training.recipe import Conversion, Recipe
+from remask.training.reinforcement.prompts import Prompts
 from remask.training.states import list_states
 
 
@@ -34,22 +44,24 @@ class Setup:
     """Its `length` is the row length, never None."""
     start: LazyCheckpoint | None
     """The checkpoint that the weights come from; None where they are drawn."""
-    prepared: Prepared
+    prepared: Prepared | Conversations | Prompts
     family: Family
     """Bound to the vocabulary of the network."""
     denoiser: Any
-    batches: Batches
-    validation: Rows | None
+    batches: Batches | ExampleBatches | Prompts
+    validation: Rows | ExampleRows | None
     device: torch.device
     world: int
     """Processes of the run."""
     rank: int
     """The number of this process among them."""
+    passes: float = 1.0
+    """How often a step does the arithmetic of a plain training step on its rows; for counting FLOPs."""
 
     @property
     def tokens_per_step(self) -> int:
         """Tokens of a step, over all processes."""
-        return self.batches.batch * self.batches.rows.length
+        return round(self.batches.batch * self.batches.mean_length)
 
     @property
     def optimizer(self) -> Optimizer:
@@ -106,12 +118,22 @@ def set_up(recipe: Recipe, family: Family, start: LazyCheckpoint | None) -> Setu
     `family` is that of the recipe, or of a checkpoint that is trained on in its own way.
     """
     world, rank, device = count_processes(recipe), process_rank(recipe.devices), choose_device(recipe.accelerator)
-    prepared = open_tokens(recipe.data)
     recipe = replace(recipe, length=recipe.length or default_length(recipe, start))
-    shape, family = resolve_architecture(recipe, family, start, prepared.tokenizer)
     assert recipe.length is not None
-    batches = Batches(Rows(prepared.train, recipe.length), recipe.batch, recipe.seed, recipe.random_length)
-    validation = validation_rows(recipe, prepared)
+    batches: Batches | ExampleBatches
+    validation: Rows | ExampleRows | None
+    if is_conversations(recipe.data):
+        shape, family = resolve_architecture(recipe, family, start, own := tokenizer_for(recipe, start))
+        prepared = open_conversations(recipe.data, recipe.sft, family, own, recipe.length)
+        batches = batches_of(prepared, recipe.sft, family, recipe.length, recipe.batch, recipe.seed)
+        validation = validation_of(prepared, recipe.sft, family) if recipe.validation_rows else None
+    else:
+        prepared = open_tokens(recipe.data)
+        if recipe.sft != FineTuning():
+            raise RemaskError(f"sft is for conversations, and {recipe.data} is a prepared corpus")
+        shape, family = resolve_architecture(recipe, family, start, prepared.tokenizer)
+        batches = Batches(Rows(prepared.train, recipe.length), recipe.batch, recipe.seed, recipe.random_length)
+        validation = validation_rows(recipe, prepared)
     with torch.device("meta") if recipe.sharded else nullcontext():
         denoiser = network(shape)
     if recipe.sharded and family.order == "drawn" and recipe.batch < 2 * recipe.processes * recipe.accumulate:
@@ -120,6 +142,24 @@ def set_up(recipe: Recipe, family: Family, start: LazyCheckpoint | None) -> Setu
             f"2 rows in each, a batch of {2 * recipe.processes * recipe.accumulate}"
         )
     return Setup(recipe, start, prepared, family, denoiser, batches, validation, device, world, rank)
+
+
+def tokenizer_for(recipe: Recipe, start: LazyCheckpoint | None) -> Tokenizer:
+    """The tokenizer of a run on conversations. RemaskError where there is none, or where two are named."""
+    if recipe.random_length:
+        raise RemaskError(f"random_length is for a prepared corpus, and {recipe.data} holds conversations")
+    given = recipe.sft.tokenizer
+    if start is not None and start.tokenizer is not None:
+        if given is not None:
+            raise RemaskError(f"sft.tokenizer is {given!r}, and {recipe.model} has a tokenizer of its own")
+        return start.tokenizer
+    if given is None:
+        raise RemaskError(
+            f"{recipe.model} has no tokenizer, and {recipe.data} holds text: give --model CHECKPOINT, or "
+            "--sft.tokenizer with bytes, a tokenizer.json, or a folder with one"
+        )
+    own = Tokenizer.bytes() if given == "bytes" else Tokenizer.load(given)
+    return own if start is None else own.over(start.family.vocabulary)
 
 
 def process_rank(devices: int) -> int:

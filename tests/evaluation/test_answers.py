@@ -10,7 +10,8 @@ import torch
 import remask
 from remask.checkpoints.folder import save
 from remask.cli import main
-from remask.conversation import SYSTEM, prompt_of, vicuna
+from remask.conversation import prompt_of
+from remask.data.chat import SYSTEM, vicuna
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 from remask.evaluation.answers import answer

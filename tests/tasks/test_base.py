@@ -39,7 +39,18 @@ def some(task: Task, count: int, split: str = "train", seed: int = 0, template: 
 
 
 def test_the_tasks_of_the_folder_are_found() -> None:
-    assert {"Copy", "Reverse", "Sort", "Shuffle", "Replace", "Insert", "Remove", "Sudoku", "Countdown"} <= set(NAMES)
+    assert {
+        "Copy",
+        "Reverse",
+        "Sort",
+        "Shuffle",
+        "Replace",
+        "Insert",
+        "Remove",
+        "Sudoku",
+        "LatinSquare",
+        "Countdown",
+    } <= set(NAMES)
 
 
 @each_task
@@ -114,6 +125,9 @@ def test_tokens_of_prompt_and_answer_are_those_of_the_whole(name: str) -> None:
         ("Sort:items=few", "a whole number"),
         ("Sudoku:holes=17", "1 to 12 holes"),
         ("Sudoku:holes=0", "1 to 12 holes"),
+        ("LatinSquare:size=6", "latin square is 3 to 5"),
+        ("LatinSquare:holes=16", "size 4 has 1 to 15"),
+        ("LatinSquare:size=3,holes=0", "size 3 has 1 to 8"),
         ("Countdown:numbers=5", "2 to 4 numbers"),
         ("Countdown:largest=100", "1 to 99"),
     ],

@@ -1,0 +1,186 @@
+"""Conversations from JSON Lines: prompts with their completions, instructions with their outputs, chats of many turns.
+
+A row has one of these forms, and all rows of a file have the same one:
+
+    {"prompt": "2 + 2 =", "completion": " 4"}                                  # or "response"
+    {"instruction": "Translate to French.", "input": "cat", "output": "chat"}  # input may be left out
+    {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello."}]}
+    {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]}
+
+Other fields are not looked at.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from remask.data.kinds import SUFFIXES, plain_suffix
+from remask.data.reading import Omissions
+from remask.data.records import type_name
+from remask.data.streams import name_errors, open_text
+from remask.errors import RemaskError, unknown
+
+ROLES = ("system", "user", "assistant")
+SHAREGPT = {"human": "user", "gpt": "assistant"}
+"""Other names of the roles, as ShareGPT's files have them."""
+SKIPPED = "rows that are no conversation to learn from"
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """What was said, and where it stands."""
+
+    turns: tuple[tuple[str, str], ...]
+    """Pairs of role, one of ROLES, and text."""
+    where: str
+    """The file and the line."""
+    is_chat: bool = True
+    """Whether it has turns, around which a template belongs; False for a prompt and its completion, text as it is."""
+
+
+class Bad(Exception):
+    """What is wrong with a row."""
+
+
+def conversation_files(path: Path) -> list[Path]:
+    """The file itself, or the files of JSON Lines in a folder and below. Empty where there are none."""
+    every = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else []
+    return [p for p in every if SUFFIXES.get(plain_suffix(p)) == "lines"]
+
+
+def read_conversations(path: Path, skip: Omissions | None = None) -> Iterator[Conversation]:
+    """The conversations of a file, or of the files of a folder, in order.
+
+    Rows that cannot be used are noted in `skip` and left out. Without it they raise a RemaskError that names file and
+    line, as does, in either case, a row of another form than those before it in its file.
+    """
+    for file in conversation_files(path):
+        yield from _read_file(file, skip)
+
+
+def _read_file(path: Path, skip: Omissions | None) -> Iterator[Conversation]:
+    form: str | None = None
+    with name_errors(path), open_text(path) as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.isspace():
+                continue
+            where = f"{path}, line {number}"
+            try:
+                row = _parse(line)
+                own = _form_of(row)
+                if form not in (None, own):
+                    raise RemaskError(
+                        f"{where}: a row of {FORMS[own].fields}, and those before it in this file are of "
+                        f"{FORMS[form].fields}; put rows of different forms into different files"
+                    )
+                form = own
+                yield Conversation(tuple(FORMS[own].read(row)), where, FORMS[own].is_chat)
+            except Bad as problem:
+                refuse(where, str(problem), skip)
+
+
+def refuse(where: str, problem: str, skip: Omissions | None) -> None:
+    """Notes a row that cannot be used, or raises a RemaskError that names it."""
+    if skip is None:
+        raise RemaskError(f"{where}: {problem}. Mend the row, or leave such rows out with --sft.skip_bad")
+    skip.add(SKIPPED, f"{where} ({problem})")
+
+
+def _parse(line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line, strict=False)
+    except json.JSONDecodeError as error:
+        raise Bad(f"it is not JSON ({error.msg} at character {error.pos + 1})") from None
+    except RecursionError:
+        raise Bad("it is nested too deeply") from None
+    if not isinstance(row, dict):
+        raise Bad(f"it is not a JSON object but {type_name(row)}")
+    return row
+
+
+def _form_of(row: dict[str, Any]) -> str:
+    found = [name for name, form in FORMS.items() if name in row and any(one in row for one in form.answers)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise Bad(f"it has {' and '.join(FORMS[name].fields for name in found)}, and one of them is wanted")
+    known = "; ".join(form.fields for form in FORMS.values())
+    raise Bad(f"its fields are {', '.join(row) or 'none'}, and it needs {known}")
+
+
+def _text(row: dict[str, Any], name: str, empty: bool = True) -> str:
+    """A field that holds text. Bad where it does not, or is blank and may not be `empty`."""
+    value = row[name]
+    if not isinstance(value, str):
+        raise Bad(f"{name} is not text but {type_name(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise Bad(f"{name} is not UTF-8") from None
+    if not empty and not value.strip():
+        raise Bad(f"{name} is empty")
+    return value
+
+
+def _completion(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "user", _text(row, "prompt")
+    yield "assistant", _text(row, "completion" if "completion" in row else "response", empty=False)
+
+
+def _instruction(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    asked = _text(row, "instruction", empty=False)
+    more = _text(row, "input") if row.get("input") is not None else ""
+    yield "user", f"{asked}\n\n{more}" if more.strip() else asked
+    yield "assistant", _text(row, "output", empty=False)
+
+
+def _messages(row: dict[str, Any], field: str, role_field: str, text_field: str) -> Iterator[tuple[str, str]]:
+    messages = row[field]
+    if not isinstance(messages, list) or not messages:
+        raise Bad(f"{field} is not a list of messages but {type_name(messages) if messages != [] else 'empty'}")
+    replies, before = 0, ""
+    for number, message in enumerate(messages, start=1):
+        if not isinstance(message, dict) or role_field not in message or text_field not in message:
+            raise Bad(f"message {number} has no {role_field} and {text_field}")
+        role = message[role_field]
+        role = SHAREGPT.get(role, role) if isinstance(role, str) else role
+        if role not in ROLES:
+            raise Bad(f"message {number}: {unknown(role_field, str(role), ROLES)}")
+        try:
+            text = _text(message, text_field, empty=role == "user")
+        except Bad as problem:
+            raise Bad(f"message {number}, of the {role}: {problem}") from None
+        if role == "system" and number > 1:
+            raise Bad(f"message {number} is of the system, which can only speak first")
+        if role == before:
+            raise Bad(f"messages {number - 1} and {number} are both of the {role}")
+        if role == "assistant" and before != "user":
+            raise Bad(f"message {number} is of the assistant, and no user spoke before it")
+        replies, before = replies + (role == "assistant"), role
+        yield role, text
+    if not replies:
+        raise Bad("no message is of the assistant")
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form of the rows."""
+
+    fields: str
+    """The fields that it has, in words."""
+    answers: tuple[str, ...]
+    """One of these must be there, beside the field that names the form."""
+    read: Callable[[dict[str, Any]], Iterator[tuple[str, str]]]
+    is_chat: bool = True
+
+
+FORMS = {
+    "prompt": Form("prompt and completion (or response)", ("completion", "response"), _completion, is_chat=False),
+    "instruction": Form("instruction and output", ("output",), _instruction),
+    "messages": Form("messages", ("messages",), lambda row: _messages(row, "messages", "role", "content")),
+    "conversations": Form(
+        "conversations", ("conversations",), lambda row: _messages(row, "conversations", "from", "value")
+    ),
+}

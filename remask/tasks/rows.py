@@ -1,0 +1,65 @@
+"""A task as rows of a prompt and its completion, from which a model learns the answers alone.
+
+    remask rows task:Sudoku,holes=6,documents=20000 --out sudoku.jsonl
+
+In a packed corpus questions are noised as often as answers, and rows begin and end anywhere. Here each question has a
+line of its own, as {"prompt": "Sudoku: 1 _ ...", "completion": " 1 2 ..."}.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from remask.errors import RemaskError
+from remask.files import write_atomically
+from remask.tasks.corpus import PREFIX, TaskCorpus, parse
+
+SUFFIX = ".jsonl"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written."""
+
+    source: str
+    corpus: TaskCorpus
+    path: Path
+
+    def __str__(self) -> str:
+        """What the file holds, and the commands that train on it."""
+        lines = [f"written to {self.path}: {self.corpus.documents:,} questions of the {self.corpus.split} split"]
+        if self.corpus.split == "train":
+            lines.append(f"for a tokenizer: remask prepare {self.source} --vocab-size 512 --out {self.path.stem}")
+        return "\n".join(lines)
+
+
+def write_rows(source: str, out: Path) -> Written:
+    """Writes questions of tasks with their answers, a line each.
+
+    Args:
+        source: task:NAME[+NAME...][,KEY=VALUE,...], as for `remask prepare`: documents, seed and split beside the
+            options of the tasks; split=valid are questions for validation, which no training rows hold.
+        out: File to write, named *.jsonl.
+
+    Raises:
+        RemaskError: there is no such task or option, a task has no question to ask, or `out` holds something else.
+    """
+    if not source.startswith(PREFIX):
+        raise RemaskError(f"{source} is no task: rows of questions and answers are of {PREFIX}NAME[,KEY=VALUE,...]")
+    if out.suffix != SUFFIX:
+        raise RemaskError(f"out is {str(out)!r}; it is a file named *{SUFFIX}")
+    corpus = parse(source)
+    text = "".join(f"{line}\n" for line in lines_of(corpus))
+    if out.exists():
+        if not out.is_file() or out.read_bytes() != text.encode():
+            raise RemaskError(f"{out} holds something else; choose another --out")
+    else:
+        write_atomically(out, text)
+    return Written(source, corpus, out)
+
+
+def lines_of(corpus: TaskCorpus) -> Iterator[str]:
+    """The lines of the file."""
+    for _, example in corpus.examples():
+        yield json.dumps({"prompt": example.prompt, "completion": example.answer}, ensure_ascii=False)
