@@ -8,9 +8,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-
-from remask.checkpoints.checkpoint import Checkpoint, Precision, load, usable_device
+from remask.checkpoints.checkpoint import Checkpoint, usable_device
+from remask.checkpoints.opening import Opening
 from remask.errors import RemaskError
 from remask.evaluation.judging import fingerprint
 from remask.evaluation.zeroshot.answers import TOGETHER, Answer, answers, estimator_for
@@ -69,22 +68,6 @@ class Asked:
     def name(self) -> str:
         """The name in a log."""
         return self.benchmark.name + self.part
-
-
-@dataclass(frozen=True)
-class Opening:
-    """How checkpoints are opened."""
-
-    device: str = "auto"
-    precision: Precision = "stored"
-    tokenizer: Path | None = None
-
-    def open(self, run: str, worker: int = 0) -> Checkpoint:
-        """The checkpoint of a run. On a machine with several GPUs each worker takes another one."""
-        device = self.device
-        if worker and device in ("auto", "cuda") and usable_device(device).type == "cuda":
-            device = f"cuda:{worker % torch.cuda.device_count()}"
-        return load(run, device=device, precision=self.precision, tokenizer=self.tokenizer)
 
 
 def questions_asked(
@@ -156,20 +139,26 @@ def identity(models: Mapping[str, Checkpoint], asked: Sequence[Asked], opening: 
 
 
 def ask_all(
-    models: Mapping[str, Checkpoint], asked: Sequence[Asked], log: Log, opening: Opening, workers: int = 1
+    runs: Sequence[str],
+    models: Mapping[str, Checkpoint],
+    asked: Sequence[Asked],
+    log: Log,
+    opening: Opening,
+    workers: int = 1,
 ) -> None:
     """Has every model answer every question that the log does not have, and writes each answer to it.
 
-    With several `workers`, the models that are open here are not used. Raises what `in_processes` raises.
+    A run that is not among `models` is opened when its turn comes. With several `workers` each process opens its own.
+    Raises what `in_processes` raises.
     """
-    todo = [(path, missing(one, log, path)) for path in models for one in asked]
-    total = sum(len(one.questions) for one in asked) * len(models)
+    todo = [(run, missing(one, log, run)) for run in runs for one in asked]
+    total = sum(len(one.questions) for one in asked) * len(runs)
     left = sum(len(one.questions) for _, one in todo)
     number = min(workers, sum(-(-len(one.questions) // TOGETHER) for _, one in todo))
     if number > 1:
         found = in_processes(answer_share, number, opening, todo)
     else:
-        found = answered(models.__getitem__, todo)
+        found = answered(lambda run: models.get(run) or opening.open(run), todo)
     with progress("eval", total, "questions", total - left) as tick, log.adding() as add, closing(found):
         for run, task, line, answer, seconds in found:
             add(run, task, line, answer, seconds)

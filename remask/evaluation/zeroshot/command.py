@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from remask.checkpoints.checkpoint import Precision
+from remask.checkpoints.opening import Opening
 from remask.errors import Interrupted, RemaskError
 from remask.evaluation.zeroshot.answers import Answer, estimator_for
-from remask.evaluation.zeroshot.asking import Asked, Opening, Settings, ask_all, identity, open_all, questions_asked
+from remask.evaluation.zeroshot.asking import Asked, Settings, ask_all, identity, open_all, questions_asked
 from remask.evaluation.zeroshot.log import Log, open_log
 from remask.evaluation.zeroshot.metrics import Result, metrics_of
 from remask.evaluation.zeroshot.report import write_report
@@ -79,10 +80,12 @@ def evaluate(
     models = open_all(runs, asked, opening)
     families = {path: model.family for path, model in models.items()}
     kept = identity(models, asked, opening)
+    if workers > 1:
+        models.clear()  # each process opens its own
     with locked(out, "evaluating"):
         log = open_log(out, kept)
         try:
-            ask_all(models, asked, log, opening, workers)
+            ask_all(list(families), models, asked, log, opening, workers)
         except KeyboardInterrupt:
             raise Interrupted(f"stopped; the answers so far are in {out}, and the same command goes on") from None
         results = [one for task in asked for path in families for one in results_of(path, families[path], task, log)]

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from remask.checkpoints.checkpoint import Checkpoint, Precision
+from remask.checkpoints.opening import Opening
 from remask.errors import Interrupted, RemaskError
 from remask.evaluation.zeroshot.answers import Answer
-from remask.evaluation.zeroshot.asking import Asked, Opening, Settings, ask_all, identity, open_all, questions_asked
+from remask.evaluation.zeroshot.asking import Asked, Settings, ask_all, identity, open_all, questions_asked
 from remask.evaluation.zeroshot.command import described
 from remask.evaluation.zeroshot.log import Log, open_log
 from remask.evaluation.zeroshot.metrics import difference, metrics_of
@@ -107,11 +108,13 @@ def sweep_guidance(
         if model.family.exact:
             raise RemaskError(f"{run} is autoregressive, and has no unsupervised guidance; leave it out")
         notes += [f"{run}, {one.test.name}: {described(model.family, one.test)}" for one in grid[0.0]]
+    kept, paths = identity(models, each, opening), list(models)
+    if workers > 1:
+        models.clear()  # each process opens its own
     with locked(out, "evaluating"):
-        kept = identity(models, each, opening)
         log = open_log(out, kept)
         try:
-            found = [one for run in models for one in measure(run, models, grid, log, opening, workers)]
+            found = [one for run in paths for one in measure(run, models, grid, log, opening, workers)]
         except KeyboardInterrupt:
             raise Interrupted(f"stopped; the answers so far are in {out}, and the same command goes on") from None
         return write_report(found, kept, notes, out, json)
@@ -173,14 +176,13 @@ def measure(
     workers: int,
 ) -> list[Sweep]:
     """The sweep of a run on each benchmark and metric: all weights on validation, then two of them on test."""
-    model = {run: models[run]}
-    ask_all(model, [one.validation for row in grid.values() for one in row], log, opening, workers)
+    ask_all([run], models, [one.validation for row in grid.values() for one in row], log, opening, workers)
     found: list[Sweep] = []
     for place in range(len(grid[0.0])):
         parts = {weight: row[place] for weight, row in grid.items()}
         tried = {weight: measured(run, one.validation, log) for weight, one in parts.items()}
         chosen = {metric: best_weight(metric, {w: by[metric] for w, by in tried.items()}) for metric in tried[0.0]}
-        ask_all(model, [parts[w].test for w in sorted({0.0, *chosen.values()})], log, opening, workers)
+        ask_all([run], models, [parts[w].test for w in sorted({0.0, *chosen.values()})], log, opening, workers)
         for metric, weight in chosen.items():
             ours, none = parts[weight].test, parts[0.0].test
             gain = difference(
