@@ -50,7 +50,12 @@ VERBS = {
         "remask.evaluation.bench_sample:bench_sample", ("runs",), "quality against speed of every way of writing"
     ),
     "bench infill": Verb(
-        "remask.evaluation.commands:bench_infill", ("run", "source"), "exact match on files of HumanEval-infilling"
+        "remask.evaluation.commands:bench_infill",
+        ("run", "source"),
+        "holes in code by exact match, in stories by ROUGE",
+    ),
+    "bench guidance": Verb(
+        "remask.evaluation.zeroshot.sweep:sweep_guidance", ("runs",), "the weight of guidance, chosen on validation"
     ),
     "bench reversal": Verb(
         "remask.evaluation.reversal.command:reversal", ("runs",), "the reversal curse, and couplets"

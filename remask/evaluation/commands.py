@@ -147,6 +147,7 @@ def bench_infill(
     run: str,
     source: Path,
     limit: int | None = None,
+    sentences: str = "3",
     out: Path | None = None,
     sampler: str | None = None,
     steps: int | None = None,
@@ -159,14 +160,17 @@ def bench_infill(
     precision: Literal["stored", "auto", "bf16", "fp32", "int8"] = "auto",
     json: bool = False,
 ) -> None:
-    """Infilling of code, graded by exact match; no code is run.
+    """Infilling of code, graded by exact match, and of sentences of stories, by ROUGE too; no code is run.
 
     Args:
         run: A run directory, a published folder, or other people's weights (see `remask convert`). An autoregressive
             model writes from left to right and sees only what stands before the hole.
         source: A file of HumanEval-infilling, or any JSON Lines file with the fields task_id, prompt,
-            canonical_solution and suffix, compressed or not. A hole has as many tokens as the true text.
+            canonical_solution and suffix, compressed or not; or stories, as JSON Lines with the fields text and
+            sentence (the one that is removed), or as ROCStories or its Story Cloze Test have them (.jsonl, .csv). A
+            hole has as many tokens as the true text.
         limit: Take only the first so many tasks.
+        sentences: Which of the five sentences of ROCStories are removed: 3, or as 2-4.
         out: A JSON Lines file of completions to write, which evaluate_infilling_functional_correctness of
             HumanEval-infilling runs against the tests.
         sampler: How holes are written; by default Confidence, or the family's own sampler.
@@ -184,7 +188,7 @@ def bench_infill(
     from remask.evaluation.infilling import infill, read_items
     from remask.files import write_atomically
 
-    items = read_items(source, limit)
+    items = read_items(source, limit, sentences)
     checkpoint = remask.load(run, device=device, precision=precision, tokenizer=tokenizer)
     found = infill(
         checkpoint,
@@ -202,6 +206,7 @@ def bench_infill(
         write_atomically(out, "".join(f"{line}\n" for line in lines))
     if json:
         measures = {"exact_match": found.exact_match, "exact_match_stderr": found.exact_match_stderr}
-        print(document(vars(found) | {"left_out": list(found.left_out)} | measures))
+        like = found.rouge and {name: vars(of) for name, of in found.rouge.items()}
+        print(document(vars(found) | {"left_out": list(found.left_out), "rouge": like} | measures))
         return
     print(found)
