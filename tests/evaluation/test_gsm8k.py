@@ -81,7 +81,7 @@ def test_where_the_context_has_no_room(runs: dict[str, Path], files: Path) -> No
     assert by_line[1] == Solution(texts=("", ""), evaluations=0, fits=False)
     assert by_line[2].evaluations == 80 - 76 and not by_line[2].fits, "as long as there was room, and then none"
     results = results_of("run", model.family, [long, short], {0: [by_line[1], by_line[2]]}, writing, 1.0)
-    assert results[0].dropped == 2 and results[0].value == 0
+    assert results[0].dropped == 2 and results[0].value == 0 and "no room for a text of 2 problems" in results[0].scored
 
 
 # What is counted
@@ -130,31 +130,28 @@ def test_the_second_reading_is_there_where_it_is_installed(runs: dict[str, Path]
 # The command
 
 
-def command(run: Path, files: Path, out: Path, *more: str) -> list[str]:
-    short = ["--writing.length", "6", "--writing.answer-length", "4"]
-    return ["eval", str(run), "--tasks", "gsm8k", "--files", str(files), "--out", str(out), *short, *more]
+def command(*runs: Path, files: Path, out: Path, tasks: str = "gsm8k", more: list[str] | None = None) -> list[str]:
+    short = ["--writing.length", "6", "--writing.answer-length", "4", "--writing.steps", "3", *(more or [])]
+    return ["eval", *map(str, runs), "--tasks", tasks, "--files", str(files), "--out", str(out), *short]
 
 
 def test_the_command(runs: dict[str, Path], files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A masked model in three steps and its twin, which heeds no steps; and with other benchmarks beside."""
     write_rows(files / "arc_easy.jsonl", short_rows(3))
-    out = tmp_path / "out"
-    both = [str(runs["masked"]), str(runs["left"])]
-    cli.main([*command(runs["masked"], files, out), str(runs["left"])][:1] + both + command(Path(), files, out)[2:])
+    out, both = tmp_path / "out", list(runs.values())
+    cli.main(command(*both, files=files, out=out))
     page = capsys.readouterr().out
     lines = [line for line in page.splitlines() if line.startswith("| gsm8k")]
-    assert (
-        len([line for line in lines if " acc" in line]) == 8 and " 95 % |" in page and "two passes of 6 tokens" in page
-    )
+    assert len([line for line in lines if " acc" in line]) == 8 and " 95 % |" in page
+    assert "by Confidence in 3 steps" in page and "by LeftToRight, temp" in page and "two passes of 6 tokens" in page
     kept = [json.loads(line) for line in (out / "solutions.jsonl").read_text().splitlines()]
-    assert (
-        len(kept) == 2 * 3 * 4 and {one["run"] for one in kept} == set(both) and all(len(x["texts"]) == 2 for x in kept)
-    )
+    assert len(kept) == 2 * 3 * 4 and {one["run"] for one in kept} == set(map(str, both))
+    assert all(len(one["texts"]) == 2 for one in kept)
     found = json.loads((out / "results.json").read_text())["results"]
     assert all(one["kind"] == "written" for one in found) and (out / "results.png").stat().st_size > 1000
-    cli.main(
-        [*command(runs["left"], files, out, "--json")[:3], "gsm8k,arc_easy", *command(runs["left"], files, out)[4:]]
-    )
-    assert {"gsm8k", "arc_easy"} == {one["task"] for one in json.loads((out / "results.json").read_text())["results"]}
+    cli.main(command(*both, files=files, out=out, tasks="gsm8k,arc_easy", more=["--json"]))
+    found = json.loads(capsys.readouterr().out)["results"]
+    assert {one["task"] for one in found} == {"gsm8k", "arc_easy"}
     assert len((out / "solutions.jsonl").read_text().splitlines()) == 24, "nothing is written twice"
 
 
@@ -206,7 +203,7 @@ def test_wrong_use_is_named(
     runs: dict[str, Path], files: Path, tmp_path: Path, arguments: list[str], message: str, capsys: Any
 ) -> None:
     with pytest.raises(SystemExit):
-        cli.main(command(runs["masked"], files, tmp_path / "out", *arguments))
+        cli.main(command(runs["masked"], files=files, out=tmp_path / "out", more=arguments))
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 

@@ -38,6 +38,7 @@ def results_of(
     `solutions` are those of each prompt, in the order of the problems.
     """
     found = []
+    dropped = sum(any(not own[i].fits for own in solutions.values()) for i in range(len(problems)))
     for metric, judge in readings().items():
         marks = {
             template: np.array([judge(s.text, p.answer) for s, p in zip(own, problems, strict=True)], float)
@@ -58,8 +59,8 @@ def results_of(
                     kind="written",
                     chance=None,
                     questions=len(problems),
-                    dropped=sum(any(not own[i].fits for own in solutions.values()) for i in range(len(problems))),
-                    scored=described(family, writing, metric, marks),
+                    dropped=dropped,
+                    scored=described(family, writing, metric, marks, dropped),
                     seconds=seconds,
                     interval=wilson(int(hits), len(of)) if name not in whole else None,
                 )
@@ -80,8 +81,8 @@ def wilson(right: int, of: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def described(family: Family, writing: Writing, metric: str, marks: dict[int, np.ndarray]) -> str:
-    """How the solutions were written, and how far the prompts are apart, in words."""
+def described(family: Family, writing: Writing, metric: str, marks: dict[int, np.ndarray], dropped: int) -> str:
+    """How the solutions were written, how far the prompts are apart, and what had no room, in words."""
     params = writing.params(family)
     length = f"at most {writing.total} tokens with the prompt" if writing.total else f"{params.length} tokens"
     text = f"{'two passes' if writing.passes == 2 else 'one pass'} of {length}, by {params.sampler or family.sampler}"
@@ -90,8 +91,7 @@ def described(family: Family, writing: Writing, metric: str, marks: dict[int, np
     text += f", guidance {params.guidance:g}" if params.guidance else ""
     if len(marks) > 1:
         shares = [float(one.mean()) for one in marks.values()]
-        spread = np.std(shares, ddof=1)
-        text += (
-            f"; {metric} of the prompts from {min(shares):.4f} to {max(shares):.4f}, standard deviation {spread:.4f}"
-        )
+        ends = f"from {min(shares):.4f} to {max(shares):.4f}"
+        text += f"; {metric} of the prompts {ends}, standard deviation {np.std(shares, ddof=1):.4f}"
+    text += f"; the context had no room for a text of {dropped} problems" if dropped else ""
     return text

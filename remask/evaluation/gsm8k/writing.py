@@ -8,14 +8,14 @@ from remask.families import Family
 from remask.sampling.params import SamplingParams
 from remask.tasks.gsm8k.wording import WORDINGS, Passes
 
-OWN = ("passes", "answer_length", "total", "templates", "batch")
-"""The options that are not those of `SamplingParams`."""
+UNHEEDED = ("sampler", "steps", "block", "cache", "window", "grow", "expand", "guidance")
+"""The options that say nothing to an autoregressive model, so that one command asks it and its twin."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Writing(SamplingParams):
     """How solutions are written, for benchmarks whose answer is read from a text: gsm8k. All options of `remask sample`
-    are among them."""
+    are among them; an autoregressive model heeds none about sampler, steps, blocks and guidance."""
 
     length: int | None = 256
     """Tokens of the steps or, with one pass, of steps and answer; fewer where the context has no room for them."""
@@ -48,8 +48,12 @@ class Writing(SamplingParams):
         return sorted(set(range(len(WORDINGS)) if self.templates is None else self.templates))
 
     def params(self, family: Family) -> SamplingParams:
-        """The options of `SamplingParams`. A model that writes in any order takes `Confidence`, if nothing is named."""
+        """The options of `SamplingParams`. A model that writes in any order takes `Confidence`, if nothing is named; an
+        autoregressive one writes from left to right, whatever is said about sampler, steps, blocks and guidance."""
         params = SamplingParams(**{f.name: getattr(self, f.name) for f in fields(SamplingParams)})
+        if family.exact:
+            usual = {f.name: getattr(SamplingParams(), f.name) for f in fields(SamplingParams) if f.name in UNHEEDED}
+            return replace(params, **usual)
         named = self.sampler is not None or family.order != "any"
         return params if named else replace(params, sampler="Confidence")
 

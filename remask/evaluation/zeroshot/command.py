@@ -138,7 +138,8 @@ def evaluate(
     with locked(out, "evaluating"):
         log, solved = open_log(out, kept), []
         try:
-            ask_all(models, asked, log)
+            if asked:
+                ask_all(models, asked, log)
             if problems is not None:
                 solved = solve_all(models, problems, writing, open_solutions(out))
         except KeyboardInterrupt:
