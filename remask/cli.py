@@ -37,6 +37,9 @@ VERBS = {
     "distill": Verb(
         "remask.training.distill:distill", ("model",), "a uniform model that needs fewer steps", heavy=True
     ),
+    "reinforce": Verb(
+        "remask.training.reinforcement.run:command", ("model",), "reward a model for right answers", heavy=True
+    ),
     "scale plan": Verb("remask.scaling.planning:plan", (), "a table of runs for a scaling law"),
     "scale run": Verb("remask.scaling.run.run:run", ("study",), "execute a plan; rerunning goes on"),
     "scale report": Verb("remask.scaling.report.page:report", ("source",), "the fits, with pictures", prints=True),
@@ -47,15 +50,27 @@ VERBS = {
         "remask.evaluation.bench_sample:bench_sample", ("runs",), "quality against speed of every way of writing"
     ),
     "bench infill": Verb(
-        "remask.evaluation.commands:bench_infill", ("run", "source"), "exact match on files of HumanEval-infilling"
+        "remask.evaluation.commands:bench_infill",
+        ("run", "source"),
+        "holes in code by exact match, in stories by ROUGE",
+    ),
+    "bench guidance": Verb(
+        "remask.evaluation.zeroshot.sweep:sweep_guidance", ("runs",), "the weight of guidance, chosen on validation"
+    ),
+    "bench reversal": Verb(
+        "remask.evaluation.reversal.command:reversal", ("runs",), "the reversal curse, and couplets"
     ),
     "eval": Verb("remask.evaluation.zeroshot.command:evaluate", ("runs",), "zero-shot benchmarks, models side by side"),
     "sample": Verb("remask.commands:sample", ("run",), "generate or infill text"),
     "score": Verb("remask.commands:score", ("run",), "likelihood of a text: exact, or a bound with its error"),
     "rank": Verb("remask.scoring_commands:rank", ("run",), "the most probable of several answers, settled early"),
+    "classify": Verb(
+        "remask.robustness.commands:classify", ("run", "file"), "labels by likelihood, under attack, or certified"
+    ),
+    "revise": Verb("remask.robustness.commands:revise", ("run",), "a masked model corrects drafts of other models"),
     "perplexity": Verb(
         "remask.evaluation.commands:perplexity",
-        ("run", "source"),
+        ("runs", "source"),
         "perplexity of a file or a corpus, by rolling windows",
     ),
     "quality": Verb(

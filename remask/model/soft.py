@@ -15,6 +15,8 @@ class Soft:
     """(B, S, k) float, the weight of each token in its mixture; the weights need not sum to 1."""
     ids: Tensor | None = None
     """(B, S, k) int64, the tokens of each mixture; None: they are ids 0 to k - 1 everywhere."""
+    shift: Tensor | None = None
+    """(B, S, D) what is added to the embeddings of the mixtures."""
 
     @property
     def shape(self) -> torch.Size:
@@ -38,6 +40,10 @@ class Soft:
 
     def embed(self, table: Tensor) -> Tensor:
         """(V, D) embeddings -> (B, S, D) mixtures of them, in the table's dtype."""
+        mixed = self._mixed(table)
+        return mixed if self.shift is None else mixed + self.shift.to(table.dtype)
+
+    def _mixed(self, table: Tensor) -> Tensor:
         weights = self.weights.to(table.dtype)
         if self.ids is None:
             return weights @ table[: weights.shape[-1]]

@@ -25,6 +25,7 @@ from remask.families.uniform import Uniform
 from remask.model.networks import network
 from remask.model.sizes import SizeOverrides
 from remask.model.transformer import Initialisation, Transformer
+from remask.robustness.adversarial import Adversarial
 from remask.training.fine_tuning import FineTuning
 from remask.training.optim import Budget, Optimizer
 from remask.training.recipe import Conversion, Recipe
@@ -67,6 +68,7 @@ class Distillation(Recipe):
     architecture: SizeOverrides = field(default_factory=SizeOverrides, init=False)
     initialisation: Initialisation = field(default="smdm", init=False)
     conversion: Conversion = field(default_factory=Conversion, init=False)
+    adversarial: Adversarial = field(default_factory=Adversarial, init=False)
     sft: FineTuning = field(default_factory=FineTuning, init=False)
     strategy: Literal["ddp", "fsdp"] = field(default="ddp", init=False)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from remask.batch import Batch
 from remask.data.batches import Batches
+from remask.data.example_batches import ExampleBatches
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class MicroBatches:
     that for the end of an epoch and begin anew.
     """
 
-    batches: Batches
+    batches: Batches | ExampleBatches
     accumulate: int
     """Micro-batches in a step."""
     world: int

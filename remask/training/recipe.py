@@ -15,6 +15,7 @@ from remask.families import Family, describe
 from remask.families.masked import Masked
 from remask.model.sizes import SizeOverrides
 from remask.model.transformer import Initialisation
+from remask.robustness.adversarial import Adversarial
 from remask.training.fine_tuning import FineTuning
 from remask.training.optim import Budget, Optimizer
 
@@ -37,8 +38,8 @@ class Conversion:
 class Recipe:
     """What a run trains, on what, how much and how. RemaskError for a value that is out of range."""
 
-    progress_matters: ClassVar[bool] = False
-    """Whether the loss changes with the share of the training that is done, whatever the family."""
+    progress_matters: ClassVar[bool | None] = None
+    """Whether the loss changes with the share of the training that is done; None: as the family says."""
 
     data: Path
     """Folder made by `remask prepare`; or, for fine-tuning, conversations: a .jsonl file, or a folder of them."""
@@ -52,6 +53,8 @@ class Recipe:
     """Changes to the named size. The context is the row length unless given."""
     conversion: Conversion = field(default_factory=Conversion)
     """How an autoregressive checkpoint becomes a diffusion model."""
+    adversarial: Adversarial = field(default_factory=Adversarial)
+    """Training under perturbed embeddings, so that a model is harder to mislead."""
     budget: Budget = field(default_factory=Budget)
     """How much to train: one of flops, tokens, epochs, steps, minutes."""
     sft: FineTuning = field(default_factory=FineTuning)
@@ -119,6 +122,10 @@ class Recipe:
                 "micro-batches"
             )
 
+        if self.adversarial.radius and self.strategy == "fsdp":
+            raise RemaskError("adversarial.radius is for networks that each process holds whole (--strategy ddp)")
+        if self.adversarial.radius and self.budget.minutes is not None:
+            raise RemaskError("budget.minutes times plain steps; give adversarial training epochs, steps or tokens")
         if self.strategy == "fsdp" and self.compile == "on":
             raise RemaskError("compile is on, and a network that is sharded (--strategy fsdp) is not compiled")
 

@@ -32,6 +32,7 @@ from remask.training.fine_tuning import (
 )
 from remask.training.optim import Optimizer
 from remask.training.recipe import Conversion, Recipe
+from remask.training.reinforcement.prompts import Prompts
 from remask.training.states import list_states
 
 
@@ -43,17 +44,19 @@ class Setup:
     """Its `length` is the row length, never None."""
     start: LazyCheckpoint | None
     """The checkpoint that the weights come from; None where they are drawn."""
-    prepared: Prepared | Conversations
+    prepared: Prepared | Conversations | Prompts
     family: Family
     """Bound to the vocabulary of the network."""
     denoiser: Any
-    batches: Batches | ExampleBatches
+    batches: Batches | ExampleBatches | Prompts
     validation: Rows | ExampleRows | None
     device: torch.device
     world: int
     """Processes of the run."""
     rank: int
     """The number of this process among them."""
+    passes: float = 1.0
+    """How often a step does the arithmetic of a plain training step on its rows; for counting FLOPs."""
 
     @property
     def tokens_per_step(self) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 from remask.errors import RemaskError
 from remask.families import Family
 from remask.sampling.params import SamplingParams
-from remask.tasks.gsm8k.wording import WORDINGS, Passes
+from remask.tasks.gsm8k.wording import Passes
 
 UNHEEDED = ("sampler", "steps", "block", "cache", "window", "grow", "expand", "guidance")
 """The options that say nothing to an autoregressive model, so that one command asks it and its twin."""
@@ -27,8 +27,6 @@ class Writing(SamplingParams):
     """Tokens of the answer in the second pass."""
     total: int | None = None
     """Tokens of prompt and text together, as SMDM's 256 in both passes, in place of length and answer_length."""
-    templates: list[int] | None = None
-    """Which of the three prompts are asked, as [0]; by default all. 0 is SMDM's, 1 that of lm-evaluation-harness."""
     batch: int = 16
     """Solutions that are written together."""
 
@@ -38,14 +36,6 @@ class Writing(SamplingParams):
             given = getattr(self, name)
             if given is not None and given < 1:
                 raise RemaskError(f"writing.{name} is {given}; it must be at least 1")
-        for one in self.templates or ():
-            if not 0 <= one < len(WORDINGS):
-                raise RemaskError(f"writing.templates has {one}; GSM8K has templates 0 to {len(WORDINGS) - 1}")
-
-    @property
-    def asked(self) -> list[int]:
-        """The prompts that are asked, each once."""
-        return sorted(set(range(len(WORDINGS)) if self.templates is None else self.templates))
 
     def params(self, family: Family) -> SamplingParams:
         """The options of `SamplingParams`. A model that writes in any order takes `Confidence`, if nothing is named; an
@@ -59,7 +49,7 @@ class Writing(SamplingParams):
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides how a text is written, as JSON can hold it: all but the choice of prompts and the batch."""
-        kept = {name: value for name, value in vars(self).items() if name not in ("templates", "batch")}
+        """What decides how a text is written, as JSON can hold it: all but the batch."""
+        kept = {name: value for name, value in vars(self).items() if name != "batch"}
         plain = (int, float, str, bool, type(None))
         return {name: value if isinstance(value, plain) else str(value) for name, value in kept.items()}

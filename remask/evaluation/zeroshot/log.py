@@ -37,13 +37,13 @@ class Log:
         return self.known.setdefault((run, task), {})
 
     @contextmanager
-    def adding(self, run: str, task: str) -> Iterator[Any]:
-        """Yields `add(line, answer, seconds)`, which writes an answer to the log at once."""
+    def adding(self) -> Iterator[Any]:
+        """Yields `add(run, task, line, answer, seconds)`, which writes an answer to the log at once."""
         path = self.folder / ANSWERS
         try:
             with open(path, "a", encoding="utf-8") as file:
 
-                def add(line: int, answer: Answer, seconds: float) -> None:
+                def add(run: str, task: str, line: int, answer: Answer, seconds: float) -> None:
                     about = {"run": run, "task": task, "line": line, "seconds": round(seconds, 6)}
                     file.write(json.dumps({**about, **asdict(answer)}) + "\n")
                     file.flush()
@@ -89,6 +89,7 @@ def read_answers(path: Path, log: Log) -> None:
             seconds = float(fields.pop("seconds"))
             groups = tuple(tuple(one) for one in fields.pop("groups"))
             lists = {name: tuple(fields.pop(name)) for name in ("nats", "errors", "greedy")}
+            fields["candidates"] = {name: tuple(places) for name, places in fields.get("candidates", {}).items()}
             log.keep(*about, Answer(groups=groups, **lists, **fields), seconds)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise RemaskError(
