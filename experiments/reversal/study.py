@@ -26,7 +26,7 @@ FAMILIES = {
     "masked": "--family Masked --family.objective low_variance",
     "autoregressive": "--family Autoregressive",
 }
-COMMON = "--batch 32 --random_length 0.25 --left_to_right_rows 0 --validation_rows 40"
+COMMON = "--batch 32 --compile off --random_length 0.25 --left_to_right_rows 0 --validation_rows 40"
 TAUGHT = ("one_way", "both_ways")
 COLOURS = {
     ("masked", "one_way"): "#0969da",
