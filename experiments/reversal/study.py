@@ -70,7 +70,10 @@ def name_of(family: str, how: str, seed: int) -> str:
 
 
 def train(given: argparse.Namespace, family: str, how: str, seed: int) -> None:
-    """Prepares the corpus and trains one model."""
+    """Prepares the corpus and trains one model, unless that is done."""
+    run = given.out / name_of(family, how, seed)
+    if steps_of(run) >= given.steps:
+        return
     data = given.out / f"data-{how}"
     source = f"task:NameOf+DescriptionOf,people={given.people},taught={how},documents=8000"
     options = ["--vocab-size", "1024", "--out", str(data)]
@@ -78,9 +81,6 @@ def train(given: argparse.Namespace, family: str, how: str, seed: int) -> None:
         source = str(given.out / "sentences.jsonl")
         Path(source).write_text("".join(f"{json.dumps({'text': text})}\n" for text in sentences(given.published)))
     remask(given.out / "prepare.log", ["prepare", source, *options])
-    run = given.out / name_of(family, how, seed)
-    if steps_of(run) >= given.steps:
-        return
     print(f"training {run.name}", flush=True)
     options = ["--data", str(data), "--out", str(run), "--model", given.model, *FAMILIES[family].split()]
     options += ["--length", "128" if given.published else "64", *COMMON.split()]
