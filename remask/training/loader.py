@@ -4,9 +4,20 @@ import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 from remask.batch import Batch
-from remask.data.batches import Batches
+
+
+class GlobalBatches(Protocol):
+    """Global batches of rows, each a function of its number."""
+
+    batch: int
+    """Rows of a global batch."""
+
+    def share(self, index: int, offset: int = 0, count: int | None = None) -> Batch:
+        """`count` rows of global batch `index`, from row `offset` on; all of its rows by default."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -17,7 +28,7 @@ class MicroBatches:
     that for the end of an epoch and begin anew.
     """
 
-    batches: Batches
+    batches: GlobalBatches
     accumulate: int
     """Micro-batches in a step."""
     world: int
