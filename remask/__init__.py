@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from remask.checkpoints.convert import convert
     from remask.checkpoints.overrides import Overrides
     from remask.errors import RemaskError
+    from remask.evaluation.periods import ByPeriod, perplexity_by
     from remask.evaluation.perplexity import Perplexity, perplexity
     from remask.evaluation.quality import TextQuality, quality
     from remask.likelihood import Estimate
@@ -25,10 +26,12 @@ if TYPE_CHECKING:
     from remask.training.distill import Distillation, distill
     from remask.training.optim import Budget, Optimizer
     from remask.training.recipe import Recipe
+    from remask.training.reinforcement.run import Reinforcement, reinforce
     from remask.training.run import train
 
 _HOME = {
     "Budget": "remask.training.optim",
+    "ByPeriod": "remask.evaluation.periods",
     "Checkpoint": "remask.checkpoints.checkpoint",
     "Distillation": "remask.training.distill",
     "Estimate": "remask.likelihood",
@@ -36,6 +39,7 @@ _HOME = {
     "Overrides": "remask.checkpoints.overrides",
     "Perplexity": "remask.evaluation.perplexity",
     "Recipe": "remask.training.recipe",
+    "Reinforcement": "remask.training.reinforcement.run",
     "RemaskError": "remask.errors",
     "Sample": "remask.api",
     "TextQuality": "remask.evaluation.quality",
@@ -44,8 +48,10 @@ _HOME = {
     "distill": "remask.training.distill",
     "load": "remask.checkpoints.checkpoint",
     "perplexity": "remask.evaluation.perplexity",
+    "perplexity_by": "remask.evaluation.periods",
     "preset": "remask.presets",
     "quality": "remask.evaluation.quality",
+    "reinforce": "remask.training.reinforcement.run",
     "sample": "remask.api",
     "score": "remask.scoring",
     "score_tokens": "remask.scoring",
@@ -54,6 +60,7 @@ _HOME = {
 }
 __all__ = [
     "Budget",
+    "ByPeriod",
     "Checkpoint",
     "Distillation",
     "Estimate",
@@ -61,6 +68,7 @@ __all__ = [
     "Overrides",
     "Perplexity",
     "Recipe",
+    "Reinforcement",
     "RemaskError",
     "Sample",
     "TextQuality",
@@ -69,8 +77,10 @@ __all__ = [
     "distill",
     "load",
     "perplexity",
+    "perplexity_by",
     "preset",
     "quality",
+    "reinforce",
     "sample",
     "score",
     "score_tokens",

@@ -173,11 +173,15 @@ def of_best_lengths(checkpoint: Checkpoint, request: GenerationRequest, infill: 
 
 def begin(checkpoint: Checkpoint, request: GenerationRequest) -> State:
     """A state with the rows of a request, in which nothing is written yet."""
-    family, device = checkpoint.family, checkpoint.model.device
     if request.infill is not None and RANGE.search(request.infill):
         raise RemaskError("a hole of open length is chosen at the end, so it cannot be watched; give its length")
     prompts, _ = prompts_of(request)
-    rows = rows_of(checkpoint, request, prompts)
+    return begin_rows(checkpoint, request, rows_of(checkpoint, request, prompts))
+
+
+def begin_rows(checkpoint: Checkpoint, request: GenerationRequest, rows: Sequence[Sequence[int | None]]) -> State:
+    """A state with rows of ids, in which None is written by the options of a request; each may have its own length."""
+    family, device = checkpoint.family, checkpoint.model.device
     params = replace(request.params, sampler=sampler_of(family, request.sampler))
     if request.infill is not None:
         params = replace(params, stop=False)

@@ -32,12 +32,13 @@ class Verb:
 VERBS = {
     "demo": Verb("remask.demo:demo", (), "the whole job in a few minutes, on text every machine has", heavy=True),
     "prepare": Verb("remask.data.tokens:prepare", ("source",), "text -> tokenizer and packed tokens", prints=True),
-    "rows": Verb(
-        "remask.tasks.rows:write_rows", ("source",), "a task -> rows of prompt and completion", prints=True
-    ),
+    "rows": Verb("remask.tasks.rows:write_rows", ("source",), "a task -> rows of prompt and completion", prints=True),
     "train": Verb("remask.training.run:train", (), "pre-train a model; rerunning the command resumes", heavy=True),
     "distill": Verb(
         "remask.training.distill:distill", ("model",), "a uniform model that needs fewer steps", heavy=True
+    ),
+    "reinforce": Verb(
+        "remask.training.reinforcement.run:command", ("model",), "reward a model for right answers", heavy=True
     ),
     "scale plan": Verb("remask.scaling.planning:plan", (), "a table of runs for a scaling law"),
     "scale run": Verb("remask.scaling.run.run:run", ("study",), "execute a plan; rerunning goes on"),
@@ -49,7 +50,15 @@ VERBS = {
         "remask.evaluation.bench_sample:bench_sample", ("runs",), "quality against speed of every way of writing"
     ),
     "bench infill": Verb(
-        "remask.evaluation.commands:bench_infill", ("run", "source"), "exact match on files of HumanEval-infilling"
+        "remask.evaluation.commands:bench_infill",
+        ("run", "source"),
+        "holes in code by exact match, in stories by ROUGE",
+    ),
+    "bench guidance": Verb(
+        "remask.evaluation.zeroshot.sweep:sweep_guidance", ("runs",), "the weight of guidance, chosen on validation"
+    ),
+    "bench reversal": Verb(
+        "remask.evaluation.reversal.command:reversal", ("runs",), "the reversal curse, and couplets"
     ),
     "eval": Verb("remask.evaluation.zeroshot.command:evaluate", ("runs",), "zero-shot benchmarks, models side by side"),
     "sample": Verb("remask.commands:sample", ("run",), "generate or infill text"),
@@ -61,7 +70,7 @@ VERBS = {
     "revise": Verb("remask.robustness.commands:revise", ("run",), "a masked model corrects drafts of other models"),
     "perplexity": Verb(
         "remask.evaluation.commands:perplexity",
-        ("run", "source"),
+        ("runs", "source"),
         "perplexity of a file or a corpus, by rolling windows",
     ),
     "quality": Verb(

@@ -117,6 +117,7 @@ def score(
     guidance: float = 0.0,
     seed: int = 0,
     tokens: bool = False,
+    workers: int = 1,
     tokenizer: Path | None = None,
     device: str = "auto",
     precision: Literal["stored", "auto", "bf16", "fp32", "int8"] = "stored",
@@ -148,6 +149,7 @@ def score(
         tokens: Also give the nats of each token, which sum to those of the text: given the tokens before it (exact,
             chain), when the sampler writes it (rule), or the mean over all orders (the bounds of masked models). In a
             terminal the text is coloured by them; elsewhere, and with NO_COLOR set, they are listed.
+        workers: Processes among which the lines of a *.jsonl file are divided, as of `remask eval`.
         tokenizer: A tokenizer.json, where the checkpoint has none.
         device: cpu, cuda, or auto: a GPU where there is one.
         precision: Number format of the network: stored keeps that of the weights, so that a score does not depend on
@@ -166,6 +168,8 @@ def score(
     many = file is not None and file.suffix == ".jsonl"
     if many and (prompt or prompt_ids is not None):
         raise RemaskError(f"the prompts of {file} stand in its lines, so there is no --prompt")
+    if workers != 1 and not many:
+        raise RemaskError("--workers goes with a --file that is named *.jsonl")
     if log is not None and not many:
         raise RemaskError("--log goes with a --file that is named *.jsonl")
     if tokens and (many or error is not None):
@@ -183,14 +187,17 @@ def score(
             raise RemaskError(f"{file} is not UTF-8: byte {at} is {reason.object[at]:#04x}") from None
     checkpoint = remask.load(run, device=device, precision=precision, tokenizer=tokenizer)
     if many and file is not None:
+        from remask.checkpoints.opening import Opening
         from remask.scoring import estimator_of
         from remask.scoring_commands import score_file
+        from remask.scoring_workers import Workers
 
         kind = estimator_of(
             checkpoint.family, estimator, sampler, steps, block, temperature,
             draws=draws, strata=strata, guidance=guidance, seed=seed,
         )  # fmt: skip
-        score_file(run, checkpoint, file, log, kind, error, precision, json)
+        processes = Workers(workers, run, Opening(device, precision, tokenizer))
+        score_file(run, checkpoint, file, log, kind, error, processes, json)
         return
     by_token: Any = remask.score_tokens if tokens else partial(remask.score, error=error)
     scored = by_token(

@@ -9,7 +9,7 @@ from remask.data.chat import prompt_ids
 from remask.errors import RemaskError
 from remask.sampling.params import USUAL_LENGTH
 
-Template = Literal["chat", "vicuna"]
+Template = Literal["chat", "vicuna", "none"]
 Conversation = Sequence[tuple[str, str]]
 """Pairs of role, "user" or "assistant", and text; a first one of the role "system" says how the assistant answers."""
 
@@ -21,7 +21,7 @@ def prompt_of(checkpoint: Checkpoint, conversation: Conversation, template: Temp
         checkpoint: the model, with its tokenizer.
         conversation: its turns, the last one of the user.
         template: "chat" puts the special tokens of the tokenizer around each turn. "vicuna" is FastChat's vicuna_v1.1,
-            plain text by which SMDM was fine-tuned.
+            plain text by which SMDM was fine-tuned. "none" writes the texts one behind the other.
 
     Raises:
         RemaskError: the tokenizer has the special tokens of no known chat template.
@@ -29,6 +29,14 @@ def prompt_of(checkpoint: Checkpoint, conversation: Conversation, template: Temp
     return prompt_ids(
         checkpoint.tokenizer, conversation, template, checkpoint.family.bos, checkpoint.family.vocabulary.start
     )
+
+
+def trained_template(checkpoint: Checkpoint) -> Template:
+    """The template by which most of the conversations were written on which `remask train` has fine-tuned a model;
+    "chat" for other models."""
+    counts: dict[Template, int] = checkpoint.about.get("conversations", {}).get("templates", {})
+    most: list[Template] = sorted(counts, key=lambda name: -counts[name])
+    return most[0] if most else "chat"
 
 
 def require_template(checkpoint: Checkpoint, template: Template) -> None:

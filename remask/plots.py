@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 
 from remask.likelihood.levels import LossByLevel, middles
@@ -30,6 +31,34 @@ def loss_curves(runs: dict[str, Path], path: Path) -> None:
             label=f"{name} ({kind})",
         )
     axes.set(xlabel="training FLOPs (6 N D)", ylabel="validation bits per byte")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def reward_curve(runs: dict[str, Path], path: Path) -> None:
+    """Mean reward of the texts of several runs of `remask reinforce` against the step, with its standard error.
+
+    A point is a row of metrics.csv: the mean of the steps since the row before. The error is that between prompts, and
+    there is none where a step has only one.
+    """
+    from matplotlib.figure import Figure
+
+    from remask.training.reinforcement.objective import objective_of
+
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for name, run in runs.items():
+        recipe = json.loads((run / "run.json").read_text())["recipe"]
+        rows = [r for r in _metrics(run) if r["reward"] and r["reward"] != "nan"]
+        steps, means, spread = ([float(r[key]) for r in rows] for key in ("step", "reward", "reward_spread"))
+        since = [now - before for before, now in zip([0.0, *steps], steps, strict=False)]
+        prompts = recipe["batch"] // objective_of(recipe["objective"]).group
+        errors = [s / math.sqrt(max(1.0, n * prompts)) for s, n in zip(spread, since, strict=True)]
+        (line,) = axes.plot(steps, means, label=f"{name} ({recipe['objective']})")
+        low, high = ([m + sign * e for m, e in zip(means, errors, strict=True)] for sign in (-1, 1))
+        axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.25, linewidth=0)
+    axes.set(xlabel="step", ylabel="mean reward")
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)

@@ -4,8 +4,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from remask.checkpoints.checkpoint import Checkpoint
+from remask.checkpoints.opening import Opening
 from remask.errors import RemaskError
 from remask.likelihood import Estimate, Estimator
+from remask.scoring_workers import Workers
 from remask.terminal import document
 
 
@@ -28,16 +30,16 @@ def score_file(
     log: Path | None,
     estimator: Estimator,
     error: float | None,
-    precision: str,
+    workers: Workers,
     json: bool,
 ) -> None:
     """Scores each line of a file, and prints the total, or everything as one JSON document."""
     from remask.scoring_files import score_lines
     from remask.scoring_log import ScoreLog
 
-    protocol = protocol_of(run, checkpoint, estimator, "scores", precision=precision, error=error)
+    protocol = protocol_of(run, checkpoint, estimator, "scores", precision=workers.opening.precision, error=error)
     with ScoreLog(log, protocol) as kept:
-        found = list(score_lines(checkpoint, file, kept, estimator=estimator, error=error, show=True))
+        found = list(score_lines(checkpoint, file, kept, estimator=estimator, error=error, workers=workers, show=True))
     if not found:
         raise RemaskError(f"{file} has no lines")
     names = Estimate.__dataclass_fields__
@@ -67,6 +69,7 @@ def rank(
     estimator: str = "auto",
     guidance: float = 0.0,
     seed: int = 0,
+    workers: int = 1,
     tokenizer: Path | None = None,
     device: str = "auto",
     precision: Literal["stored", "auto", "bf16", "fp32", "int8"] = "stored",
@@ -86,6 +89,7 @@ def rank(
         estimator: As of `remask score`.
         guidance: Weight of classifier-free guidance.
         seed: Seed of the noise, which is the same for the answers to a question.
+        workers: Processes among which the questions are divided, as of `remask eval`.
         tokenizer: A tokenizer.json, where the checkpoint has none.
         device: cpu, cuda, or auto: a GPU where there is one.
         precision: Number format of the network, as of `remask score`.
@@ -97,12 +101,14 @@ def rank(
     from remask.scoring_log import ScoreLog
 
     by = by or ["sum"]
+    processes = Workers(workers, run, Opening(device, precision, tokenizer))
     checkpoint = remask.load(run, device=device, precision=precision, tokenizer=tokenizer)
     kind = estimator_of(checkpoint.family, estimator, draws=draws, guidance=guidance, seed=seed)
     how: dict[str, Any] = {"by": ",".join(by), "confidence": confidence, "precision": precision}
     protocol = protocol_of(run, checkpoint, kind, "rankings", **how)
     with ScoreLog(log, protocol) as kept:
-        lines = rank_lines(checkpoint, file, kept, estimator=kind, confidence=confidence, by=by, show=True)
+        how = {"estimator": kind, "confidence": confidence, "by": by, "workers": processes}
+        lines = rank_lines(checkpoint, file, kept, **how, show=True)
         found = list(lines)
     settled, rows = sum(record["settled"] for record in found), sum(record["draws"] for record in found)
     if json:

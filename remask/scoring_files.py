@@ -8,14 +8,16 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError
-from remask.likelihood import Estimate, Estimator, Ranking
+from remask.likelihood import Estimator, Ranking
 from remask.scoring import rank_texts, score_texts
 from remask.scoring_log import ScoreLog, key_of
+from remask.scoring_workers import Workers, found_in_processes
 
 
 @dataclass(frozen=True)
@@ -78,15 +80,13 @@ def score_lines(
     *,
     estimator: Estimator,
     error: float | None = None,
+    workers: Workers | None = None,
     show: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """The records of the texts of a file, in its order; those that the log has are not scored again."""
 
-    def score(lines: Iterable[Line]) -> Iterator[Estimate]:
-        pairs = ((line.prompt, line.content) for line in lines)
-        return score_texts(checkpoint, pairs, estimator=estimator, error=error, show=show)
-
-    return logged(path, "text", log, score, vars)
+    find = partial(score_texts, estimator=estimator, error=error)
+    return logged(path, "text", log, divided(checkpoint, find, "scoring", workers, show), vars)
 
 
 def rank_lines(
@@ -97,20 +97,32 @@ def rank_lines(
     estimator: Estimator,
     confidence: float = 0.95,
     by: Sequence[str] = ("sum",),
+    workers: Workers | None = None,
     show: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """The records of the questions of a file, in its order; those that the log has are not ranked again."""
-
-    def rank(lines: Iterable[Line]) -> Iterator[Ranking]:
-        asked = ((line.prompt, line.content) for line in lines)
-        return rank_texts(checkpoint, asked, estimator=estimator, confidence=confidence, by=by, show=show)
 
     def fields(ranking: Ranking) -> dict[str, Any]:
         best = dict(zip(by, ranking.best, strict=True))
         answers = [{"nats": e.nats, "stderr": e.stderr, "kind": e.kind, "draws": e.draws} for e in ranking.estimates]
         return {"best": best, "settled": ranking.settled, "draws": ranking.draws, "answers": answers}
 
-    return logged(path, "answers", log, rank, fields)
+    find = partial(rank_texts, estimator=estimator, confidence=confidence, by=by)
+    return logged(path, "answers", log, divided(checkpoint, find, "ranking", workers, show), fields)
+
+
+def divided(
+    checkpoint: Checkpoint, find: Callable[..., Iterator[Any]], what: str, workers: Workers | None, show: bool
+) -> Callable[[Iterable[Line]], Iterator[Any]]:
+    """What is found for some lines by `find(checkpoint, pairs)`: by this process, or by several."""
+
+    def found(lines: Iterable[Line]) -> Iterator[Any]:
+        pairs = ((line.prompt, line.content) for line in lines)
+        if workers is None or workers.number == 1:
+            return find(checkpoint, pairs, show=show)
+        return found_in_processes(workers, list(pairs), find, what)
+
+    return found
 
 
 def logged(

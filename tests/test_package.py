@@ -14,7 +14,7 @@ import remask
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS = {"transformers", "submitit", "lm_eval"}
+EXTRAS = {"transformers", "submitit", "lm_eval", "math_verify", "rouge_score"}
 """What a machine may lack: the packages of the extras."""
 
 

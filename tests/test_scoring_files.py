@@ -182,3 +182,24 @@ def test_a_bad_line_is_named(tmp_path: Path, line: str, field: str, says: str) -
 def test_options_that_do_not_go_together(call: Any, tmp_path: Path, arguments: list[str], says: str) -> None:
     status, _, err = call("score", folder(tmp_path / "model"), *arguments)
     assert status == 1 and says in err
+
+
+def test_several_processes_find_the_same(call: Any, tmp_path: Path) -> None:
+    """In the order of the file; the log of one goes on with the other."""
+    run, file, asked = folder(tmp_path / "model"), lines(tmp_path / "texts.jsonl", TEXTS), tmp_path / "asked.jsonl"
+    lines(asked, QUESTIONS)
+    for verb, source, key in (("score", file, "texts"), ("rank", asked, "questions")):
+        command = [verb, run, "--file", source, "--draws", 8, "--json", "--log", tmp_path / f"{verb}.jsonl"]
+        status, out, err = call(*command, "--workers", 2)
+        assert status == 0, err
+        (tmp_path / f"{verb}.jsonl").rename(tmp_path / f"of two, {verb}.jsonl")
+        alone = json.loads(call(*command)[1])[key]
+        for one, other in zip(json.loads(out)[key], alone, strict=True):
+            nats = [[answer["nats"] for answer in record.get("answers", [record])] for record in (one, other)]
+            assert nats[0] == pytest.approx(nats[1], rel=1e-5)
+            assert (one["line"], one["id"], one["draws"]) == (other["line"], other["id"], other["draws"])
+    assert call("score", run, "--file", file, "--workers", 0)[::2] == (
+        1,
+        "remask: workers is 0; it must be at least 1\n",
+    )
+    assert "--workers goes with a --file that is named *.jsonl" in call("score", run, "--text", "a", "--workers", 2)[2]

@@ -88,7 +88,7 @@ def main() -> None:
             study(name, given.out, given.share)
     rows = results(given.out)
     if rows:
-        write(rows, given.out if given.share < 1 else HERE)
+        write(rows, HERE if given.share == 1 else given.out)
     print(table(rows))
 
 
@@ -99,7 +99,8 @@ def study(name: str, out: Path, share: float) -> None:
         parts = []
         for value in problem.values:
             parts.append(folder / "parts" / f"{split}-{value}.jsonl")
-            write_rows(problem.source(value, documents=count, split=split), parts[-1])  # `remask rows`
+            if not parts[-1].exists():  # as `remask rows` does
+                write_rows(problem.source(value, documents=count, split=split), parts[-1])
         (folder / f"{split}.jsonl").write_text("".join(part.read_text() for part in parts))
     few = problem.source(problem.values[-1], documents=2000)
     prepare(few, folder / "tokenizer", vocab_size=512)
@@ -109,7 +110,7 @@ def study(name: str, out: Path, share: float) -> None:
         budget = ["--budget.flops", f"{share * problem.flops:g}"]
         remask("train", "--family", family, *TRAINING.split(), *rows, *budget, "--out", folder / run)
     asked = json.dumps([problem.asked(value) for value in problem.values])
-    how = ["--ways", json.dumps(list(ORDERS.values())), "--limit", str(QUESTIONS), "--batch", "[32]"]
+    how = ["--ways", json.dumps(list(ORDERS.values())), "--limit", str(QUESTIONS), "--batch", "[16]"]
     how += ["--timed", "1", "--repeats", "1", "--precision", "fp32"]
     runs = [folder / run for run in FAMILIES]
     remask("bench", "sample", *runs, "--tasks", asked, *how, "--out", folder / "bench")

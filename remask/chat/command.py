@@ -15,7 +15,7 @@ from remask.sampling.params import SamplingParams
 def chat(
     run: str,
     system: str = "",
-    template: Template = "chat",
+    template: Template | None = None,
     preset: str | None = None,
     tokenizer: Path | None = None,
     end: str | None = None,
@@ -34,7 +34,8 @@ def chat(
         run: A run directory, a published folder, or other people's weights (see `remask convert`).
         system: The system message, which tells the model how to answer; it is always read.
         template: chat puts the tokenizer's special tokens around each turn; vicuna is FastChat's plain-text template,
-            by which SMDM was fine-tuned.
+            by which SMDM was fine-tuned; none puts nothing between the texts. By default the one by which
+            `remask train` fine-tuned the model, else chat.
         preset: Published settings, which options overrule, as in `remask sample`.
         tokenizer: A tokenizer.json, where the checkpoint has none.
         end: Token that ends a text, by its name or its id, where the checkpoint does not say.
@@ -47,8 +48,10 @@ def chat(
     from remask.chat.dialogue import Dialogue
     from remask.chat.display import Display
     from remask.chat.session import Session, talk
+    from remask.conversation import trained_template
 
     checkpoint = remask.load(
         run, device=device, precision=precision, pack=pack, tokenizer=tokenizer, overrides=Overrides(end=end)
     )
-    talk(Session(Dialogue(checkpoint, template, system, params), Display()))
+    dialogue = Dialogue(checkpoint, template or trained_template(checkpoint), system, params)
+    talk(Session(dialogue, Display()))

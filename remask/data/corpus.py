@@ -8,7 +8,8 @@ A source is
 * `hub:OWNER/NAME[:SPLIT[:CONFIG]]`, streamed;
 * `stdlib`, the sources and the help of the running Python;
 * `synthetic:KEY=VALUE,...`, a random language of known entropy (see `synthetic.py`);
-* `task:NAME[+NAME...],KEY=VALUE,...`, questions with exact answers (see `remask/tasks/corpus.py`).
+* `task:NAME[+NAME...],KEY=VALUE,...`, questions with exact answers (see `remask/tasks/corpus.py`);
+* `gsm8k:FILE,KEY=VALUE,...`, word problems with their solutions (see `remask/tasks/gsm8k/corpus.py`).
 
 Files may be compressed (gzip, bzip2, xz, Zstandard, LZ4), and text may be UTF-8, or UTF-16 or UTF-32 with a
 byte-order mark. Nothing but one document has to fit in memory.
@@ -80,6 +81,10 @@ def stamp(source: str, field: str = "text") -> list[tuple[str, int, int]]:
         return [(source, 0, 0)]
     if source == "stdlib":
         files = library_files()
+    elif source.startswith("gsm8k:"):
+        from remask.tasks.gsm8k.corpus import file_of
+
+        files = [_existing(file_of(source))]
     elif Path(source).is_dir():
         items = folder_items(Path(source), field, Omissions())
         files = [path for item in items for path in _files_of(item)]
@@ -104,6 +109,10 @@ def _read(source: str, reading: Reading) -> Iterator[Document]:
         from remask.tasks.corpus import parse as parse_task
 
         yield from parse_task(source).texts()
+    elif source.startswith("gsm8k:"):
+        from remask.tasks.gsm8k.corpus import documents as gsm8k_documents
+
+        yield from gsm8k_documents(source, reading.omissions)
     elif source.startswith("hub:"):
         from remask.data.hub import hub_documents
 
@@ -156,6 +165,6 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise RemaskError(
             f"no corpus at {str(path)!r}. A corpus is a text, .jsonl, .csv or .parquet file, a folder, "
-            "stdlib, synthetic:KEY=VALUE,..., task:NAME,KEY=VALUE,... or hub:OWNER/NAME"
+            "stdlib, synthetic:KEY=VALUE,..., task:NAME,KEY=VALUE,..., gsm8k:FILE or hub:OWNER/NAME"
         )
     return path

@@ -106,8 +106,8 @@ def prepare(
 
     Args:
         source: A text file, JSON Lines, CSV, Parquet or Arrow, compressed or not; a folder of these, the clone of a
-            data set or a folder of save_to_disk; hub:OWNER/NAME[:SPLIT[:CONFIG]], stdlib, synthetic:KEY=VALUE,..., or
-            task:NAME[+NAME...],KEY=VALUE,...
+            data set or a folder of save_to_disk; hub:OWNER/NAME[:SPLIT[:CONFIG]], stdlib, synthetic:KEY=VALUE,...,
+            task:NAME[+NAME...],KEY=VALUE,..., or gsm8k:FILE
         out: Folder to write.
         tokenizer: bpe trains a byte-level BPE on the training split; bytes; a tokenizer.json, a folder with one, or
             hub:OWNER/NAME.
@@ -239,7 +239,7 @@ def _not_prepared(path: Path) -> RemaskError:
     """The error for a path that is no prepared folder, with what to do."""
     command = f"make one with `remask prepare {path} --out DIR`, and give DIR"
     if not path.exists():
-        if str(path) == "stdlib" or str(path).startswith(("synthetic:", "task:", "hub:")):
+        if str(path) == "stdlib" or str(path).startswith(("synthetic:", "task:", "gsm8k:", "hub:")):
             return RemaskError(f"{str(path)!r} is a corpus and not a prepared folder: {command}")
         return RemaskError(f"no prepared corpus at {str(path)!r}: `remask prepare SOURCE --out {path}` makes one")
     if path.is_dir():

@@ -65,7 +65,7 @@ def answer(
         out: File of answers, in FastChat's form.
         name: The model's name there (model_id); by default that of the run's folder.
         template: chat puts the tokenizer's special tokens around each turn; vicuna is FastChat's plain-text template,
-            by which SMDM was fine-tuned.
+            by which SMDM was fine-tuned; none puts nothing between the texts.
         turns: Turns of each question that are asked; by default all. SMDM reports the first.
         choices: Answers to each question, each with a seed of its own.
         limit: Only so many of the questions.

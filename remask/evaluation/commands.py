@@ -1,16 +1,20 @@
 """The verbs `remask perplexity`, `remask quality` and `remask bench infill`, which print what is found."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from remask.data.corpus import documents
+from remask.errors import RemaskError
 from remask.evaluation.passages import Detokenize
 from remask.terminal import document
 
 
 def perplexity(
-    run: str,
+    runs: list[str],
     source: str,
+    by: str | None = None,
+    period: Literal["year", "month", "day"] = "year",
+    reference: str | None = None,
     stride: int | None = None,
     context: int | None = None,
     split: Literal["valid", "train"] = "valid",
@@ -35,11 +39,15 @@ def perplexity(
     """Perplexity of a file or a corpus by rolling windows, in which each token is scored exactly once.
 
     Args:
-        run: A run directory, a published folder, or other people's weights (see `remask convert`).
+        runs: Run directories, published folders, or other people's weights (see `remask convert`).
         source: A text, .jsonl, .csv or .parquet file or any other source of `remask prepare`, whose documents do not
             see each other; or a prepared folder, whose tokens are one long row as in training. For one text given a
             prompt see `remask score`, which cuts a text longer than the context into the same windows as the default
             stride here, but for the last, which there is given nothing.
+        by: The field of a .jsonl file that holds a date, YYYY-MM-DD: the perplexity of each period is shown, with its
+            change since the reference, and between runs.
+        period: With --by, what is counted together.
+        reference: With --by, the periods of the training, as 2008:2012; by default the first one of the file.
         stride: New tokens of each window. A smaller stride gives each token more of the text before it, and takes
             longer. By default the whole context, so that no token is read twice.
         context: Tokens of a window; by default the context of the model.
@@ -65,30 +73,42 @@ def perplexity(
         json: Print one JSON document on standard output, and nothing else.
     """
     import remask
+    from remask.evaluation.bench_report import shown_names
 
-    checkpoint = remask.load(run, device=device, precision=precision, tokenizer=tokenizer)
-    found = remask.perplexity(
-        checkpoint,
-        source,
-        stride=stride,
-        context=context,
-        split=split,
-        field=field,
-        separator=separator,
-        detokenize=detokenize,
-        max_bytes=max_bytes,
-        draws=draws,
-        estimator=estimator,
-        strata=strata,
-        sampler=sampler,
-        steps=steps,
-        block=block,
-        temperature=temperature,
-        guidance=guidance,
-        seed=seed,
-        show=True,
-    )
-    print(document(found.as_dict()) if json else found)
+    if by is None and reference is not None:
+        raise RemaskError("--reference goes with --by, which names the field of the date")
+    if by is not None and (separator is not None or detokenize != "none" or max_bytes is not None):
+        raise RemaskError("--by reads JSON Lines: leave --separator, --detokenize and --max-bytes out")
+    options: dict[str, Any] = {
+        "stride": stride,
+        "context": context,
+        "field": field,
+        "draws": draws,
+        "estimator": estimator,
+        "strata": strata,
+        "sampler": sampler,
+        "steps": steps,
+        "block": block,
+        "temperature": temperature,
+        "guidance": guidance,
+        "seed": seed,
+        "show": True,
+    }
+    names = shown_names(runs)
+    models = {names[run]: remask.load(run, device=device, precision=precision, tokenizer=tokenizer) for run in names}
+    if by is not None:
+        dated = remask.perplexity_by(models, source, by, period=period, reference=reference, **options)
+        print(document(dated.as_dict()) if json else dated)
+        return
+    options |= {"split": split, "separator": separator, "detokenize": detokenize, "max_bytes": max_bytes}
+    found = {name: remask.perplexity(model, source, **options) for name, model in models.items()}
+    if len(found) == 1:
+        (one,) = found.values()
+        print(document(one.as_dict()) if json else one)
+    elif json:
+        print(document({name: one.as_dict() for name, one in found.items()}))
+    else:
+        print("\n\n".join(f"{name}: {one}" for name, one in found.items()))
 
 
 def quality(
@@ -127,6 +147,7 @@ def bench_infill(
     run: str,
     source: Path,
     limit: int | None = None,
+    sentences: str = "3",
     out: Path | None = None,
     sampler: str | None = None,
     steps: int | None = None,
@@ -139,14 +160,17 @@ def bench_infill(
     precision: Literal["stored", "auto", "bf16", "fp32", "int8"] = "auto",
     json: bool = False,
 ) -> None:
-    """Infilling of code, graded by exact match; no code is run.
+    """Infilling of code, graded by exact match, and of sentences of stories, by ROUGE too; no code is run.
 
     Args:
         run: A run directory, a published folder, or other people's weights (see `remask convert`). An autoregressive
             model writes from left to right and sees only what stands before the hole.
         source: A file of HumanEval-infilling, or any JSON Lines file with the fields task_id, prompt,
-            canonical_solution and suffix, compressed or not. A hole has as many tokens as the true text.
+            canonical_solution and suffix, compressed or not; or stories, as JSON Lines with the fields text and
+            sentence (the one that is removed), or as ROCStories or its Story Cloze Test have them (.jsonl, .csv). A
+            hole has as many tokens as the true text.
         limit: Take only the first so many tasks.
+        sentences: Which of the five sentences of ROCStories are removed: 3, or as 2-4.
         out: A JSON Lines file of completions to write, which evaluate_infilling_functional_correctness of
             HumanEval-infilling runs against the tests.
         sampler: How holes are written; by default Confidence, or the family's own sampler.
@@ -164,7 +188,7 @@ def bench_infill(
     from remask.evaluation.infilling import infill, read_items
     from remask.files import write_atomically
 
-    items = read_items(source, limit)
+    items = read_items(source, limit, sentences)
     checkpoint = remask.load(run, device=device, precision=precision, tokenizer=tokenizer)
     found = infill(
         checkpoint,
@@ -182,6 +206,7 @@ def bench_infill(
         write_atomically(out, "".join(f"{line}\n" for line in lines))
     if json:
         measures = {"exact_match": found.exact_match, "exact_match_stderr": found.exact_match_stderr}
-        print(document(vars(found) | {"left_out": list(found.left_out)} | measures))
+        like = found.rouge and {name: vars(of) for name, of in found.rouge.items()}
+        print(document(vars(found) | {"left_out": list(found.left_out), "rouge": like} | measures))
         return
     print(found)

@@ -1,37 +1,33 @@
-"""Infilling of code with known answers: the files of HumanEval-infilling, graded by exact match.
+"""Infilling with known answers: code, as the files of HumanEval-infilling, and sentences of stories.
+
+Code is graded by exact match, sentences by ROUGE too.
 
 A model that fills masks sees the text on both sides and is given the number of tokens of the true middle. Its
 autoregressive twin writes as many tokens from left to right, and sees only the text before. No code is run here: the
 completions can be written as HumanEval-infilling's own program reads them, which runs them against the tests.
 """
 
+import csv
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any, TextIO
 
 from remask.api import sampler_of
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.data.streams import name_errors, open_text
 from remask.errors import RemaskError
+from remask.evaluation.rouge import Mean, rouge, scorer
+from remask.evaluation.stories import Item, sentences_removed, story_item
 from remask.sampling import Canvas, Sampler, SamplingParams, start, stream
 from remask.seeds import mix_seeds
 from remask.terminal import progress
 
 FIELDS = ("task_id", "prompt", "canonical_solution", "suffix")
-
-
-@dataclass(frozen=True)
-class Item:
-    """A text with a hole."""
-
-    task: str
-    before: str
-    middle: str
-    """The text of the hole as it was."""
-    after: str
 
 
 @dataclass(frozen=True)
@@ -46,6 +42,8 @@ class Infilled:
     """Tasks whose text does not fit into the context, or whose hole is empty, as a few of the random spans are."""
     sees_suffix: bool
     """Whether the model saw the text behind the hole."""
+    rouge: dict[str, Mean] | None = None
+    """ROUGE-1, ROUGE-2 and ROUGE-L of sentences, mean F-measures; None of code."""
 
     @property
     def exact_match(self) -> float:
@@ -62,37 +60,56 @@ class Infilled:
         seen = "both sides of the hole are seen" if self.sees_suffix else "only the text before the hole is seen"
         share = f"exact match {self.exact_match:.4f} +- {self.exact_match_stderr:.4f}"
         out = f"; {len(self.left_out)} beyond the context, or with an empty hole, are left out" if self.left_out else ""
-        return f"{share} ({self.right} of {len(self.completions)} tasks{out}); {seen}, and its length is given"
+        like = "".join(f"{name} {of.value:.4f} +- {of.error:.4f}, " for name, of in (self.rouge or {}).items())
+        return f"{like}{share} ({self.right} of {len(self.completions)} tasks{out}); {seen}, and its length is given"
 
 
-def read_items(path: str | Path, limit: int | None = None) -> list[Item]:
-    """The items of a JSON Lines file, compressed or not: the first `limit` of them. RemaskError names file and line."""
+def read_items(path: str | Path, limit: int | None = None, sentences: str = "3") -> list[Item]:
+    """The items of a JSON Lines file, or a .csv file of stories, compressed or not: the first `limit` of them.
+
+    A story of five sentences loses those of `sentences`. RemaskError names file and line.
+    """
+    removed = sentences_removed(sentences)
     if limit is not None and limit < 1:
         raise RemaskError(f"limit is {limit}; it must be at least 1")
-    path, items = Path(path), []
+    path = Path(path)
     if not path.is_file():
         raise RemaskError(f"no file of tasks at {str(path)!r}")
     with name_errors(path), open_text(path) as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                items.append(item_of(line, f"{path}, line {number}"))
-            if len(items) == limit:
-                break
+        items = [
+            item_of(record, f"{path}, line {number}", removed) for number, record in islice(rows(file, path), limit)
+        ]
     if not items:
         raise RemaskError(f"{path} holds no tasks")
     return items
 
 
-def item_of(line: str, where: str) -> Item:
-    """One line as an item."""
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise RemaskError(f"{where}: this is no JSON: {error}") from None
-    record = record if isinstance(record, dict) else {}
+def rows(file: TextIO, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The rows of a file, with their lines."""
+    if ".csv" in path.suffixes:
+        table = csv.DictReader(file)
+        yield from ((table.line_num, {name or "": value for name, value in row.items()}) for row in table)
+        return
+    for number, line in enumerate(file, 1):
+        if line.strip():
+            try:
+                record = json.loads(line)
+            except ValueError as error:
+                raise RemaskError(f"{path}, line {number}: this is no JSON: {error}") from None
+            yield number, record if isinstance(record, dict) else {}
+
+
+def item_of(record: dict[str, Any], where: str, removed: tuple[int, int]) -> Item:
+    """One row as an item."""
+    story = story_item(record, removed, where)
+    if story is not None:
+        return story
     for name in FIELDS:
         if not isinstance(record.get(name), str):
-            raise RemaskError(f"{where}: the field {name!r} must be a text; the fields are {', '.join(FIELDS)}")
+            raise RemaskError(
+                f"{where}: the field {name!r} must be a text; the fields are {', '.join(FIELDS)}, or those of stories: "
+                "text and sentence, or sentence1 to sentence5"
+            )
     return Item(*(record[name] for name in FIELDS))
 
 
@@ -123,6 +140,8 @@ def infill(
     """
     if batch < 1:
         raise RemaskError(f"batch is {batch}; it must be at least 1")
+    if any(item.prose for item in items):
+        scorer()  # which says that a package is missing before the work, not after it
     family, context = checkpoint.family, checkpoint.model.architecture.context
     own = sampler_of(family, sampler or ("Confidence" if family.order == "any" else None))
     params = SamplingParams(sampler=own, steps=steps, temperature=temperature, guidance=guidance, stop=False)
@@ -138,7 +157,9 @@ def infill(
             tick(len(part))
     right = sum(texts[i].rstrip() == items[i].middle.rstrip() for i in fitting)
     left_out = tuple(item.task for i, item in enumerate(items) if i not in texts)
-    return Infilled({items[i].task: texts[i] for i in fitting}, right, left_out, not family.exact)
+    prose = [(items[i].middle, texts[i]) for i in fitting if items[i].prose]
+    like = rouge(prose) if prose else None
+    return Infilled({items[i].task: texts[i] for i in fitting}, right, left_out, not family.exact, like)
 
 
 def row_of(checkpoint: Checkpoint, item: Item) -> list[int | None]:

@@ -1,4 +1,4 @@
-"""How much texts repeat themselves and each other, by their n-grams of words: distinct-n and self-BLEU."""
+"""n-grams of texts: BLEU, and how much texts repeat themselves and each other by distinct-n and self-BLEU."""
 
 import math
 from collections import Counter
@@ -20,6 +20,26 @@ def distinct(texts: Sequence[Words], n: int) -> float:
     """
     found = [gram for text in texts for gram in ngrams(text, n)]
     return len(set(found)) / len(found) if found else math.nan
+
+
+def bleu(text: Words, reference: Words, n: int = 4) -> float:
+    """BLEU-n of a text with one reference (Papineni et al. 2002), without smoothing: 0 where an n-gram never matches.
+
+    The geometric mean of the precisions of 1 to n units alike, each n-gram counted at most as often as the reference
+    has it, times exp(1 - r/c) where the c units of the text are fewer than the r of the reference. Units are what the
+    sequences hold: words, or the characters of a string. This is `sentence_bleu([reference], text)` of NLTK, which
+    gives numbers around 1e-78 in place of 0.
+    """
+    if not len(text):
+        return 0.0
+    total = 0.0
+    for size in range(1, n + 1):
+        own, known = Counter(ngrams(text, size)), Counter(ngrams(reference, size))
+        matched = (own & known).total()
+        if not matched:
+            return 0.0
+        total += math.log(matched / own.total()) / n
+    return math.exp(total + min(0.0, 1 - len(reference) / len(text)))
 
 
 def self_bleu(texts: Sequence[Words], n: int = 4) -> float:

@@ -215,6 +215,14 @@ def total_of(scores: Iterator[tuple[Any, Estimate]], tokens: int) -> Estimate:
     return Estimate.total(parts)
 
 
+def of_documents(scores: Iterator[tuple[Any, Estimate]], requests: WindowRequests) -> list[Estimate]:
+    """The windows of each passage together."""
+    parts: list[list[Estimate]] = [[] for _ in requests.passages]
+    for (number, _), (_, estimate) in zip(requests.windows, scores, strict=True):
+        parts[number].append(estimate)
+    return [Estimate.total(own) for own in parts]
+
+
 def exp(nats: float) -> float:
     """e to the power of some nats; infinite where that is beyond a float."""
     return math.exp(nats) if nats < 700 else math.inf

@@ -44,6 +44,8 @@ class Loss:
     """Scalar, the sum of nats over the scored tokens of these rows, with gradient."""
     tokens: int
     """Scored tokens of these rows."""
+    measured: dict[str, float] = field(default_factory=dict)
+    """What an objective has measured besides, as means over these rows: columns of metrics.csv."""
 
     def per_token(self, global_tokens: int | None = None, shares: int = 1) -> Tensor:
         """Scalar, nats per scored token of the global batch; its mean over all `shares` of that batch is the loss.

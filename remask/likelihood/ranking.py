@@ -57,6 +57,9 @@ class Ranking(NamedTuple):
     best: tuple[int, ...]
     """The place of the most probable answer, for each normalisation. Where answers were dropped early this is not
     always the least of `estimates`, which then come from different numbers of draws."""
+    candidates: tuple[tuple[int, ...], ...]
+    """The answers that were not dropped, the best one first, for each normalisation: one where that is settled. Those
+    of an unsettled question have all their draws."""
 
 
 def rank(
@@ -193,7 +196,7 @@ class Question(Item):
         settled = all(len(candidates) == 1 for candidates in self.candidates)
         best = tuple(candidates[0] for candidates in self.candidates)
         draws = self.previewed + sum(len(answer.values) for answer in self.answers)
-        return Ranking(self.id, estimates, settled, draws, best)
+        return Ranking(self.id, estimates, settled, draws, best, tuple(map(tuple, self.candidates)))
 
 
 def preview_of(request: Request, estimator: Estimator, family: Family) -> Drawn | None:

@@ -81,6 +81,14 @@ class Task(ABC):
         """Questions that are the test split in place of generated ones (`published.py`); by default none."""
         return ()
 
+    def belongs(self, question: Any, split: Split) -> bool:
+        """Whether a question is of a split; by the hash of its key, so that no key is in two of them."""
+        return split_of(self.key(question)) == split
+
+    def wordings(self, question: Any, split: Split) -> tuple[str, ...]:
+        """The prompts of which a question of a split takes a random one."""
+        return self.templates
+
     def examples(self, split: Split, seed: int = 0, template: int | None = None) -> Iterator[Example]:
         """Endless examples; no key is in two splits. Without a `template` each example takes a random one.
 
@@ -94,7 +102,8 @@ class Task(ABC):
                 f"template={template}: {type(self).__name__} has templates 0 to {len(self.templates) - 1}"
             )
         for question, rng in self.questions(split, seed):
-            words = self.templates[int(rng.integers(len(self.templates))) if template is None else template]
+            wordings = self.wordings(question, split) if template is None else self.templates[template : template + 1]
+            words = wordings[int(rng.integers(len(wordings)))]
             yield Example(words.format(**self.words(question)), f" {self.answer(question, rng)}", question)
 
     def questions(self, split: Split, seed: int) -> Iterator[tuple[Any, np.random.Generator]]:
@@ -109,7 +118,7 @@ class Task(ABC):
                     question = published[number % len(published)]
                     break
                 question = self.ask(rng)
-                if split_of(self.key(question)) == split and self.key(question) not in held_out:
+                if self.belongs(question, split) and self.key(question) not in held_out:
                     break
             else:
                 raise RemaskError(f"{self}: none of {TRIES:,} questions is of the {split} split; it has too few")

@@ -20,7 +20,7 @@ from remask.terminal import say
 from remask.training.ema import EMA
 from remask.training.fine_tuning import Conversations, fine_tuned_on
 from remask.training.log import Log
-from remask.training.module import Module
+from remask.training.module import Module, StepFailed
 from remask.training.plan import Plan
 from remask.training.sharding import gather_weights
 from remask.training.start import Setup
@@ -99,6 +99,13 @@ class CheckpointCallback(lightning.Callback):
         self.save_if_due(trainer, module, over, better)
         trainer.should_stop = trainer.should_stop or self.asked_to_stop
         self.logbook.start_clock()
+
+    def on_exception(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: Any) -> None:
+        """Saves the run as it stands after the last whole step, where the next one could not be made."""
+        alone = trainer.world_size == 1  # other processes would not come to save
+        if isinstance(exception, StepFailed) and alone and self._last > 0:
+            self.publish(trainer, cast(Module, pl_module), ["latest"])
+            self.save(trainer)
 
     def last_good_state(self) -> Path | None:
         """The newest training state of this run, and not a damaged one of later."""

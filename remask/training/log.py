@@ -49,6 +49,9 @@ class Log(lightning.Callback):
         """() float64, the sum of the losses since the last row, of the steps that were not skipped."""
         self.count = 0
         """How many they are."""
+        self.measured: dict[str, float] = {}
+        """Sums of what the objective has measured, over the same steps."""
+        self.columns = self.COLUMNS
         self.skipped = 0
         """Skipped steps of the run up to the last one."""
         self.seconds = 0.0
@@ -61,6 +64,7 @@ class Log(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self.peak = machine.peak(pl_module.device, self.plan.bf16)
         self._last, self.skipped = trainer.global_step, cast(Module, pl_module).skipped
+        self.columns = self.COLUMNS + cast(Module, pl_module).columns
         self.start_clock()
         if trainer.is_global_zero:
             self._rewind(trainer.global_step)
@@ -75,6 +79,9 @@ class Log(lightning.Callback):
         self.pace = spent if not self.pace else 0.8 * self.pace + 0.2 * spent
         if module.skipped == self.skipped:
             self.total = self.total + torch.stack(module.losses).mean().double()
+            for name in module.columns:
+                mean = sum(one[name] for one in module.measured) / len(module.measured)
+                self.measured[name] = self.measured.get(name, 0.0) + mean
             self.count += 1
         self.skipped = module.skipped
         if trainer.is_global_zero:
@@ -93,14 +100,17 @@ class Log(lightning.Callback):
             return
         mean = torch.as_tensor(self.total, dtype=torch.float64, device=module.device) / max(1, self.count)
         loss = float(trainer.strategy.reduce(mean, reduce_op="mean")) if self.count else math.nan
-        self.total, self.count = 0.0, 0
-        self._show(module, loss, found)
+        sums = torch.tensor([self.measured.get(name, 0.0) for name in module.columns], dtype=torch.float64)
+        means = trainer.strategy.reduce((sums / max(1, self.count)).to(module.device), reduce_op="mean").tolist()
+        measured = dict(zip(module.columns, means, strict=True)) if self.count else {}
+        self.total, self.count, self.measured = 0.0, 0, {}
+        self._show(module, loss, measured, found)
         if trainer.is_global_zero:
-            self._write(trainer, module, loss, found, by_level)
+            self._write(trainer, module, loss, measured, found, by_level)
 
-    def _show(self, module: Module, loss: float, found: Estimate | None) -> None:
+    def _show(self, module: Module, loss: float, measured: dict[str, float], found: Estimate | None) -> None:
         """What stands beside the progress bar from now on."""
-        self.shown |= {"loss": loss, "tok/s": int(self.plan.tokens / self.pace)}
+        self.shown |= {"loss": loss, **dict(list(measured.items())[:1]), "tok/s": int(self.plan.tokens / self.pace)}
         if found is not None:
             self.shown["valid"] = str(found)
             self.peak = max(self.peak, machine.peak(module.device, self.plan.bf16, seconds=0.02))
@@ -110,7 +120,13 @@ class Log(lightning.Callback):
             self.shown["skipped"] = module.skipped
 
     def _write(
-        self, trainer: lightning.Trainer, module: Module, loss: float, found: Estimate | None, by_level: LossByLevel
+        self,
+        trainer: lightning.Trainer,
+        module: Module,
+        loss: float,
+        measured: dict[str, float],
+        found: Estimate | None,
+        by_level: LossByLevel,
     ) -> None:
         """Adds the row of the last step to metrics.csv, and to the loggers."""
         step = trainer.global_step
@@ -123,6 +139,7 @@ class Log(lightning.Callback):
             "lr": module.optimizer.rate(step, module.steps),
             "gradient_norm": math.nan if module.gradient_norm is None else float(module.gradient_norm),
             "skipped": module.skipped,
+            **measured,
         }
         if found is not None:
             row |= {
@@ -136,7 +153,7 @@ class Log(lightning.Callback):
         path = self.out / "metrics.csv"
         fresh = not path.exists()
         with open(path, "a", newline="") as file:
-            writer = csv.DictWriter(file, self.COLUMNS)
+            writer = csv.DictWriter(file, self.columns)
             if fresh:
                 writer.writeheader()
             writer.writerow(row)
@@ -151,13 +168,19 @@ class Log(lightning.Callback):
         with open(path, newline="") as file:
             rows = [r for r in csv.DictReader(file) if (r.get("step") or "").isdigit() and int(r["step"]) <= step]
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, self.COLUMNS, extrasaction="ignore")
+        writer = csv.DictWriter(text, self.columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
         write_atomically(path, text.getvalue())
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sum": float(self.total), "count": self.count, "seconds": self.seconds}
+        return {
+            "sum": float(self.total),
+            "count": self.count,
+            "seconds": self.seconds,
+            "measured": dict(self.measured),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.total, self.count, self.seconds = (state_dict[k] for k in ("sum", "count", "seconds"))
+        self.measured = dict(state_dict.get("measured", {}))

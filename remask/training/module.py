@@ -20,6 +20,10 @@ PATIENCE = 10
 """Steps in a row that may be skipped for a loss or gradient that is not finite."""
 
 
+class StepFailed(RemaskError):
+    """A step could not be made, for a reason outside the run, which is saved as it stands after the step before."""
+
+
 class Module(lightning.LightningModule):
     """Batch i and its noise are functions of (seed, i), so there is no state of either to resume."""
 
@@ -33,6 +37,10 @@ class Module(lightning.LightningModule):
         self.steps, self.seed, self.micro_batches = plan.steps, setup.recipe.seed, setup.recipe.accumulate
         self.losses: list[Tensor] = []
         """Loss of each micro-batch of this step, on this process."""
+        self.measured: list[dict[str, float]] = []
+        """What the objective has measured besides, of each of them."""
+        self.columns: tuple[str, ...] = getattr(objective, "columns", ())
+        """Names of what the objective measures."""
         self.gradient_norm: Tensor | None = None
         """() of the last step, before clipping."""
         self.skipped = self.skipped_in_a_row = 0
@@ -57,12 +65,13 @@ class Module(lightning.LightningModule):
         rng = torch.Generator().manual_seed(mix_seeds(self.seed, 1, step))
         minimised = self.family.loss if self.objective is None else self.objective
         # the gradients of processes and micro-batches are averaged, by DDP and by Lightning
-        loss = minimised(self.denoiser, batch, rng).per_token(
-            batch.global_tokens, self.trainer.world_size * self.micro_batches
-        )
+        found = minimised(self.denoiser, batch, rng)
+        loss = found.per_token(batch.global_tokens, self.trainer.world_size * self.micro_batches)
         if not micro:
             self.losses.clear()
+            self.measured.clear()
         self.losses.append(loss.detach())
+        self.measured.append(found.measured)
         # a loss that is not finite may still have finite gradients: spoil them, so that every process skips
         return loss * torch.where(loss.isfinite(), 1.0, float("nan"))
 

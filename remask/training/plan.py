@@ -5,7 +5,7 @@ The decisions are kept in run.json beside the recipe, so that a run that goes on
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def decide(setup: Setup, seconds: Callable[[], float] | None = None) -> Plan:
     """The plan of a run that is not there yet. `seconds()` measures a step; by default it is timed on this machine."""
     recipe, family, shape = setup.recipe, setup.family, setup.denoiser.architecture
     bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and machine.fast_bf16(setup.device))
-    per_token = family.flops(shape, round(setup.batches.mean_length))
+    per_token = setup.passes * family.flops(shape, round(setup.batches.mean_length))
     measure = seconds or (lambda: time_step(setup, bf16))
     steps = count_steps(setup, bf16, measure)
     if recipe.budget.minutes:
@@ -74,7 +74,7 @@ def decide(setup: Setup, seconds: Callable[[], float] | None = None) -> Plan:
         compile=worth_compiling(setup, expected),
         tokens=setup.tokens_per_step,
         flops=setup.tokens_per_step * per_token,
-        flops_6n=setup.tokens_per_step * family.reads * shape.flops_6n,
+        flops_6n=setup.tokens_per_step * setup.passes * family.reads * shape.flops_6n,
         lr=setup.optimizer.peak,
         flops_6n_before=0.0 if setup.start is None else flops_spent(setup.start.about),
     )
@@ -155,12 +155,13 @@ def changed_options(saved: dict[str, Any], plan: Plan, recipe: Recipe) -> list[s
     Where the data lies and what the run is carried out on may change. An option that the run's version of remask did
     not have counts as left at its default, and one that is gone does not count.
     """
-    plain = type(recipe)(data=recipe.data, out=recipe.out, model=recipe.model)
+    needed = [f.name for f in fields(recipe) if f.init and f.default is MISSING and f.default_factory is MISSING]
+    plain = type(recipe)(**{name: getattr(recipe, name) for name in needed})
     defaults = plain.to_dict() | {"family": to_plain(type(recipe.family)())}
     there, now = _align(saved, defaults), recipe.to_dict()
     if recipe.optimizer.warmup_steps(plan.steps) == plan.warmup:
         there["optimizer"]["warmup"] = now["optimizer"]["warmup"]  # the same, written in another way
-    for name in ("data", "devices", "nodes", "accelerator", *({"strategy"} & now.keys())):
+    for name in {"data", "devices", "nodes", "accelerator", "strategy"} & now.keys():
         there[name] = now[name]
     if "family" in there and "family" in now:  # distilling is told none
         there["family"], now["family"] = with_rates(there["family"]), with_rates(now["family"])

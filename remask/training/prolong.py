@@ -46,7 +46,8 @@ def why_not(setup: Setup) -> str | None:
             f"its learning rate follows a {recipe.optimizer.schedule} over the whole run, from the first step on. "
             "A run with --optimizer.schedule wsd can be given more later"
         )
-    if recipe.progress_matters or setup.family.has_curriculum:
+    matters = setup.family.has_curriculum if recipe.progress_matters is None else recipe.progress_matters
+    if matters:
         return (
             "its loss changes with the share of the training that is done. A masked or "
             "interpolating run with --family.ceiling 1, whose mask rates do not, can be given more later"

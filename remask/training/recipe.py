@@ -38,8 +38,8 @@ class Conversion:
 class Recipe:
     """What a run trains, on what, how much and how. RemaskError for a value that is out of range."""
 
-    progress_matters: ClassVar[bool] = False
-    """Whether the loss changes with the share of the training that is done, whatever the family."""
+    progress_matters: ClassVar[bool | None] = None
+    """Whether the loss changes with the share of the training that is done; None: as the family says."""
 
     data: Path
     """Folder made by `remask prepare`; or, for fine-tuning, conversations: a .jsonl file, or a folder of them."""

@@ -51,7 +51,12 @@ def train(recipe: Recipe) -> Path:
 def launch(recipe: Recipe, family: Family, start: LazyCheckpoint | None, objective: Objective | None = None) -> Path:
     """Runs a recipe with the weights of `start`, or with fresh ones. An objective takes the place of the family's
     loss."""
-    setup = set_up(recipe, family, start)
+    return carry_out(set_up(recipe, family, start), objective)
+
+
+def carry_out(setup: Setup, objective: Objective | None = None) -> Path:
+    """Runs a recipe whose parts are opened."""
+    recipe = setup.recipe
     machine.keep_memory()
     with locked(recipe.out, "training") if setup.rank == 0 else nullcontext():
         if not list_states(recipe.out):
@@ -117,7 +122,7 @@ def fit(setup: Setup, plan: Plan, objective: Objective | None) -> Path:
         say(f"{out} is complete: {plan.steps:,} steps")
         return out / "latest"
     if setup.rank == 0:
-        say(describe_run(setup, plan) + (f", resumed at step {done:,}" if done else ""))
+        say(describe_run(setup, plan, minimised) + (f", resumed at step {done:,}" if done else ""))
     average = EMA(recipe.ema) if recipe.ema else None
     shown = progress("training", plan.steps, "steps", done) if setup.rank == 0 else nullcontext(lambda *_, **__: None)
     with shown as tick:
@@ -179,7 +184,7 @@ def leave_processes() -> None:
         torch.distributed.destroy_process_group()
 
 
-def describe_run(setup: Setup, plan: Plan) -> str:
+def describe_run(setup: Setup, plan: Plan, objective: torch.nn.Module | None = None) -> str:
     """Two lines about a run: its network, its length and its arithmetic; and how it learns."""
     shape, family, optimizer = setup.denoiser.architecture, setup.family, setup.optimizer
     peak = plan.lr or optimizer.peak
@@ -188,7 +193,7 @@ def describe_run(setup: Setup, plan: Plan) -> str:
         learns = [f"Muon {optimizer.muon_lr:g} for matrices, AdamW {peak:g} for the rest"]
     if shape.convolution:
         learns.append(f"convolutions over {shape.convolution} positions")
-    if isinstance(family, MaskRates):
+    if objective is None and isinstance(family, MaskRates):
         learns.append(family.rates_in_words())
     return (
         f"{type(family).__name__} {setup.recipe.model}: {shape.non_embedding:,} parameters "

@@ -10,8 +10,8 @@ import torch
 
 from remask.checkpoints.checkpoint import open_checkpoint
 from remask.checkpoints.folder import LazyCheckpoint, find
-from remask.data.batches import Batches, Rows
-from remask.data.example_batches import ExampleBatches, ExampleRows
+from remask.data.batches import Batches, GlobalBatches, Rows
+from remask.data.example_batches import ExampleRows
 from remask.data.tokenizer import Tokenizer
 from remask.data.tokens import Prepared, open_tokens
 from remask.errors import RemaskError
@@ -32,6 +32,7 @@ from remask.training.fine_tuning import (
 )
 from remask.training.optim import Optimizer
 from remask.training.recipe import Conversion, Recipe
+from remask.training.reinforcement.prompts import Prompts
 from remask.training.states import list_states
 
 
@@ -43,17 +44,19 @@ class Setup:
     """Its `length` is the row length, never None."""
     start: LazyCheckpoint | None
     """The checkpoint that the weights come from; None where they are drawn."""
-    prepared: Prepared | Conversations
+    prepared: Prepared | Conversations | Prompts
     family: Family
     """Bound to the vocabulary of the network."""
     denoiser: Any
-    batches: Batches | ExampleBatches
+    batches: GlobalBatches
     validation: Rows | ExampleRows | None
     device: torch.device
     world: int
     """Processes of the run."""
     rank: int
     """The number of this process among them."""
+    passes: float = 1.0
+    """How often a step does the arithmetic of a plain training step on its rows; for counting FLOPs."""
 
     @property
     def tokens_per_step(self) -> int:
@@ -117,7 +120,7 @@ def set_up(recipe: Recipe, family: Family, start: LazyCheckpoint | None) -> Setu
     world, rank, device = count_processes(recipe), process_rank(recipe.devices), choose_device(recipe.accelerator)
     recipe = replace(recipe, length=recipe.length or default_length(recipe, start))
     assert recipe.length is not None
-    batches: Batches | ExampleBatches
+    batches: GlobalBatches
     validation: Rows | ExampleRows | None
     if is_conversations(recipe.data):
         shape, family = resolve_architecture(recipe, family, start, own := tokenizer_for(recipe, start))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from remask.chat.session import COMMANDS, Session, talk
 from remask.chat.settings import changed
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.checkpoints.folder import save
-from remask.conversation import prompt_of, within_context
+from remask.conversation import prompt_of, trained_template, within_context
 from remask.data.chat import SYSTEM, vicuna
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
@@ -280,6 +281,16 @@ def test_the_template_and_the_system_message_of_plain_text() -> None:
     with pytest.raises(RemaskError, match=r"no chat template: .*; --template vicuna is plain text"):
         Dialogue(plain, "chat", "", PARAMS)
     assert Dialogue(plain, "vicuna", "S", SamplingParams(length=8)).turns == [("system", "S")]
+
+
+def test_the_template_of_a_fine_tuned_model() -> None:
+    """What `remask train` notes in a checkpoint; `none` writes the texts one behind the other."""
+    plain = model(Masked(), Tokenizer.bytes())
+    assert trained_template(plain) == "chat"
+    tuned = replace(plain, about={"conversations": {"templates": {"none": 3, "vicuna": 5}}})
+    assert trained_template(tuned) == "vicuna"
+    assert trained_template(replace(plain, about={"conversations": {"templates": {"none": 3}}})) == "none"
+    assert prompt_of(plain, [("user", "2 + 2 ="), ("assistant", " 4"), ("user", "!")], "none") == list(b"2 + 2 = 4!")
 
 
 # In a terminal

@@ -14,9 +14,10 @@ import remask
 from remask import cli
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import Interrupted, RemaskError
-from remask.evaluation.zeroshot import command
+from remask.evaluation.zeroshot import asking
 from remask.evaluation.zeroshot.answers import Answer, answers, request_of
-from remask.evaluation.zeroshot.command import Settings, evaluate
+from remask.evaluation.zeroshot.asking import Settings
+from remask.evaluation.zeroshot.command import evaluate
 from remask.evaluation.zeroshot.greedy import greedy_estimator
 from remask.evaluation.zeroshot.metrics import RESAMPLES, metrics_of, monte_carlo_error, redrawn, right_by
 from remask.evaluation.zeroshot.protocol import Scoring, protocol, protocols, read
@@ -289,7 +290,7 @@ def test_a_stopped_command_goes_on(
 ) -> None:
     run = [str(runs["masked"])]
     whole = evaluate(run, "arc_easy", files, out=tmp_path / "whole", settings=Settings(draws=8))
-    original, counted = command.answers, []
+    original, counted = asking.answers, []
 
     def stopping(*arguments: Any, **more: Any) -> Iterator[Any]:
         for number, one in enumerate(original(*arguments, **more)):
@@ -298,7 +299,7 @@ def test_a_stopped_command_goes_on(
                 raise KeyboardInterrupt
             yield one
 
-    monkeypatch.setattr(command, "answers", stopping)
+    monkeypatch.setattr(asking, "answers", stopping)
     out = tmp_path / "out"
     with pytest.raises(Interrupted, match="the same command goes on"):
         evaluate(run, "arc_easy", files, out=out, settings=Settings(draws=8))

@@ -30,6 +30,20 @@ def test_prompts() -> None:
     )
 
 
+@pytest.mark.parametrize("name", sorted(OWN))
+def test_templates(name: str) -> None:
+    """The first is the prompt of the harness, and the others have the same text and the same answers."""
+    kind, found = benchmark(name), question(name, **OWN[name][0])
+    assert kind.reworded(found, 0) == found and len(set(kind.frames)) == 3
+    (before, after), *others = kind.frames
+    for place, (new_before, new_after) in enumerate(others, start=1):
+        other = kind.reworded(found, place)
+        assert other != found and (other.choices, other.gold) == (found.choices, found.gold)
+        for (context, text), (new, same) in zip(found.pairs, other.pairs, strict=True):
+            assert context.startswith(before) and context.endswith(after) and text == same
+            assert new == new_before + context[len(before) : len(context) - len(after)] + new_after
+
+
 @pytest.mark.parametrize(
     ("name", "query", "fields"),
     [

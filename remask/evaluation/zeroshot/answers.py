@@ -4,8 +4,8 @@ All scores of benchmarks come from `answers`, those of `remask eval` and those o
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -15,11 +15,14 @@ from remask.evaluation.zeroshot.greedy import greedy_estimator
 from remask.evaluation.zeroshot.groups import Grouped, GroupedEstimate
 from remask.evaluation.zeroshot.protocol import Scoring
 from remask.families import Family
-from remask.likelihood import Estimator, Request, choose, score
+from remask.likelihood import Estimator, Ranking, Request, choose, rank, score
+from remask.likelihood.estimator import in_pairs
 from remask.tasks.zeroshot import Question
 
 TOGETHER = 16
 """Questions whose answers are scored in the same network calls."""
+DIVISORS = {"acc": "sum", "acc_norm": "characters"}
+"""What the nats of an answer are divided by for each metric that compares answers, as `rank` names it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,16 @@ class Answer:
     """exact, or bound where one of the answers has a bound."""
     dropped: int = 0
     """Tokens of the context that were dropped on the left, since they were beyond the model's context."""
+    draws: int = 0
+    """Copies that were read of all answers together, without greedy decoding; 0 where unknown."""
+    candidates: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """Where draws ended early: by the metric, the answers that may be the best, the leading one first. The others were
+    dropped with few draws, so that their nats are compared with no others."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether draws ended early, or could have, since the best answer is known for every metric."""
+        return bool(self.candidates) and all(len(places) == 1 for places in self.candidates.values())
 
 
 def estimator_for(family: Family, scoring: Scoring) -> Estimator:
@@ -49,17 +62,25 @@ def estimator_for(family: Family, scoring: Scoring) -> Estimator:
 
 
 def answers(
-    checkpoint: Checkpoint, questions: Iterable[tuple[Any, Question]], scoring: Scoring, greedy: bool = False
+    checkpoint: Checkpoint,
+    questions: Iterable[tuple[Any, Question]],
+    scoring: Scoring,
+    greedy: bool = False,
+    metrics: Sequence[str] = ("acc",),
 ) -> Iterator[tuple[Any, Answer]]:
     """The answer to each of some numbered questions, as (number, answer) in their order.
 
-    With `greedy`, also whether greedy decoding by `scoring.greedy` writes each of the possible answers.
+    With `greedy`, also whether greedy decoding by `scoring.greedy` writes each of the possible answers. Where
+    `scoring.settle` is given, and without `greedy`, the draws of a question end when the best of its answers is known
+    by each of the `metrics`, acc and acc_norm.
 
     Raises:
         RemaskError: an estimator that does not fit the model; an answer that has no tokens or is longer than the
             context, with the question's number.
     """
-    kind = Grouped(inner=estimator_for(checkpoint.family, scoring))
+    settle = None if greedy or checkpoint.family.exact else scoring.settle
+    estimator = estimator_for(checkpoint.family, scoring)
+    kind = Grouped(inner=estimator if settle is None else in_pairs(estimator))
     rule = greedy_estimator(checkpoint.family, scoring.greedy, scoring.guidance) if greedy else None
     source = iter(questions)
     while part := list(islice(source, TOGETHER)):
@@ -68,6 +89,12 @@ def answers(
             found = requests_of(checkpoint, question, scoring.shared_noise, number)
             requests.append([request for request, _ in found])
             dropped.append(max(count for _, count in found))
+        if settle is not None:
+            asked = [with_characters(own, question) for own, (_, question) in zip(requests, part, strict=True)]
+            ranked = rankings(checkpoint, asked, kind, settle, metrics)
+            for (number, _), ranking, count in zip(part, ranked, dropped, strict=True):
+                yield number, answer_of_ranking(ranking, metrics, count)
+            continue
         flat = [request for of_question in requests for request in of_question]
         scored: list[Any] = estimates(checkpoint, flat, kind)
         written = [one.nats == 0 for one in estimates(checkpoint, flat, rule)] if rule is not None else []
@@ -84,6 +111,27 @@ def estimates(checkpoint: Checkpoint, requests: Sequence[Request], estimator: Es
     return [found for _, found in score(model, checkpoint.family, requests, estimator=estimator, device=model.device)]
 
 
+def rankings(
+    checkpoint: Checkpoint, questions: Sequence[Sequence[Request]], kind: Grouped, settle: float, metrics: Sequence[str]
+) -> Iterator[Ranking]:
+    """What is known of the answers of some questions when the best one is, or all draws are made."""
+    model, by = checkpoint.model, [DIVISORS[metric] for metric in metrics]
+    how: dict[str, Any] = {"confidence": settle, "by": by, "device": model.device}
+    return rank(model, checkpoint.family, questions, estimator=kind, **how)
+
+
+def answer_of_ranking(ranking: Ranking, metrics: Sequence[str], dropped: int) -> Answer:
+    """The answer to a question whose draws ended early."""
+    scored: list[Any] = ranking.estimates
+    candidates = dict(zip(metrics, ranking.candidates, strict=True))
+    return replace(answer_of(scored, (), dropped), draws=ranking.draws, candidates=candidates)
+
+
+def with_characters(requests: Sequence[Request], question: Question) -> list[Request]:
+    """The requests of a question's answers, each with the characters by which `acc_norm` divides."""
+    return [replace(one, characters=len(text)) for one, text in zip(requests, question.choices, strict=True)]
+
+
 def answer_of(scored: Sequence[GroupedEstimate], written: Sequence[bool], dropped: int) -> Answer:
     """The answer to one question, from the estimates of its possible answers."""
     return Answer(
@@ -93,6 +141,7 @@ def answer_of(scored: Sequence[GroupedEstimate], written: Sequence[bool], droppe
         greedy=tuple(written),
         kind="exact" if all(one.kind == "exact" for one in scored) else "bound",
         dropped=dropped,
+        draws=sum(one.draws for one in scored),
     )
 
 

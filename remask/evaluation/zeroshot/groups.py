@@ -41,6 +41,16 @@ class Grouped(Estimator):
     ) -> Tensor:
         return self.inner.evaluate(denoiser, family, copies, device)
 
+    def preview(self, request: Request) -> Estimator | None:
+        preview = self.inner.preview(request)
+        return preview and Grouped(inner=preview)
+
+    def groups_of(self, request: Request) -> list[int]:
+        return self.inner.groups_of(request)
+
+    def group_values(self, request: Request, values: Tensor) -> Tensor:
+        return self.inner.group_values(request, values)
+
     def finish(self, request: Request, values: Tensor) -> GroupedEstimate:
         found: dict[str, Any] = vars(self.inner.finish(request, values))
         return GroupedEstimate(**found, groups=group_values(self.inner, request, values, found["kind"]))

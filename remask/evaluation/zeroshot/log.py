@@ -1,6 +1,7 @@
 """Finished questions in a folder, so that a command that was stopped goes on, and adds runs, benchmarks and questions.
 
-`protocol.json` holds the settings and what identifies models and files; `answers.jsonl` has a line for each question.
+`protocol.json` holds the settings and what identifies models and files; `answers.jsonl` has a line for each question,
+and `solutions.jsonl` one for each solution of GSM8K (`remask/evaluation/gsm8k/log.py`).
 """
 
 import json
@@ -16,7 +17,7 @@ from remask.evaluation.zeroshot.answers import Answer
 from remask.files import write_atomically
 from remask.terminal import say
 
-SETTINGS, ANSWERS = "protocol.json", "answers.jsonl"
+SETTINGS, ANSWERS, SOLUTIONS = "protocol.json", "answers.jsonl", "solutions.jsonl"
 Key = tuple[str, str]
 """Run and benchmark."""
 
@@ -36,13 +37,13 @@ class Log:
         return self.known.setdefault((run, task), {})
 
     @contextmanager
-    def adding(self, run: str, task: str) -> Iterator[Any]:
-        """Yields `add(line, answer, seconds)`, which writes an answer to the log at once."""
+    def adding(self) -> Iterator[Any]:
+        """Yields `add(run, task, line, answer, seconds)`, which writes an answer to the log at once."""
         path = self.folder / ANSWERS
         try:
             with open(path, "a", encoding="utf-8") as file:
 
-                def add(line: int, answer: Answer, seconds: float) -> None:
+                def add(run: str, task: str, line: int, answer: Answer, seconds: float) -> None:
                     about = {"run": run, "task": task, "line": line, "seconds": round(seconds, 6)}
                     file.write(json.dumps({**about, **asdict(answer)}) + "\n")
                     file.flush()
@@ -69,9 +70,9 @@ def open_log(folder: Path, settings: Mapping[str, Any]) -> Log:
     both = dict(settings)
     if path.exists():
         _, both = read_kept(path, settings, lambda content: None)
-    elif (folder / ANSWERS).exists():
+    elif there := [name for name in (ANSWERS, SOLUTIONS) if (folder / name).exists()]:
         raise RemaskError(
-            f"{folder} has {ANSWERS} without {SETTINGS}: it is not known what they are; choose another --out"
+            f"{folder} has {there[0]} without {SETTINGS}: it is not known what they are; choose another --out"
         )
     write_atomically(path, json.dumps({"settings": both}, indent=1) + "\n")
     if (folder / ANSWERS).exists():
@@ -81,20 +82,26 @@ def open_log(folder: Path, settings: Mapping[str, Any]) -> Log:
 
 def read_answers(path: Path, log: Log) -> None:
     """Reads the answers of a file. A last line that was cut off is removed from the file."""
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        write_atomically(path, whole)
-        say(f"{path}: its last line was cut off, and that question is answered anew")
-    for number, line in enumerate(whole.splitlines(), start=1):
+    for number, line in whole_lines(path):
         try:
             fields = json.loads(line)
             about = fields.pop("run"), fields.pop("task"), fields.pop("line")
             seconds = float(fields.pop("seconds"))
             groups = tuple(tuple(one) for one in fields.pop("groups"))
             lists = {name: tuple(fields.pop(name)) for name in ("nats", "errors", "greedy")}
+            fields["candidates"] = {name: tuple(places) for name, places in fields.get("candidates", {}).items()}
             log.keep(*about, Answer(groups=groups, **lists, **fields), seconds)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise RemaskError(
                 f"{path}, line {number} is damaged: {error!r}; remove it, or choose another --out"
             ) from None
+
+
+def whole_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a log with their numbers from 1. A last line that was cut off is removed from the file first."""
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if whole != content:
+        write_atomically(path, whole)
+        say(f"{path}: its last line was cut off, and that question is answered anew")
+    return enumerate(whole.splitlines(), start=1)

@@ -27,6 +27,8 @@ class Scoring:
     """The rule by which greedy decoding writes a last word."""
     shared_noise: bool = True
     """Whether the answers of a question have the same noise."""
+    settle: float | None = None
+    """Confidence at which the best answer of a question is known, so that its draws end; None: all are made."""
     seed: int = 0
     """Seed of the noise."""
 
@@ -42,13 +44,15 @@ class Protocol:
     def scoring(self, task: str, **given: Any) -> Scoring:
         """The settings of a benchmark; what is given and not None overrules the protocol.
 
-        With another estimator, the protocol's strata are left out.
+        With another estimator, the protocol's strata are left out. Where draws end early, the answers of a question
+        have the same noise, since their differences are tested.
         """
         named = {name: value for name, value in given.items() if value is not None}
         found = replace(self.usual, **self.of_task.get(task, {}))
         if named.get("estimator", found.estimator) != found.estimator:
             found = replace(found, strata=None)
-        return replace(found, **named)
+        found = replace(found, **named)
+        return found if found.settle is None else replace(found, shared_noise=True)
 
 
 def protocols() -> dict[str, Path]:

@@ -1,10 +1,8 @@
 """The runs of a study as processes of this machine, a few at a time."""
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +13,7 @@ from remask.scaling.plan.study import FILE, Plan, Run
 from remask.scaling.run.board import Board
 from remask.scaling.run.results import read_planned, write_table
 from remask.scaling.run.single import command, finished
-from remask.signals import handled
+from remask.signals import end_with_parent, handled
 from remask.training.states import stable_state
 
 
@@ -115,7 +113,7 @@ class Pool:
         with open(folder / "log.txt", "ab") as log:
             return subprocess.Popen(
                 command(self.study, self.plan, one, self.devices, self.accelerator),
-                stdout=log, stderr=log, env=environment, start_new_session=True, preexec_fn=die_with_parent,
+                stdout=log, stderr=log, env=environment, start_new_session=True, preexec_fn=end_with_parent,
             )  # fmt: skip
 
     def cards(self, one: Run) -> dict[str, str]:
@@ -152,9 +150,3 @@ class Pool:
         self.stopping = True
         for process in self.going.values():
             process.send_signal(how)
-
-
-def die_with_parent() -> None:
-    """Asks Linux to interrupt this process, which then saves, when the one that started it dies, even of kill -9."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG

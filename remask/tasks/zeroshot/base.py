@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from remask.errors import RemaskError, unknown
@@ -22,6 +22,8 @@ GROUPS = {
     )
 }
 """Benchmarks that are asked for by one name: the eight of SMDM (Nie et al. 2025)."""
+WRITTEN = "gsm8k"
+"""The benchmark whose answers are read from texts (`remask/evaluation/gsm8k`); it is none of these classes."""
 
 
 @dataclass(frozen=True)
@@ -54,10 +56,18 @@ class Benchmark(ABC):
     """Whether a question has a single continuation, of which is asked whether greedy decoding writes it."""
     other_files: ClassVar[tuple[str, ...]] = ()
     """Names of its file, beside NAME.jsonl."""
+    frames: ClassVar[tuple[tuple[str, str], ...]] = (("", ""), ("Text: ", ""), ("Continue the text.\n\n", ""))
+    """What stands before and behind the text of a question in each prompt template, that of the harness first."""
 
     @abstractmethod
     def question(self, row: Row) -> Question:
         """The question of a row. RemaskError, with file, line and field, where the row is no question of this kind."""
+
+    def reworded(self, question: Question, template: int) -> Question:
+        """A question with the harness's prompt in another template, a place in `frames`."""
+        (before, after), (new_before, new_after) = self.frames[0], self.frames[template]
+        bare = [(context.removeprefix(before).removesuffix(after), text) for context, text in question.pairs]
+        return replace(question, pairs=tuple((new_before + context + new_after, text) for context, text in bare))
 
 
 def of_choices(context: str, choices: Sequence[str], gold: int) -> Question:
@@ -88,7 +98,7 @@ def named(names: str) -> list[str]:
     for entry in filter(None, (part.strip() for part in names.split(","))):
         name = entry.partition("=")[0]
         if name not in GROUPS and name not in benchmarks():
-            raise unknown("benchmark", name, [*benchmarks(), *GROUPS])
+            raise unknown("benchmark", name, [*benchmarks(), *GROUPS, WRITTEN])
         every += GROUPS.get(entry, (entry,))
     if not every:
         raise RemaskError(f"tasks is {names!r}; it must be names with commas, as arc_easy,piqa")

@@ -13,6 +13,10 @@ from remask.tasks.zeroshot.rows import Row
 
 SHORT = ("query", "choices", "gold")
 """The fields of the form that llm-foundry and OLMo share."""
+ASKED = (("Question: ", "\nAnswer:"), ("Q: ", "\nA:"), ("", ""))
+"""Templates of questions, as `Benchmark.frames`."""
+BEHIND = (("", "\nAnswer:"), ("", "\nA:"), ("", "\nThe answer is"))
+"""Templates of what ends with a question."""
 
 
 class MultipleChoice(Benchmark):
@@ -40,6 +44,7 @@ class Science(MultipleChoice):
     """ARC: questions of exams (Clark et al. 2018)."""
 
     metrics: ClassVar[tuple[str, ...]] = ("acc", "acc_norm")
+    frames: ClassVar[tuple[tuple[str, str], ...]] = ASKED
     own: ClassVar[tuple[str, ...]] = ("question", "choices", "answerKey")
 
     def context(self, query: str) -> str:
@@ -68,6 +73,7 @@ class OpenBookQA(MultipleChoice):
     name: ClassVar[str] = "openbookqa"
     metrics: ClassVar[tuple[str, ...]] = ("acc", "acc_norm")
     other_files: ClassVar[tuple[str, ...]] = ("openbook_qa.jsonl", "openbookqa_val.jsonl")
+    frames: ClassVar[tuple[tuple[str, str], ...]] = (ASKED[2], ASKED[0], ASKED[1])
     own: ClassVar[tuple[str, ...]] = ("question_stem", "choices", "answerKey")
 
     def context(self, query: str) -> str:
@@ -82,6 +88,7 @@ class BoolQ(MultipleChoice):
     """A passage and a question about it, answered by no or yes (Clark et al. 2019)."""
 
     name: ClassVar[str] = "boolq"
+    frames: ClassVar[tuple[tuple[str, str], ...]] = BEHIND
     own: ClassVar[tuple[str, ...]] = ("passage", "question", "label")
 
     def context(self, query: str) -> str:
@@ -97,6 +104,7 @@ class PIQA(MultipleChoice):
 
     name: ClassVar[str] = "piqa"
     metrics: ClassVar[tuple[str, ...]] = ("acc", "acc_norm")
+    frames: ClassVar[tuple[tuple[str, str], ...]] = ASKED
     own: ClassVar[tuple[str, ...]] = ("goal", "sol1", "sol2", "label")
 
     def context(self, query: str) -> str:
@@ -112,6 +120,7 @@ class SocialIQA(MultipleChoice):
 
     name: ClassVar[str] = "social_iqa"
     other_files: ClassVar[tuple[str, ...]] = ("siqa.jsonl", "siqa_val.jsonl")
+    frames: ClassVar[tuple[tuple[str, str], ...]] = (ASKED[1], ASKED[0], ASKED[2])
     own: ClassVar[tuple[str, ...]] = ("context", "question", "answerA", "answerB", "answerC", "label")
 
     def context(self, query: str) -> str:
@@ -143,6 +152,7 @@ class RACE(MultipleChoice):
     stand answered in the prompt. Its rows have the form of EleutherAI/race."""
 
     name: ClassVar[str] = "race"
+    frames: ClassVar[tuple[tuple[str, str], ...]] = (("", ""), *BEHIND[:2])
     own: ClassVar[tuple[str, ...]] = ("article", "problems")
 
     def of_own(self, row: Row) -> Question:

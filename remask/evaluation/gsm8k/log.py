@@ -1,0 +1,63 @@
+"""Finished solutions in a folder, a line for each in `solutions.jsonl`, so that a command goes on where it stopped."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from remask.errors import RemaskError
+from remask.evaluation.gsm8k.solving import Solution
+from remask.evaluation.zeroshot.log import SOLUTIONS, whole_lines
+
+Add = Callable[[int, int, Solution, float], None]
+
+
+@dataclass
+class SolutionLog:
+    """The solutions that are known, and where new ones are written."""
+
+    path: Path
+    known: dict[tuple[str, int, int], Solution] = field(default_factory=dict)
+    """By run, template and the line of the problem in its file."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """What those of a run took, without loading the model."""
+
+    @contextmanager
+    def adding(self, run: str) -> Iterator[Add]:
+        """Yields `add(template, line, solution, seconds)`, which writes a solution to the log at once."""
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+
+                def add(template: int, line: int, solution: Solution, seconds: float) -> None:
+                    about = {"run": run, "template": template, "line": line, "seconds": round(seconds, 6)}
+                    file.write(json.dumps({**about, **asdict(solution)}, ensure_ascii=False) + "\n")
+                    file.flush()
+                    self.keep(run, template, line, solution, seconds)
+
+                yield add
+        except OSError as error:
+            raise RemaskError(f"cannot write {self.path}: {error.strerror or error}") from None
+
+    def keep(self, run: str, template: int, line: int, solution: Solution, seconds: float) -> None:
+        """Adds a solution to those that are known."""
+        self.known[run, template, line] = solution
+        self.seconds[run] = self.seconds.get(run, 0.0) + seconds
+
+
+def open_solutions(folder: Path) -> SolutionLog:
+    """The solutions of a folder, whose settings have been compared before. RemaskError where the log is damaged."""
+    log = SolutionLog(folder / SOLUTIONS)
+    if not log.path.exists():
+        return log
+    for number, line in whole_lines(log.path):
+        try:
+            fields = json.loads(line)
+            run, template, place, seconds = (fields.pop(name) for name in ("run", "template", "line", "seconds"))
+            texts = tuple(fields.pop("texts"))
+            log.keep(run, template, place, Solution(texts=texts, **fields), float(seconds))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise RemaskError(
+                f"{log.path}, line {number} is damaged: {error!r}; remove it, or choose another --out"
+            ) from None
+    return log

@@ -1,0 +1,70 @@
+"""How a written text is marked, and the errors of means over questions that several rows ask.
+
+Several prompts ask for one thing, so rows are no independent observations: errors are between subjects. With x the
+marks and g one of G subjects, the standard error of the mean is sqrt(G/(G-1) sum_g (sum_{i in g} (x_i - mean))^2) / n,
+and the interval is Wilson's with as many questions as would have that error, which are no fewer than the subjects and
+no more than the rows.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from remask.evaluation.ngrams import bleu
+
+MARKS = ("match", "exact", "bleu", "word_bleu")
+Z = 1.959964
+"""Of a two-sided interval of 95 %."""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean over rows."""
+
+    value: float
+    error: float
+    """Standard error between subjects; nan with one subject."""
+    low: float
+    """Ends of the 95 % interval."""
+    high: float
+
+
+def marks_of(text: str, wanted: str) -> dict[str, float]:
+    """What a text is worth where another one is wanted, each from 0 to 1.
+
+    match: the wanted text, without white space around it, is part of it, whatever the case: the exact match of SMDM and
+    the accuracy of LLaDA's couplets. exact: it is that text, white space around it aside. bleu: BLEU-4 of characters,
+    as SMDM has it, and word_bleu of words.
+    """
+    plain, target = text.strip(), wanted.strip()
+    return {
+        "match": float(target.lower() in plain.lower()),
+        "exact": float(plain == target),
+        "bleu": bleu(plain, target),
+        "word_bleu": bleu(plain.split(), target.split()),
+    }
+
+
+def mean_of(values: Sequence[float], subjects: Sequence[str], share: bool = True) -> Mean:
+    """The mean of some rows with its error between subjects. `share`: values are 0 or 1, and the interval is Wilson's;
+    otherwise it is 1.96 errors to each side."""
+    x = np.array(values, dtype=np.float64)
+    value, n = float(x.mean()), len(x)
+    _, group = np.unique(np.array(subjects, dtype=object).astype(str), return_inverse=True)
+    sums = np.bincount(group, weights=x - value)
+    count = len(sums)
+    error = math.sqrt(count / (count - 1) * float((sums**2).sum())) / n if count > 1 else math.nan
+    if not share:
+        return Mean(value, error, value - Z * error, value + Z * error)
+    alike = value * (1 - value) / error**2 if error > 0 else count
+    low, high = wilson(value, min(max(alike, count), n))
+    return Mean(value, error, low, high)
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share among n independent observations (Wilson 1927)."""
+    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
+    half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
+    return min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))  # rounding aside

@@ -1,0 +1,134 @@
+"""Reinforcement learning with computed rewards, from a trained model to one that is right more often.
+
+    remask reinforce runs/first --tasks [Countdown] --budget.steps 200 --out runs/reinforced
+
+The same command again resumes; on the CPU the weights come out as if the run had never stopped.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from remask.checkpoints.checkpoint import open_checkpoint
+from remask.checkpoints.folder import LazyCheckpoint, find
+from remask.errors import RemaskError
+from remask.families import Family
+from remask.families.masked import Masked
+from remask.model.networks import network
+from remask.model.sizes import SizeOverrides
+from remask.model.transformer import Initialisation
+from remask.plots import reward_curve
+from remask.tasks.base import task_of
+from remask.training.fine_tuning import FineTuning
+from remask.training.optim import Budget, Optimizer
+from remask.training.recipe import Conversion, Recipe
+from remask.training.reinforcement.objective import PolicyObjective, objective_of
+from remask.training.reinforcement.policy import Policy, Reward, right
+from remask.training.reinforcement.prompts import Prompts
+from remask.training.run import carry_out
+from remask.training.start import Setup, choose_device, count_processes, process_rank
+from remask.training.states import list_states
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reinforcement(Recipe):
+    """The recipe of reinforcement: family, shape and first weights are those of the checkpoint `model`."""
+
+    progress_matters: ClassVar[bool] = False
+    data: Path = field(default=Path(), init=False)
+    family: Family = field(default_factory=Masked, init=False)
+    architecture: SizeOverrides = field(default_factory=SizeOverrides, init=False)
+    initialisation: Initialisation = field(default="smdm", init=False)
+    conversion: Conversion = field(default_factory=Conversion, init=False)
+    sft: FineTuning = field(default_factory=FineTuning, init=False)
+    random_length: float = field(default=0.0, init=False)
+    compile: Literal["auto", "on", "off"] = field(default="off", init=False)
+    strategy: Literal["ddp", "fsdp"] = field(default="ddp", init=False)
+    validation_rows: int = field(default=0, init=False)
+    left_to_right_rows: int = field(default=0, init=False)
+    validate_every: int | None = field(default=None, init=False)
+
+    model: str = field()
+    """Checkpoint to start from: a masked or an autoregressive model."""
+    tasks: list[str] = field()
+    """Tasks whose questions are asked, in turns, as [Sudoku:holes=4,Sort]; one with two options is quoted, as
+    ["Countdown:numbers=3,largest=10"]. A right answer has reward 1."""
+    objective: str = "JustGRPO"
+    """JustGRPO (exact likelihood from left to right) or WD1 (one reading), with options as JustGRPO:group=16."""
+    budget: Budget = field(default_factory=Budget)
+    """How much to train: steps."""
+    optimizer: Optimizer = field(
+        default_factory=lambda: Optimizer(
+            kind="adamw", lr=1e-4, weight_decay=0.0, floor=1.0, schedule="wsd", decay=0.01
+        )
+    )
+    """AdamW at a learning rate that stays, after the warm-up, so that a finished run can be given more steps."""
+    length: int | None = None
+    """Tokens that are written behind each prompt; by default those of the longest answer known, and one for the end of
+    the text."""
+    batch: int = 64
+    """Texts of a step, over all processes and accumulated micro-batches: groups of texts with the same prompt."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data", Path("task:" + "+".join(self.tasks)))  # as it is called in the model card
+        super().__post_init__()
+        if any(value is not None for name, value in vars(self.budget).items() if name != "steps"):
+            raise RemaskError("reinforcement takes a budget of steps: give --budget.steps")
+        if not self.tasks:
+            raise RemaskError("tasks is empty; name one, as [Countdown]")
+        share = self.batch // (self.processes * self.accumulate)
+        if share % self.policy.group:
+            raise RemaskError(
+                f"batch is {self.batch}, of which {share} texts are written at once; that must be a multiple of the "
+                f"group of {self.policy.group} texts of a prompt (--objective {type(self.policy).__name__}:group=N)"
+            )
+
+    @property
+    def policy(self) -> PolicyObjective:
+        """The objective."""
+        return objective_of(self.objective)
+
+
+def reinforce(recipe: Reinforcement, reward: Reward = right) -> Path:
+    """Trains a model by the rewards of texts that it writes. Returns the published folder `out/latest`.
+
+    `reward(task, example, text)` is a number for each text; by default 1 for a right answer. It is not kept with the
+    recipe: a run that goes on must be given the same. RemaskError where it raises, with the prompt and the text; the
+    run is then saved as it stands.
+    """
+    out = recipe.out
+    if recipe.budget.steps is None:
+        raise RemaskError("give a budget: --budget.steps")
+    start = open_checkpoint(out if out.is_dir() and find(out) and list_states(out) else recipe.model)
+    setup = set_up(recipe, start)
+    found = carry_out(setup, lambda *_: Policy(recipe.policy, setup.family, setup.prepared.tokenizer, reward))
+    if setup.rank == 0:
+        reward_curve({out.name: out}, out / "reward.png")
+    return found
+
+
+def command(recipe: Reinforcement) -> None:
+    """`remask reinforce`: the recipe is its options."""
+    reinforce(recipe)
+
+
+def set_up(recipe: Reinforcement, start: LazyCheckpoint) -> Setup:
+    """Opens what a recipe names. RemaskError where its parts do not fit together, before anything is written."""
+    family, shape, policy = start.family, start.architecture, recipe.policy
+    policy.check(family)
+    if start.tokenizer is None:
+        raise RemaskError(f"{recipe.model} came without a tokenizer, and tasks are asked in words")
+    world, rank, device = count_processes(recipe), process_rank(recipe.devices), choose_device(recipe.accelerator)
+    prompts = Prompts(
+        [task_of(name) for name in recipe.tasks],
+        start.tokenizer,
+        family,
+        batch=recipe.batch,
+        group=policy.group,
+        room=recipe.length,
+        context=shape.context,
+        seed=recipe.seed,
+    )
+    recipe = replace(recipe, length=prompts.room)
+    passes = policy.passes(family, prompts.room)
+    return Setup(recipe, start, prompts, family, network(shape), prompts, None, device, world, rank, passes)
