@@ -10,8 +10,8 @@ import torch
 
 from remask.checkpoints.checkpoint import open_checkpoint
 from remask.checkpoints.folder import LazyCheckpoint, find
-from remask.data.batches import Batches, Rows
-from remask.data.example_batches import ExampleBatches, ExampleRows
+from remask.data.batches import Batches, GlobalBatches, Rows
+from remask.data.example_batches import ExampleRows
 from remask.data.tokenizer import Tokenizer
 from remask.data.tokens import Prepared, open_tokens
 from remask.errors import RemaskError
@@ -48,7 +48,7 @@ class Setup:
     family: Family
     """Bound to the vocabulary of the network."""
     denoiser: Any
-    batches: Batches | ExampleBatches | Prompts
+    batches: GlobalBatches
     validation: Rows | ExampleRows | None
     device: torch.device
     world: int
@@ -120,7 +120,7 @@ def set_up(recipe: Recipe, family: Family, start: LazyCheckpoint | None) -> Setu
     world, rank, device = count_processes(recipe), process_rank(recipe.devices), choose_device(recipe.accelerator)
     recipe = replace(recipe, length=recipe.length or default_length(recipe, start))
     assert recipe.length is not None
-    batches: Batches | ExampleBatches
+    batches: GlobalBatches
     validation: Rows | ExampleRows | None
     if is_conversations(recipe.data):
         shape, family = resolve_architecture(recipe, family, start, own := tokenizer_for(recipe, start))
