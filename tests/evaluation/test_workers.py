@@ -26,8 +26,9 @@ def test_a_stopped_command_goes_on_with_the_numbers_of_one_process(tmp_path: Pat
     command = [sys.executable, "-m", "remask", "eval", *run, "--tasks", "arc_easy", "--files", str(files)]
     command += ["--out", str(out), "--draws", "128", "--workers", "2"]
     with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:
-        while process.poll() is None and not ((out / "answers.jsonl").exists() and (out / "answers.jsonl").read_text()):
-            time.sleep(0.05)
+        log = out / "answers.jsonl"
+        while process.poll() is None and not (log.exists() and len(log.read_text().splitlines()) > 8):
+            time.sleep(0.02)
         os.killpg(process.pid, signal.SIGINT)  # as the terminal does, to all of them
         said = process.communicate()[1]
     assert process.returncode == 130 and "the same command goes on" in said and "Traceback" not in said
@@ -40,6 +41,6 @@ def test_a_stopped_command_goes_on_with_the_numbers_of_one_process(tmp_path: Pat
         {line["line"]: line["nats"] for line in map(json.loads, (folder / "answers.jsonl").read_text().splitlines())}
         for folder in (out, tmp_path / "alone")
     ]
-    assert [len(one) for one in both] == [96, 48] and len(set(kept) & set(both[1])) >= 16
+    assert [len(one) for one in both] == [96, 48] and len(set(kept) & set(both[1])) > 8
     for line, nats in both[1].items():
         assert both[0][line] == pytest.approx(nats, rel=1e-5)
