@@ -35,7 +35,7 @@ def trained_template(checkpoint: Checkpoint) -> Template:
     """The template by which most of the conversations were written on which `remask train` has fine-tuned a model;
     "chat" for other models."""
     counts: dict[Template, int] = checkpoint.about.get("conversations", {}).get("templates", {})
-    return max(counts, key=lambda name: counts[name], default="chat")
+    return max(counts, key=lambda name: counts[name]) if counts else "chat"
 
 
 def require_template(checkpoint: Checkpoint, template: Template) -> None:

@@ -6,6 +6,7 @@ and it writes the answer.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from remask.api import GenerationRequest, begin_rows, encode_prompt, finished_text
 from remask.checkpoints.checkpoint import Checkpoint
@@ -87,8 +88,9 @@ def continued(
     found = [("", 0, False)] * len(prompts)
     if not chosen:
         return found
-    params = replace(writing.params(checkpoint.family), length=None)
-    request = GenerationRequest(**vars(params) | {"seed": [seeds[i] for i in chosen]})
+    options: dict[str, Any] = vars(replace(writing.params(checkpoint.family), length=None))
+    options |= {"seed": [seeds[i] for i in chosen]}
+    request = GenerationRequest(**options)
     state = begin_rows(checkpoint, request, [[*given[i], *[None] * rooms[i]] for i in chosen])
     for _ in stream(checkpoint.model, checkpoint.family, state):
         pass
