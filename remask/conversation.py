@@ -35,7 +35,8 @@ def trained_template(checkpoint: Checkpoint) -> Template:
     """The template by which most of the conversations were written on which `remask train` has fine-tuned a model;
     "chat" for other models."""
     counts: dict[Template, int] = checkpoint.about.get("conversations", {}).get("templates", {})
-    return max(counts, key=lambda name: counts[name]) if counts else "chat"
+    most: list[Template] = sorted(counts, key=lambda name: -counts[name])
+    return most[0] if most else "chat"
 
 
 def require_template(checkpoint: Checkpoint, template: Template) -> None:

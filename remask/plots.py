@@ -56,8 +56,8 @@ def reward_curve(runs: dict[str, Path], path: Path) -> None:
         prompts = recipe["batch"] // objective_of(recipe["objective"]).group
         errors = [s / math.sqrt(max(1.0, n * prompts)) for s, n in zip(spread, since, strict=True)]
         (line,) = axes.plot(steps, means, label=f"{name} ({recipe['objective']})")
-        bounds = [[m + sign * e for m, e in zip(means, errors, strict=True)] for sign in (-1, 1)]
-        axes.fill_between(steps, *bounds, color=line.get_color(), alpha=0.25, linewidth=0)
+        low, high = ([m + sign * e for m, e in zip(means, errors, strict=True)] for sign in (-1, 1))
+        axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.25, linewidth=0)
     axes.set(xlabel="step", ylabel="mean reward")
     axes.grid(alpha=0.3)
     axes.legend()

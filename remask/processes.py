@@ -4,7 +4,7 @@ for result in in_processes(work, 4, questions): ...   # work(0, 4, questions) in
 """
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
@@ -16,7 +16,7 @@ from remask.signals import end_with_parent, ignored
 T = TypeVar("T")
 
 
-def in_processes(work: Callable[..., Iterator[T]], number: int, *arguments: Any) -> Iterator[T]:
+def in_processes(work: Callable[..., Iterator[T]], number: int, *arguments: Any) -> Generator[T]:
     """The results of `work(i, number, *arguments)` for each i below `number`, in the order in which they are found.
 
     Each is a process that has its share of the threads of this one. `work` is a function of a module, and arguments and

@@ -4,9 +4,9 @@ after.
     OMP_NUM_THREADS=1 python experiments/drafts/study.py runs/drafts
     python experiments/drafts/study.py runs/drafts --table
 
-List operations (`remask.tasks`), one question a row, noise and loss on the answers only. Three networks of one shape
-and of equal FLOPs: the writer (autoregressive), the corrector (masked; autoregressive for its first half), and a judge
-(autoregressive, with another seed, three times the steps). The writer's drafts are drawn at temperature 1 and written
+List operations (`remask.tasks`), one question a row, noise and loss on the answers only. Networks of one shape: the
+writer (autoregressive); the corrector (masked; autoregressive for its first half), of equal FLOPs; and a judge
+(autoregressive, with another seed and twice the steps). The writer's drafts are drawn at temperature 1 and written
 greedily; each way of revising meets the same drafts. `results.csv` and `results.png` beside this file are written from
 what is found.
 """
@@ -39,7 +39,7 @@ from remask.training.run import train
 
 HERE = Path(__file__).parent
 TASKS = ("Reverse", "Sort")
-ITEMS, QUESTIONS = 5, 60
+ITEMS, QUESTIONS = 4, 60
 STEPS = 700
 SHAPE: dict[str, Any] = {"validation_rows": 32, "left_to_right_rows": 0, "compile": "off", "length": 48, "batch": 32}
 SMALL = SizeOverrides(layers=2, width=64, heads=4, ffn=192)
@@ -83,7 +83,7 @@ def train_all(out: Path, steps: int) -> None:
     left, half = Autoregressive(), steps // 2
     for name, family, budget, more in (
         ("writer", left, steps, fresh),
-        ("judge", left, 3 * steps, fresh | {"seed": 1}),
+        ("judge", left, 2 * steps, fresh | {"seed": 1}),
         ("half", left, half, fresh),
         ("corrector", Masked(), steps - half, {"model": str(out / "half"), "sft": sft}),
     ):

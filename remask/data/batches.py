@@ -134,6 +134,31 @@ class Batches:
         return np.where(cut, places, length) if cut.any() else None
 
 
+class GlobalBatches(Protocol):
+    """What training reads: batch `index` is a function of the seed and `index`, and each process takes its share."""
+
+    batch: int
+    """Rows of a global batch."""
+
+    def __len__(self) -> int:
+        """Rows of an epoch."""
+        ...
+
+    @property
+    def mean_length(self) -> float:
+        """Tokens of a row, its padding included, on average."""
+        ...
+
+    @property
+    def unique_tokens(self) -> int:
+        """Tokens of all rows; 0 where there is no corpus to repeat."""
+        ...
+
+    def share(self, index: int, offset: int = 0, count: int | None = None) -> Batch:
+        """`count` rows of global batch `index`, from row `offset` on; all of its rows by default."""
+        ...
+
+
 class RowsToScore(Protocol):
     """Rows whose bound is wanted."""
 

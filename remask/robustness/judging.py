@@ -18,10 +18,11 @@ def judged(critic: Checkpoint, found: Sequence[Revised]) -> dict[str, Quality]:
     if len(found) < 2:
         raise RemaskError("a judge reads two drafts or more, so that there is an error")
     prompts = [critic.tokenizer.encode(one.prompt) if one.prompt else [] for one in found]
+    end = [i for i in [critic.family.vocabulary.end] if i is not None]  # is read of a text without tokens
     quality: dict[str, Quality] = {}
     for name, texts in (("drafts", [one.draft for one in found]), ("revised", [one.text for one in found])):
         pairs = zip(texts, prompts, strict=True)
-        rows = [critic.tokenizer.encode(text, behind=bool(prompt)) for text, prompt in pairs]
+        rows = [critic.tokenizer.encode(text, behind=bool(prompt)) or end for text, prompt in pairs]
         longest = max(len(row) + len(prompt) for row, prompt in zip(rows, prompts, strict=True))
         if longest > critic.model.architecture.context:
             raise RemaskError(

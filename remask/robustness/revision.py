@@ -53,11 +53,12 @@ class Revised:
 
     prompt: str
     text: str
+    """Up to the first end-of-text token, where the revision has written one."""
     draft: str
     changed: int
     """Tokens that are others than in the draft."""
     tokens: int
-    """Tokens of the text."""
+    """Tokens of the draft."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +127,9 @@ class Row:
         """What it has become."""
         changed = sum(a != b for a, b in zip(ids, self.text, strict=True))
         decode = checkpoint.tokenizer.decode_behind if self.draft.prompt else checkpoint.tokenizer.decode
-        text = decode(ids) if changed else self.draft.text
+        end = checkpoint.family.vocabulary.end
+        kept = ids[: ids.index(end)] if end in ids else ids
+        text = decode(kept) if changed else self.draft.text
         return Revised(self.draft.prompt, text, self.draft.text, changed, len(ids))
 
 

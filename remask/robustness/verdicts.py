@@ -76,15 +76,16 @@ class Trial:
                 ranking.settled,
                 attacked,
                 sum(a != b for a, b in zip(text, changed, strict=True)),
-                self.vote(classifier, text),
-                self.vote(classifier, changed) if self.attack else None,
+                self.vote(classifier, text, certify=True),
+                self.vote(classifier, changed, certify=False) if self.attack else None,
             )
 
-    def vote(self, classifier: Classifier, text: Ids) -> Vote | None:
-        """What masked copies of a text say."""
+    def vote(self, classifier: Classifier, text: Ids, certify: bool) -> Vote | None:
+        """What masked copies of a text say, with or without a certificate."""
         if self.smoothing is None:
             return None
-        return self.smoothing.certify(classifier, self.denoiser or classifier.checkpoint, text, self.seed)
+        vote = self.smoothing.certify if certify else self.smoothing.vote
+        return vote(classifier, self.denoiser or classifier.checkpoint, text, self.seed)
 
 
 def neutral_tokens(classifier: Classifier, rows: Sequence[Labelled]) -> list[int]:

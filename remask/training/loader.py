@@ -6,8 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from remask.batch import Batch
-from remask.data.batches import Batches
-from remask.data.example_batches import ExampleBatches
+from remask.data.batches import GlobalBatches
 
 
 @dataclass(frozen=True)
@@ -18,7 +17,7 @@ class MicroBatches:
     that for the end of an epoch and begin anew.
     """
 
-    batches: Batches | ExampleBatches
+    batches: GlobalBatches
     accumulate: int
     """Micro-batches in a step."""
     world: int

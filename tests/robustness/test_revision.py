@@ -1,6 +1,7 @@
 """Revisions of drafts: what may change, what is chosen, and how drafts are read."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,10 @@ import pytest
 import torch
 
 from remask.errors import RemaskError
+from remask.families.masked import Masked
 from remask.robustness.revision import Draft, Revision, certainty, draft_of, drafts_of, revise, revise_tokens
 from remask.sampling import Canvas
+from remask.vocabulary import Vocabulary
 from robustness.letters import MASK, checkpoint, log_probs
 
 MODEL = checkpoint(seed=4)
@@ -80,6 +83,15 @@ def test_a_draft_depends_on_itself_and_the_seed_alone() -> None:
         assert one.changed == sum(a != b for a, b in zip(one.text, draft.text, strict=True))
     other = list(revise(MODEL, DRAFTS, Revision(share=0.6, choose="random", temperature=1.0, rounds=2, seed=1)))
     assert other != together
+
+
+def test_a_revision_that_writes_an_end_shortens_the_text() -> None:
+    vocabulary = Vocabulary(size=4, mask=MASK, end=2)  # c ends a text
+    ending = replace(MODEL, family=Masked().over(vocabulary))
+    found = list(revise(ending, [Draft("a", "abababab")] * 3, Revision(share=1.0, temperature=1.0)))
+    same = list(revise(MODEL, [Draft("a", "abababab")] * 3, Revision(share=1.0, temperature=1.0)))
+    assert [one.text for one in found] == [one.text.partition("c")[0] for one in same]
+    assert any("c" in one.text for one in same)
 
 
 def test_models_and_drafts_that_do_not_fit() -> None:

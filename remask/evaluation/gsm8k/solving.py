@@ -88,8 +88,8 @@ def continued(
     found = [("", 0, False)] * len(prompts)
     if not chosen:
         return found
-    options: dict[str, Any] = vars(replace(writing.params(checkpoint.family), length=None))
-    options |= {"seed": [seeds[i] for i in chosen]}
+    params = replace(writing.params(checkpoint.family), length=None)
+    options: dict[str, Any] = vars(params) | {"seed": [seeds[i] for i in chosen]}
     request = GenerationRequest(**options)
     state = begin_rows(checkpoint, request, [[*given[i], *[None] * rooms[i]] for i in chosen])
     for _ in stream(checkpoint.model, checkpoint.family, state):

@@ -93,7 +93,7 @@ def table(results: Sequence[Result]) -> list[str]:
     shown = shown_names([one.run for one in results])
     order = {key: place for place, key in enumerate(dict.fromkeys((one.task, one.metric) for one in results))}
     ordered = sorted(results, key=lambda one: order[one.task, one.metric])
-    head, cells = list(HEAD), [cells_of(one, shown) for one in ordered]
+    head, cells = list[str](HEAD), [cells_of(one, shown) for one in ordered]
     if any(one.interval for one in results):
         for row, text in zip([head, *cells], ["95 %", *(interval_of(one) for one in ordered)], strict=True):
             row.insert(HEAD.index("value") + 1, text)
