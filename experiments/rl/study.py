@@ -208,15 +208,15 @@ def write(rows: list[dict[str, Any]], folder: Path) -> None:
 def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: each family and way, before and after the last step, the mean over seeds.
 
-    The error of the gain is that between questions; the least and the greatest gain of a seed stand behind it.
+    The error of the gain is that between questions; the gains of the seeds stand behind it.
     """
     lines = ["| family | way | before | objective | after | gain | gains of seeds |", "|---|---|---|---|---|---|---|"]
     for first in (r for r in rows if r["objective"] == "before"):
         for family, objective in RUNS:
             if family != first["family"]:
                 continue
-            key = (first["family"], objective, first["way"], STEPS)
-            own = [r for r in rows if (r["family"], r["objective"], r["way"], r["step"]) == key]
+            key = (family, objective, first["way"])
+            own = [r for r in rows if (r["family"], r["objective"], r["way"]) == key and r["step"] == STEPS]
             if not own:
                 continue
             after, gain, wrong = (sum(r[x] for r in own) / len(own) for x in ("right", "gained", "gained_error"))
