@@ -7,6 +7,7 @@ from typing import Any, Literal
 from remask.checkpoints.overrides import Overrides
 from remask.errors import RemaskError
 from remask.sampling.params import SamplingParams
+from remask.scoring_params import ScoringParams
 from remask.terminal import document
 
 
@@ -106,22 +107,15 @@ def score(
     ids: str | None = None,
     prompt_ids: str | None = None,
     log: Path | None = None,
-    draws: int = 128,
     error: float | None = None,
-    estimator: str = "auto",
-    strata: int | None = None,
-    sampler: str | None = None,
-    steps: int | None = None,
-    block: int | None = None,
-    temperature: float = 1.0,
-    guidance: float = 0.0,
-    seed: int = 0,
     tokens: bool = False,
     workers: int = 1,
     tokenizer: Path | None = None,
     device: str = "auto",
     precision: Literal["stored", "auto", "bf16", "fp32", "int8"] = "stored",
     json: bool = False,
+    *,
+    params: ScoringParams,
 ) -> None:
     """Scores a text.
 
@@ -134,18 +128,7 @@ def score(
         ids: The ids of what is scored, as 5,17,3, instead of text.
         prompt_ids: The ids of what is given.
         log: A file that keeps the scores of a *.jsonl file as they are found; the same command goes on from it.
-        draws: Noisy copies of a text, where the estimator is random.
         error: Standard error, in nats, at which the draws of a text end; by default all are made.
-        estimator: auto, or one that fits the family: enumeration, count, chain, rule, or as published smdm, llada for
-            masked models; draws, orders for interpolating ones; draws for uniform-state ones; exact for autoregressive
-            ones.
-        strata: Draws of smdm and llada that are spread evenly together (their batch size); by default at most 16.
-        sampler: The sampler whose likelihood the estimator "rule" gives; by default Confidence.
-        steps: Steps of that sampler.
-        block: Block size of that sampler.
-        temperature: Temperature of that sampler.
-        guidance: Weight of classifier-free guidance.
-        seed: Seed of the noise, which also depends on the text and the prompt.
         tokens: Also give the nats of each token, which sum to those of the text: given the tokens before it (exact,
             chain), when the sampler writes it (rule), or the mean over all orders (the bounds of masked models). In a
             terminal the text is coloured by them; elsewhere, and with NO_COLOR set, they are listed.
@@ -156,6 +139,7 @@ def score(
             the processor; auto takes bf16 where the processor is fast at it, else fp32; int8 rounds them to 8 bits,
             and the score is that of the rounded model (CPU).
         json: Print one JSON document on standard output, and nothing else.
+        params: How the likelihood is found.
     """
     import remask
 
@@ -192,10 +176,7 @@ def score(
         from remask.scoring_commands import score_file
         from remask.scoring_workers import Workers
 
-        kind = estimator_of(
-            checkpoint.family, estimator, sampler, steps, block, temperature,
-            draws=draws, strata=strata, guidance=guidance, seed=seed,
-        )  # fmt: skip
+        kind = estimator_of(checkpoint.family, **vars(params))
         processes = Workers(workers, run, Opening(device, precision, tokenizer))
         score_file(run, checkpoint, file, log, kind, error, processes, json)
         return
@@ -204,15 +185,7 @@ def score(
         checkpoint,
         text=text or "" if ids is None else numbers(ids),
         prompt=prompt if prompt_ids is None else numbers(prompt_ids),
-        draws=draws,
-        estimator=estimator,
-        strata=strata,
-        sampler=sampler,
-        steps=steps,
-        block=block,
-        temperature=temperature,
-        guidance=guidance,
-        seed=seed,
+        **vars(params),
         show=True,
     )
     found, each = (scored.estimate, scored) if isinstance(scored, remask.TokenScores) else (scored, None)

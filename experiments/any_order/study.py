@@ -69,7 +69,7 @@ class Problem:
 
 PROBLEMS = {
     "sudoku": Problem("Sudoku", "holes", (4, 6, 8, 10), 4e12),
-    "latin": Problem("LatinSquare", "holes", (4, 8, 12, 15), 4e12),
+    "latin": Problem("LatinSquare", "holes", (4, 8, 12, 14), 4e12),
     "countdown": Problem("Countdown", "numbers", (2, 3), 8e12, rows=15000, axis="numbers"),
 }
 FAMILIES = {"masked": "Masked", "autoregressive": "Autoregressive"}
@@ -170,15 +170,21 @@ def error(values: np.ndarray, paired: bool = False) -> float:
 
 def about(run: Path) -> dict[str, Any]:
     """What a run cost, and its last validation: the bound of a masked model, the exact value of the other."""
-    with open(run / "metrics.csv") as file:
-        lines = list(csv.DictReader(file))
-    last = [line for line in lines if line["valid_bits_per_byte"]][-1]
+    last = [line for line in read(run / "metrics.csv") if line["valid_bits_per_byte"]][-1]
     return {
         "steps": last["step"],
         "flops_6n": f"{float(last['flops_6n']):.3g}",
         "seconds": f"{float(last['seconds']):.0f}",
         "bits_per_byte": f"{float(last['valid_bits_per_byte']):.4f}",
     }
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """The lines of a CSV file; none where there is no file."""
+    if not path.exists():
+        return []
+    with open(path) as file:
+        return list(csv.DictReader(file))
 
 
 def write(rows: list[dict[str, Any]], folder: Path) -> None:
@@ -191,7 +197,8 @@ def write(rows: list[dict[str, Any]], folder: Path) -> None:
 
 
 def picture(rows: list[dict[str, Any]], path: Path) -> None:
-    """A panel for each problem: the share of right answers, with 95 % intervals, by the size of the question."""
+    """A panel for each problem: the share of right answers, with 95 % intervals, by the size of the question; dotted,
+    that of the solver of one_step.py."""
     from matplotlib.figure import Figure
 
     names = [name for name in PROBLEMS if any(row["problem"] == name for row in rows)]
@@ -203,6 +210,8 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
             heights, errors = [row["right"] for row in own], [1.96 * row["error"] for row in own]
             line = "--" if order == "autoregressive" else "-"
             axes.errorbar(places, heights, errors, color=colour, linestyle=line, marker="o", markersize=4, label=order)
+            steps = [row for row in read(HERE / "one_step.csv") if (row["problem"], row["order"]) == (name, order)]
+            axes.plot([int(row["value"]) for row in steps], [float(row["right"]) for row in steps], ":", color=colour)
         axes.set(title=name, xlabel=PROBLEMS[name].axis, xticks=PROBLEMS[name].values, ylim=(-0.03, 1.03))
     figure.axes[0].set_ylabel("right answers")
     figure.axes[-1].legend(fontsize=8, frameon=False)

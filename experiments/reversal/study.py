@@ -26,7 +26,7 @@ FAMILIES = {
     "masked": "--family Masked --family.objective low_variance",
     "autoregressive": "--family Autoregressive",
 }
-COMMON = "--length 128 --batch 32 --random_length 0.25 --left_to_right_rows 0 --validation_rows 40"
+COMMON = "--batch 32 --compile off --random_length 0.25 --left_to_right_rows 0 --validation_rows 40"
 TAUGHT = ("one_way", "both_ways")
 COLOURS = {
     ("masked", "one_way"): "#0969da",
@@ -44,7 +44,7 @@ def main() -> None:
         "--published", type=Path, help="the folder of the published files, in place of generated people"
     )
     parser.add_argument("--people", type=int, default=120)
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--only", default="", help="the runs whose names hold this word")
@@ -70,20 +70,21 @@ def name_of(family: str, how: str, seed: int) -> str:
 
 
 def train(given: argparse.Namespace, family: str, how: str, seed: int) -> None:
-    """Prepares the corpus and trains one model."""
+    """Prepares the corpus and trains one model, unless that is done."""
+    run = given.out / name_of(family, how, seed)
+    if steps_of(run) >= given.steps:
+        return
     data = given.out / f"data-{how}"
-    source = f"task:NameOf+DescriptionOf,people={given.people},taught={how},documents=20000"
+    source = f"task:NameOf+DescriptionOf,people={given.people},taught={how},documents=8000"
     options = ["--vocab-size", "1024", "--out", str(data)]
     if given.published:
         source = str(given.out / "sentences.jsonl")
         Path(source).write_text("".join(f"{json.dumps({'text': text})}\n" for text in sentences(given.published)))
     remask(given.out / "prepare.log", ["prepare", source, *options])
-    run = given.out / name_of(family, how, seed)
-    if steps_of(run) >= given.steps:
-        return
     print(f"training {run.name}", flush=True)
     options = ["--data", str(data), "--out", str(run), "--model", given.model, *FAMILIES[family].split()]
-    options += [*COMMON.split(), "--budget.steps", str(given.steps), "--validate_every", str(given.steps)]
+    options += ["--length", "128" if given.published else "64", *COMMON.split()]
+    options += ["--budget.steps", str(given.steps), "--validate_every", str(given.steps)]
     remask(run.with_suffix(".log"), ["train", *options, "--seed", str(seed)])
 
 

@@ -23,7 +23,7 @@ LAST = "2012"
 """The last year of the training."""
 HELD_OUT = 6
 """One of this many abstracts of each year is scored, and of the years of training not read."""
-COMMON = "--model tiny --length 256 --batch 16 --random_length 0.25 --left_to_right_rows 0 --validation_rows 48"
+COMMON = "--model tiny --length 256 --batch 16 --compile off --random_length 0.25"
 RUNS = {
     "masked": ("Masked --family.objective low_variance", 1),
     "autoregressive": ("Autoregressive", 1),
@@ -38,7 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("abstracts", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--steps", type=int, default=800)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--draws", type=int, default=16)
     parser.add_argument("--only", default="", help="the runs whose names hold this word")
@@ -56,6 +56,7 @@ def main() -> None:
             if not (run / "done").exists() and given.only in run.name and not given.report:
                 print(f"training {run.name}", flush=True)
                 options = [*COMMON.split(), "--budget.steps", str(steps), "--validate_every", str(steps)]
+                options += ["--left_to_right_rows", "0", "--validation_rows", "48"]
                 options += ["--family", *family.split(), "--seed", str(seed), "--data", str(data), "--out", str(run)]
                 remask(run.with_suffix(".log"), ["train", *options])
                 (run / "done").touch()

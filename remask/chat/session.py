@@ -164,6 +164,10 @@ def talk(session: Session, source: TextIO | None = None) -> None:
     while True:
         try:
             line = input("> ") if typed else source.readline()
+            if not typed and not line:
+                return
+            if line.strip():
+                session.hear(line.rstrip("\r\n"))
         except EOFError:
             print(file=session.display.console.file)
             return
@@ -171,10 +175,5 @@ def talk(session: Session, source: TextIO | None = None) -> None:
             if not typed:
                 raise
             say("\nCtrl-D ends")
-            continue
         except UnicodeDecodeError as error:
             raise RemaskError(f"the input is not UTF-8: {error.reason}") from None
-        if not typed and not line:
-            return
-        if line.strip():
-            session.hear(line.rstrip("\r\n"))

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from remask import machine
 from remask.batch import Batch
+from remask.checkpoints.adapters import is_adapter, open_adapter
 from remask.checkpoints.folder import LazyCheckpoint, find, open_own
 from remask.checkpoints.format import Format, Parsed, recognise
 from remask.checkpoints.hub import HUB, fetch
@@ -177,6 +178,8 @@ def open_checkpoint(
     overrides: Overrides = Overrides(),  # noqa: B008
 ) -> LazyCheckpoint:
     """A checkpoint of any form, its weights not yet read."""
+    if form is None and is_adapter(source):
+        return open_adapter(Path(source), lambda base: open_checkpoint(base, None, tokenizer, overrides))
     folder = find(source) if form is None else None
     if folder is None:
         return open_foreign(open_source(source), form, tokenizer, overrides)

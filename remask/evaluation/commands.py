@@ -6,6 +6,7 @@ from typing import Any, Literal
 from remask.data.corpus import documents
 from remask.errors import RemaskError
 from remask.evaluation.passages import Detokenize
+from remask.scoring_params import ScoringParams
 from remask.terminal import document
 
 
@@ -22,19 +23,12 @@ def perplexity(
     separator: str | None = None,
     detokenize: Detokenize = "none",
     max_bytes: int | None = None,
-    draws: int = 128,
-    estimator: str = "auto",
-    strata: int | None = None,
-    sampler: str | None = None,
-    steps: int | None = None,
-    block: int | None = None,
-    temperature: float = 1.0,
-    guidance: float = 0.0,
-    seed: int = 0,
     tokenizer: Path | None = None,
     device: str = "auto",
     precision: Literal["stored", "auto", "bf16", "fp32", "int8"] = "stored",
     json: bool = False,
+    *,
+    params: ScoringParams,
 ) -> None:
     """Perplexity of a file or a corpus by rolling windows, in which each token is scored exactly once.
 
@@ -58,19 +52,11 @@ def perplexity(
         detokenize: wikitext turns a file of WikiText into plain text, each article a document, as the task wikitext of
             lm-evaluation-harness does; words and bytes are counted in the file.
         max_bytes: Measure no more than the first so many bytes.
-        draws: Noisy copies of a window, where the estimator is random.
-        estimator: auto, or one that fits the family, as in `remask score`.
-        strata: Draws of smdm and llada that are spread evenly together (their batch size); by default at most 16.
-        sampler: The sampler whose likelihood the estimator "rule" gives; by default Confidence.
-        steps: Steps of that sampler for a window.
-        block: Block size of that sampler.
-        temperature: Temperature of that sampler.
-        guidance: Weight of classifier-free guidance.
-        seed: Seed of the noise.
         tokenizer: A tokenizer.json, where the checkpoint has none.
         device: cpu, cuda, or auto: a GPU where there is one.
         precision: Number format of the network, as in `remask score`.
         json: Print one JSON document on standard output, and nothing else.
+        params: How the likelihood of a window is found.
     """
     import remask
     from remask.evaluation.bench_report import shown_names
@@ -79,21 +65,7 @@ def perplexity(
         raise RemaskError("--reference goes with --by, which names the field of the date")
     if by is not None and (separator is not None or detokenize != "none" or max_bytes is not None):
         raise RemaskError("--by reads JSON Lines: leave --separator, --detokenize and --max-bytes out")
-    options: dict[str, Any] = {
-        "stride": stride,
-        "context": context,
-        "field": field,
-        "draws": draws,
-        "estimator": estimator,
-        "strata": strata,
-        "sampler": sampler,
-        "steps": steps,
-        "block": block,
-        "temperature": temperature,
-        "guidance": guidance,
-        "seed": seed,
-        "show": True,
-    }
+    options: dict[str, Any] = {"stride": stride, "context": context, "field": field, "show": True, **vars(params)}
     names = shown_names(runs)
     models = {names[run]: remask.load(run, device=device, precision=precision, tokenizer=tokenizer) for run in names}
     if by is not None:

@@ -17,6 +17,7 @@ from remask.families import Denoiser
 from remask.likelihood import Estimate, LossByLevel, compare_left_to_right, validate
 from remask.model.transformer import Transformer
 from remask.terminal import say
+from remask.training.adapters import merged, write_adapters
 from remask.training.ema import EMA
 from remask.training.fine_tuning import Conversations, fine_tuned_on
 from remask.training.log import Log
@@ -104,6 +105,7 @@ class CheckpointCallback(lightning.Callback):
         """Saves the run as it stands after the last whole step, where the next one could not be made."""
         alone = trainer.world_size == 1  # other processes would not come to save
         if isinstance(exception, StepFailed) and alone and self._last > 0:
+            forget_micro_batches(trainer, self._last * self.recipe.accumulate)
             self.publish(trainer, cast(Module, pl_module), ["latest"])
             self.save(trainer)
 
@@ -218,6 +220,10 @@ class CheckpointCallback(lightning.Callback):
         with self.averaged(module):
             weights = gather_weights(module.denoiser)
             if trainer.is_global_zero:
+                if self.recipe.lora.rank:
+                    if "latest" in names:
+                        write_adapters(self.out / "adapter", weights, self.recipe.lora, self.recipe.model)
+                    weights = merged(weights, self.recipe.lora)
                 shape, about = module.denoiser.architecture, self.about(module)
                 text = model_card(module, about, self.estimate)
                 for name in names:
@@ -255,6 +261,14 @@ class CheckpointCallback(lightning.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best = state_dict["best"]
+
+
+def forget_micro_batches(trainer: lightning.Trainer, done: int) -> None:
+    """Lets Lightning count as at the end of a step, after `done` micro-batches, and not those of one that failed."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
+    for count in (progress.total, progress.current):
+        count.ready = count.started = count.processed = done
+        count.completed = done - 1  # it counts one once its callbacks are through
 
 
 def kind_of_call(tokens: Any, arguments: dict[str, Any]) -> tuple[Any, ...]:

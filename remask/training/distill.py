@@ -26,6 +26,7 @@ from remask.model.networks import network
 from remask.model.sizes import SizeOverrides
 from remask.model.transformer import Initialisation, Transformer
 from remask.robustness.adversarial import Adversarial
+from remask.training.adapters import LowRank
 from remask.training.fine_tuning import FineTuning
 from remask.training.optim import Budget, Optimizer
 from remask.training.recipe import Conversion, Recipe
@@ -70,6 +71,7 @@ class Distillation(Recipe):
     conversion: Conversion = field(default_factory=Conversion, init=False)
     adversarial: Adversarial = field(default_factory=Adversarial, init=False)
     sft: FineTuning = field(default_factory=FineTuning, init=False)
+    lora: LowRank = field(default_factory=LowRank, init=False)
     strategy: Literal["ddp", "fsdp"] = field(default="ddp", init=False)
 
     model: str = field()

@@ -174,6 +174,8 @@ class Optimizer:
 
         groups: dict[str, list[torch.nn.Parameter]] = {"muon": [], "decayed": [], "plain": []}
         for name, weight in model.named_parameters():
+            if not weight.requires_grad:
+                continue  # of a network whose adapters alone are trained
             is_matrix = weight.ndim >= 2 and "embed" not in name
             if self.kind == "muon" and is_matrix and weight.ndim == 2 and INSIDE.match(name):
                 groups["muon"].append(weight)

@@ -16,6 +16,7 @@ from remask.families.masked import Masked
 from remask.model.sizes import SizeOverrides
 from remask.model.transformer import Initialisation
 from remask.robustness.adversarial import Adversarial
+from remask.training.adapters import LowRank
 from remask.training.fine_tuning import FineTuning
 from remask.training.optim import Budget, Optimizer
 
@@ -59,6 +60,8 @@ class Recipe:
     """How much to train: one of flops, tokens, epochs, steps, minutes."""
     sft: FineTuning = field(default_factory=FineTuning)
     """Supervised fine-tuning, where the data are conversations."""
+    lora: LowRank = field(default_factory=LowRank)
+    """Low-rank adapters, which are trained in place of the weights of a checkpoint."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     """The optimiser, and its learning rates over the run."""
     length: int | None = 256
@@ -128,6 +131,9 @@ class Recipe:
             raise RemaskError("budget.minutes times plain steps; give adversarial training epochs, steps or tokens")
         if self.strategy == "fsdp" and self.compile == "on":
             raise RemaskError("compile is on, and a network that is sharded (--strategy fsdp) is not compiled")
+
+        if self.strategy == "fsdp" and self.lora.rank:
+            raise RemaskError("lora.rank is for --strategy ddp; adapters are not sharded")
 
     def _check_at_least(self, name: str, least: int) -> None:
         value = getattr(self, name)

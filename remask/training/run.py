@@ -193,6 +193,9 @@ def describe_run(setup: Setup, plan: Plan, objective: torch.nn.Module | None = N
         learns = [f"Muon {optimizer.muon_lr:g} for matrices, AdamW {peak:g} for the rest"]
     if shape.convolution:
         learns.append(f"convolutions over {shape.convolution} positions")
+    if setup.recipe.lora.rank:
+        trained = sum(weight.numel() for weight in setup.denoiser.parameters() if weight.requires_grad)
+        learns.append(f"adapters of rank {setup.recipe.lora.rank} alone, {trained:,} weights")
     if objective is None and isinstance(family, MaskRates):
         learns.append(family.rates_in_words())
     return (

@@ -22,6 +22,7 @@ from remask.model.sizes import SIZES, Architecture, SizeOverrides, size
 from remask.model.transformer import initialise
 from remask.seeds import mix_seeds
 from remask.terminal import say
+from remask.training.adapters import add_adapters, published_name
 from remask.training.fine_tuning import (
     Conversations,
     FineTuning,
@@ -81,7 +82,8 @@ class Setup:
             return
         with torch.no_grad():
             for name, weight in denoiser.named_parameters():
-                weight.copy_(self.start.tensors[name])
+                if (published := published_name(name)) is not None:
+                    weight.copy_(self.start.tensors[published])
             if self.converts:
                 open_to_the_right(denoiser)
                 if self.recipe.conversion.fresh_head:
@@ -136,6 +138,9 @@ def set_up(recipe: Recipe, family: Family, start: LazyCheckpoint | None) -> Setu
         validation = validation_rows(recipe, prepared)
     with torch.device("meta") if recipe.sharded else nullcontext():
         denoiser = network(shape)
+    if recipe.lora.rank:
+        check_adapters(recipe, family, start)
+        add_adapters(denoiser, recipe.lora, mix_seeds(recipe.seed, 6))
     if recipe.sharded and family.order == "drawn" and recipe.batch < 2 * recipe.processes * recipe.accumulate:
         raise RemaskError(
             f"{type(family).__name__} models take both of their terms in every process: --strategy fsdp needs at least "
@@ -265,6 +270,19 @@ def check_checkpoint(recipe: Recipe, family: Family, start: LazyCheckpoint) -> N
         raise RemaskError(f"the head of {model} is its embedding, so conversion.fresh_head cannot draw it anew")
     if family.reads_masks and start.family.vocabulary.mask is None:
         raise RemaskError(f"{model} has no row for a mask: make one with `remask convert {model} DST --family Masked`")
+
+
+def check_adapters(recipe: Recipe, family: Family, start: LazyCheckpoint | None) -> None:
+    """RemaskError where adapters have no base, or one of another family, whose folder they could not be used with."""
+    if start is None:
+        raise RemaskError(
+            f"lora.rank is {recipe.lora.rank}, and {recipe.model} is a named size: adapters need a checkpoint"
+        )
+    if type(start.family) is not type(family):
+        raise RemaskError(
+            f"lora.rank is {recipe.lora.rank}, and {recipe.model} is {type(start.family).__name__}, to go on as "
+            f"{type(family).__name__}: adapters keep the family"
+        )
 
 
 def check_tokenizer(recipe: Recipe, family: Family, start: LazyCheckpoint, tokenizer: Tokenizer) -> None:

@@ -9,12 +9,18 @@ from zero_shot_rows import publish, short_rows, write_rows
 
 import remask
 from remask import cli
+from remask.checkpoints.checkpoint import Checkpoint
+from remask.checkpoints.opening import Opening
 from remask.errors import Interrupted, RemaskError
 from remask.evaluation.gsm8k import asking
+from remask.evaluation.gsm8k.asking import Problems, solve_share
+from remask.evaluation.gsm8k.log import SolutionLog
 from remask.evaluation.gsm8k.results import results_of, wilson
-from remask.evaluation.gsm8k.solving import Asked, Solution, solve
+from remask.evaluation.gsm8k.solving import Asked, Solution, batches, solve
 from remask.evaluation.gsm8k.writing import Writing
 from remask.evaluation.zeroshot.command import Settings, evaluate
+from remask.evaluation.zeroshot.metrics import Result
+from remask.evaluation.zeroshot.templates import Spread
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.seeds import mix_seeds
@@ -49,7 +55,7 @@ def all_asked(files: Path, *templates: int) -> list[Asked]:
 def test_two_passes_are_two_samples(name: str, runs: dict[str, Path], files: Path) -> None:
     """Each is what `sample` writes: the second behind the question and the steps, whatever shares the batch."""
     model = remask.load(runs[name], device="cpu")
-    found = [pair for part in solve(model, all_asked(files, 0, 1), WRITING) for pair in part]
+    found = [pair for batch in batches(all_asked(files, 0, 1), 3) for pair in solve(model, batch, WRITING)]
     assert len(found) == 8 and {(one.template, one.problem.line) for one, _ in found} == {
         (t, line) for t in (0, 1) for line in (1, 2, 3, 4)
     }
@@ -68,7 +74,7 @@ def test_two_passes_are_two_samples(name: str, runs: dict[str, Path], files: Pat
 def test_one_pass_and_a_total_length(runs: dict[str, Path], files: Path) -> None:
     model = remask.load(runs["masked"], device="cpu")
     writing = Writing(passes=1, total=40, temperature=0, stop=False)
-    for one, solution in [pair for part in solve(model, all_asked(files, 0), writing) for pair in part]:
+    for one, solution in solve(model, all_asked(files, 0), writing):
         assert len(solution.texts) == 1 and solution.evaluations == 40 - len(one.prompt.encode())
 
 
@@ -76,15 +82,26 @@ def test_where_the_context_has_no_room(runs: dict[str, Path], files: Path) -> No
     model = remask.load(runs["left"], device="cpu")
     long, short = Problem("x" * 90, "s", "1", 1, ""), Problem("x" * 66, "s", "1", 2, "")
     writing = Writing(length=20, answer_length=4, batch=2, stop=False)
-    (found,) = solve(model, [Asked(long, 0), Asked(short, 0)], writing)
+    found = solve(model, [Asked(long, 0), Asked(short, 0)], writing)
     by_line = {one.problem.line: solution for one, solution in found}
     assert by_line[1] == Solution(texts=("", ""), evaluations=0, fits=False)
     assert by_line[2].evaluations == 80 - 76 and not by_line[2].fits, "as long as there was room, and then none"
-    results = results_of("run", model.family, [long, short], {0: [by_line[1], by_line[2]]}, writing, 1.0)
-    assert results[0].dropped == 2 and results[0].value == 0
+    results, _ = judged(model, [long, short], [[by_line[1], by_line[2]]], writing)
+    assert results[0].dropped == 2 and results[0].value == 0 and "no room for a text of 2 problems" in results[0].scored
 
 
 # What is counted
+
+
+def judged(
+    model: Checkpoint, problems: list[Problem], of: list[list[Solution]], writing: Writing = WRITING
+) -> tuple[list[Result], list[Spread]]:
+    """The results of solutions under each prompt."""
+    log = SolutionLog(Path())
+    for template, own in enumerate(of):
+        for problem, solution in zip(problems, own, strict=True):
+            log.keep("r", template, problem.line, solution, 0.5)
+    return results_of({"r": model.family}, Problems(Path(), problems, len(of)), writing, log)
 
 
 def solutions(*texts: str) -> list[Solution]:
@@ -93,20 +110,22 @@ def solutions(*texts: str) -> list[Solution]:
 
 def test_accuracy_by_prompt_and_over_them(runs: dict[str, Path]) -> None:
     model = remask.load(runs["left"], device="cpu")
-    problems = [Problem("q", "s", answer, line, "") for line, answer in enumerate(("1,000", "2", "3", "4"))]
-    of = {
-        0: solutions("a #### 1000", "#### 2", "3", "#### 5"),
-        2: solutions("#### $1,000", "#### 3", "so it is #### 3\n", ""),
-    }
-    found = {one.metric: one for one in results_of("r", model.family, problems, of, WRITING, 2.0)}
-    found = {name: one for name, one in found.items() if name.startswith("acc")}
-    assert set(found) == {"acc", "acc, template 0", "acc, template 2"}
-    assert found["acc"].value == found["acc, template 0"].value == found["acc, template 2"].value == 0.5
-    assert found["acc, template 0"].interval == pytest.approx(wilson(2, 4)) and found["acc"].interval is None
-    assert found["acc"].error == pytest.approx(((0.5**2 + 0 + 0 + 0.5**2) / 3) ** 0.5 / 2), "means 1, 1/2, 1/2, 0"
-    assert "prompts from 0.5000 to 0.5000" in found["acc"].scored and found["acc"].kind == "written"
-    (one,) = [x for x in results_of("r", model.family, problems, {1: of[0]}, WRITING, 2.0) if x.metric == "acc"]
-    assert one.interval == pytest.approx(wilson(2, 4)) and "prompts" not in one.scored
+    problems = [Problem("q", "s", answer, line, "") for line, answer in enumerate(("1,000", "2", "3", "3"))]
+    of = [
+        solutions("a #### 1000", "#### 2", "3", "#### 5"),
+        solutions("#### $1,000", "#### 3", "so it is #### 3\n", ""),
+    ]
+    results, over = judged(model, problems, of)
+    found = {one.task: one for one in results if one.metric == "acc"}
+    assert list(found) == ["gsm8k", "gsm8k, template 2"]
+    for one in found.values():
+        assert one.value == 0.5 and one.interval == pytest.approx(wilson(2, 4)) and one.kind == "written"
+        assert one.chance == 0.5 and one.questions == 4 and one.seconds == 2.0
+        assert one.error == pytest.approx((0.25 * 4 / 3) ** 0.5 / 2)
+    (spread,) = [one for one in over if one.metric == "acc"]
+    assert spread.values == (0.5, 0.5) and spread.mean == 0.5 and spread.spread == 0
+    assert spread.error == pytest.approx(((0.5**2 + 0 + 0 + 0.5**2) / 3) ** 0.5 / 2), "means 1, 1/2, 1/2, 0"
+    assert judged(model, problems, of[:1])[1] == []
 
 
 def test_wilsons_interval() -> None:
@@ -123,38 +142,35 @@ def test_the_second_reading_is_there_where_it_is_installed(runs: dict[str, Path]
     pytest.importorskip("math_verify")
     model = remask.load(runs["left"], device="cpu")
     problems = [Problem("q", "s", "2", 1, ""), Problem("q", "s", "3", 2, "")]
-    found = results_of("r", model.family, problems, {0: solutions("so it is 2", "#### 3")}, WRITING, 1.0)
+    found, _ = judged(model, problems, [solutions("so it is 2", "#### 3")])
     assert {one.metric: one.value for one in found} == {"acc": 0.5, "math_verify": 1.0}
 
 
 # The command
 
 
-def command(run: Path, files: Path, out: Path, *more: str) -> list[str]:
-    short = ["--writing.length", "6", "--writing.answer-length", "4"]
-    return ["eval", str(run), "--tasks", "gsm8k", "--files", str(files), "--out", str(out), *short, *more]
+def command(*runs: Path, files: Path, out: Path, tasks: str = "gsm8k", more: list[str] | None = None) -> list[str]:
+    short = ["--writing.length", "6", "--writing.answer-length", "4", "--writing.steps", "3", "--templates", "3"]
+    return ["eval", *map(str, runs), "--tasks", tasks, "--files", str(files), "--out", str(out), *short, *(more or [])]
 
 
 def test_the_command(runs: dict[str, Path], files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A masked model in three steps and its twin, which heeds no steps; and with other benchmarks beside."""
     write_rows(files / "arc_easy.jsonl", short_rows(3))
-    out = tmp_path / "out"
-    both = [str(runs["masked"]), str(runs["left"])]
-    cli.main([*command(runs["masked"], files, out), str(runs["left"])][:1] + both + command(Path(), files, out)[2:])
+    out, both = tmp_path / "out", list(runs.values())
+    cli.main(command(*both, files=files, out=out))
     page = capsys.readouterr().out
     lines = [line for line in page.splitlines() if line.startswith("| gsm8k")]
-    assert (
-        len([line for line in lines if " acc" in line]) == 8 and " 95 % |" in page and "two passes of 6 tokens" in page
-    )
+    assert len([line for line in lines if "| acc" in line]) == 8 and " 95 % |" in page and "| spread |" in page
+    assert "by Confidence in 3 steps" in page and "by LeftToRight, temp" in page and "two passes of 6 tokens" in page
     kept = [json.loads(line) for line in (out / "solutions.jsonl").read_text().splitlines()]
-    assert (
-        len(kept) == 2 * 3 * 4 and {one["run"] for one in kept} == set(both) and all(len(x["texts"]) == 2 for x in kept)
-    )
+    assert len(kept) == 2 * 3 * 4 and {one["run"] for one in kept} == set(map(str, both))
+    assert all(len(one["texts"]) == 2 for one in kept)
     found = json.loads((out / "results.json").read_text())["results"]
     assert all(one["kind"] == "written" for one in found) and (out / "results.png").stat().st_size > 1000
-    cli.main(
-        [*command(runs["left"], files, out, "--json")[:3], "gsm8k,arc_easy", *command(runs["left"], files, out)[4:]]
-    )
-    assert {"gsm8k", "arc_easy"} == {one["task"] for one in json.loads((out / "results.json").read_text())["results"]}
+    cli.main(command(*both, files=files, out=out, tasks="gsm8k,arc_easy", more=["--json"]))
+    found = json.loads(capsys.readouterr().out)["results"]
+    assert {one["task"] for one in found} == {"gsm8k", "arc_easy"}
     assert len((out / "solutions.jsonl").read_text().splitlines()) == 24, "nothing is written twice"
 
 
@@ -162,25 +178,24 @@ def test_a_stopped_command_goes_on(
     runs: dict[str, Path], files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run, writing = [str(runs["masked"])], Writing(length=6, answer_length=4, temperature=1.0, batch=2)
-    whole = evaluate(run, "gsm8k", files, out=tmp_path / "whole", writing=writing, settings=Settings())
+    whole = evaluate(run, "gsm8k", files, templates=2, out=tmp_path / "whole", writing=writing, settings=Settings())
     original, parts = asking.solve, []
 
     def stopping(*arguments: Any) -> Any:
-        for part in original(*arguments):
-            if len(parts) == 2:
-                raise KeyboardInterrupt
-            parts.append(part)
-            yield part
+        if len(parts) == 2:
+            raise KeyboardInterrupt
+        parts.append(original(*arguments))
+        return parts[-1]
 
     monkeypatch.setattr(asking, "solve", stopping)
     out = tmp_path / "out"
     with pytest.raises(Interrupted, match="the same command goes on"):
-        evaluate(run, "gsm8k", files, out=out, writing=writing, settings=Settings())
+        evaluate(run, "gsm8k", files, templates=2, out=out, writing=writing, settings=Settings())
     monkeypatch.setattr(asking, "solve", original)
     assert len((out / "solutions.jsonl").read_text().splitlines()) == 4
     with open(out / "solutions.jsonl", "a") as file:
         file.write('{"run": "cut of')
-    again = evaluate(run, "gsm8k", files, out=out, writing=writing, settings=Settings())
+    again = evaluate(run, "gsm8k", files, templates=2, out=out, writing=writing, settings=Settings())
     for one, other in zip(whole["results"], again["results"], strict=True):
         assert one | {"seconds": 0} == other | {"seconds": 0}
     logs = [(folder / "solutions.jsonl").read_text().splitlines() for folder in (tmp_path / "whole", out)]
@@ -192,7 +207,7 @@ def test_a_stopped_command_goes_on(
     ("arguments", "message"),
     [
         (["--writing.passes", "3"], "writing.passes is '3'; it must be 1 or 2"),
-        (["--writing.templates", "[3]"], "writing.templates has 3; GSM8K has templates 0 to 2"),
+        (["--templates", "4"], "templates is 4; it must be at least 1, and gsm8k has 3"),
         (["--writing.batch", "0"], "writing.batch is 0; it must be at least 1"),
         (["--writing.sampler", "Confidenc"], "unknown sampler 'Confidenc'"),
         (["--writing.sampler", "Threshold", "--writing.steps", "3"], "leave steps out"),
@@ -206,18 +221,19 @@ def test_wrong_use_is_named(
     runs: dict[str, Path], files: Path, tmp_path: Path, arguments: list[str], message: str, capsys: Any
 ) -> None:
     with pytest.raises(SystemExit):
-        cli.main(command(runs["masked"], files, tmp_path / "out", *arguments))
+        cli.main(command(runs["masked"], files=files, out=tmp_path / "out", more=arguments))
     assert message in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_other_settings_are_refused(runs: dict[str, Path], files: Path, tmp_path: Path) -> None:
     run, out = [str(runs["left"])], tmp_path / "out"
-    first = Writing(length=6, templates=[0])
+    first = Writing(length=6)
     evaluate(run, "gsm8k", files, out=out, writing=first, settings=Settings())
     with pytest.raises(RemaskError, match=r"settings of gsm8k.length 6 there, 7 now. Choose another --out"):
         evaluate(run, "gsm8k", files, out=out, writing=Writing(length=7), settings=Settings())
-    more = evaluate(run, "gsm8k", files, out=out, writing=Writing(length=6, templates=[0, 1]), settings=Settings())
-    assert {one["metric"] for one in more["results"]} >= {"acc", "acc, template 0", "acc, template 1"}
+    more = evaluate(run, "gsm8k", files, templates=2, out=out, writing=first, settings=Settings())
+    assert [one["task"] for one in more["results"] if one["metric"] == "acc"] == ["gsm8k", "gsm8k, template 2"]
+    assert len(more["templates"]) >= 1
     (out / "solutions.jsonl").write_text('{"run": 3}\n')
     with pytest.raises(RemaskError, match=r"solutions.jsonl, line 1 is damaged"):
         evaluate(run, "gsm8k", files, out=out, writing=first, settings=Settings())
@@ -226,5 +242,12 @@ def test_other_settings_are_refused(runs: dict[str, Path], files: Path, tmp_path
         evaluate(run, "gsm8k", files, out=out, writing=first, settings=Settings())
 
 
-def test_a_prompt_is_asked_once() -> None:
-    assert Writing(templates=[1, 0, 1]).asked == [0, 1] and Writing().asked == [0, 1, 2]
+def test_the_work_is_divided_among_processes(runs: dict[str, Path], files: Path, tmp_path: Path) -> None:
+    """Each solves every other batch; the solutions are the same."""
+    writing = Writing(length=6, answer_length=4, temperature=1.0, batch=2)
+    parts = {}
+    for workers in (1, 2):
+        todo = [(str(runs["masked"]), batch) for batch in batches(all_asked(files, 0), 2)]
+        found = [one for i in range(workers) for one in solve_share(i, workers, Opening("cpu"), todo, writing)]
+        parts[workers] = {(one.template, one.problem.line): solution for _, one, solution, _ in found}
+    assert parts[1] == parts[2] and len(parts[1]) == 4

@@ -164,6 +164,7 @@ def test_a_file_of_validation(run: Path, files: Path, tmp_path: Path) -> None:
         (["--share", "1"], "share is 1.0; it must be between 0 and 1"),
         (["--limit", "0"], "limit is 0; it must be at least 1"),
         (["--workers", "0"], "workers is 0; it must be at least 1"),
+        (["--tasks", "piqa,gsm8k"], "tasks has gsm8k; a weight is chosen for benchmarks whose answers are scored"),
         (["--limit", "1"], "arc_easy: of 1 questions none is for"),
     ],
 )

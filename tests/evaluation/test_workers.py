@@ -16,34 +16,31 @@ from remask.evaluation.zeroshot.command import evaluate
 from remask.families.masked import Masked
 
 
+@pytest.mark.timeout(900)  # three processes begin
 def test_a_stopped_command_goes_on_with_the_numbers_of_one_process(tmp_path: Path) -> None:
     """A Ctrl-C ends all processes, its log holds whole lines, and others go on from it."""
     run = [str(publish(tmp_path / "masked", Masked()))]
-    rows = [{"query": f"{i}", "choices": ["abcdef", f"{i}bcdefghijk"], "gold": i % 2} for i in range(128)]
+    rows = [{"query": f"{i}", "choices": ["abcdef", f"{i}bcdefghijk"], "gold": i % 2} for i in range(96)]
     write_rows(tmp_path / "files" / "arc_easy.jsonl", rows)
     out, files = tmp_path / "out", tmp_path / "files"
     command = [sys.executable, "-m", "remask", "eval", *run, "--tasks", "arc_easy", "--files", str(files)]
-    command += ["--out", str(out), "--draws", "256", "--workers", "2"]
+    command += ["--out", str(out), "--draws", "128", "--workers", "2"]
     with subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:
-        while process.poll() is None and not ((out / "answers.jsonl").exists() and (out / "answers.jsonl").read_text()):
-            time.sleep(0.05)
+        log = out / "answers.jsonl"
+        while process.poll() is None and not (log.exists() and len(log.read_text().splitlines()) > 8):
+            time.sleep(0.02)
         os.killpg(process.pid, signal.SIGINT)  # as the terminal does, to all of them
         said = process.communicate()[1]
     assert process.returncode == 130 and "the same command goes on" in said and "Traceback" not in said
     kept = [json.loads(line)["line"] for line in (out / "answers.jsonl").read_text().splitlines()]
-    assert 0 < len(kept) == len(set(kept)) < 128
-    how = Settings(draws=256)
-    again = evaluate(run, "arc_easy", files, out=out, workers=2, settings=how)
-    alone = evaluate(run, "arc_easy", files, out=tmp_path / "alone", settings=how)
-    for one, other in zip(again["results"], alone["results"], strict=True):
-        assert [one[name] for name in ("value", "error", "draws")] == [
-            other[name] for name in ("value", "error", "draws")
-        ]
-        assert one["noise"] == pytest.approx(other["noise"], rel=1e-3)
+    assert 0 < len(kept) == len(set(kept)) < 96
+    how = Settings(draws=128)
+    evaluate(run, "arc_easy", files, out=out, settings=how)  # in this process
+    evaluate(run, "arc_easy", files, limit=48, out=tmp_path / "alone", settings=how)
     both = [
         {line["line"]: line["nats"] for line in map(json.loads, (folder / "answers.jsonl").read_text().splitlines())}
         for folder in (out, tmp_path / "alone")
     ]
-    assert both[0].keys() == both[1].keys() and len(both[0]) == 128
-    for line, nats in both[0].items():
-        assert nats == pytest.approx(both[1][line], rel=1e-5)
+    assert [len(one) for one in both] == [96, 48] and len(set(kept) & set(both[1])) > 8
+    for line, nats in both[1].items():
+        assert both[0][line] == pytest.approx(nats, rel=1e-5)

@@ -42,6 +42,7 @@ def test_published_budgets(name: str, flops: float, batch: int, random: float, s
 def test_budgets_in_tokens_steps_and_minutes() -> None:
     assert Budget(steps=7).resolve(1, 8, 64, no_clock) == 7
     assert Budget(tokens=8 * 64 * 5 + 511).resolve(1, 8, 64, no_clock) == 5
+    assert Budget(epochs=2.5).resolve(1, 8, 64, no_clock, rows=100) == 31
     assert Budget(minutes=2).resolve(1, 8, 64, lambda: 0.5) == 240
     assert Budget(minutes=0.001).resolve(1, 8, 64, lambda: 60.0) == 1
 
@@ -52,7 +53,7 @@ def test_two_budgets() -> None:
 
 
 def test_no_budget() -> None:
-    with pytest.raises(RemaskError, match=r"--budget\.flops, --budget\.tokens, --budget\.steps or --budget\.minutes"):
+    with pytest.raises(RemaskError, match=r"--budget\.flops, .*epochs, --budget\.steps or --budget\.minutes"):
         Budget().resolve(1, 8, 64, no_clock)
 
 

@@ -10,7 +10,7 @@ from remask.errors import RemaskError
 from remask.evaluation.gsm8k.solving import Solution
 from remask.evaluation.zeroshot.log import SOLUTIONS, whole_lines
 
-Add = Callable[[int, int, Solution, float], None]
+Add = Callable[[str, int, int, Solution, float], None]
 
 
 @dataclass
@@ -20,16 +20,16 @@ class SolutionLog:
     path: Path
     known: dict[tuple[str, int, int], Solution] = field(default_factory=dict)
     """By run, template and the line of the problem in its file."""
-    seconds: dict[str, float] = field(default_factory=dict)
-    """What those of a run took, without loading the model."""
+    seconds: dict[tuple[str, int], float] = field(default_factory=dict)
+    """What those of a run under a template took, without loading the model."""
 
     @contextmanager
-    def adding(self, run: str) -> Iterator[Add]:
-        """Yields `add(template, line, solution, seconds)`, which writes a solution to the log at once."""
+    def adding(self) -> Iterator[Add]:
+        """Yields `add(run, template, line, solution, seconds)`, which writes a solution to the log at once."""
         try:
             with open(self.path, "a", encoding="utf-8") as file:
 
-                def add(template: int, line: int, solution: Solution, seconds: float) -> None:
+                def add(run: str, template: int, line: int, solution: Solution, seconds: float) -> None:
                     about = {"run": run, "template": template, "line": line, "seconds": round(seconds, 6)}
                     file.write(json.dumps({**about, **asdict(solution)}, ensure_ascii=False) + "\n")
                     file.flush()
@@ -42,13 +42,16 @@ class SolutionLog:
     def keep(self, run: str, template: int, line: int, solution: Solution, seconds: float) -> None:
         """Adds a solution to those that are known."""
         self.known[run, template, line] = solution
-        self.seconds[run] = self.seconds.get(run, 0.0) + seconds
+        self.seconds[run, template] = self.seconds.get((run, template), 0.0) + seconds
 
 
-def open_solutions(folder: Path) -> SolutionLog:
-    """The solutions of a folder, whose settings have been compared before. RemaskError where the log is damaged."""
+def open_solutions(folder: Path, wanted: bool = True) -> SolutionLog:
+    """The solutions of a folder, whose settings have been compared before; none where they are not `wanted`.
+
+    RemaskError where the log is damaged.
+    """
     log = SolutionLog(folder / SOLUTIONS)
-    if not log.path.exists():
+    if not wanted or not log.path.exists():
         return log
     for number, line in whole_lines(log.path):
         try:

@@ -1,22 +1,27 @@
 """The accuracy of solutions: for each prompt with its interval, and over the prompts with its error.
 
 The interval of one prompt is Wilson's, at 95 %, which holds near 0 too, where small models are. The answers to one
-question under several prompts are tied, so that the error of their mean is that of the mean of each question, and it
-has no such interval.
+question under several prompts are tied, so that the error of their mean is that of the mean of each question.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 from remask.evaluation.bench_points import binomial_error
+from remask.evaluation.gsm8k.asking import Problems
+from remask.evaluation.gsm8k.log import SolutionLog
 from remask.evaluation.gsm8k.solving import Solution
 from remask.evaluation.gsm8k.writing import Writing
 from remask.evaluation.zeroshot.metrics import Result
+from remask.evaluation.zeroshot.templates import Spread
 from remask.families import Family
 from remask.tasks.gsm8k.problems import Problem
-from remask.tasks.gsm8k.reading import math_verify, right, right_by_math_verify
+from remask.tasks.gsm8k.reading import math_verify, normal, right, right_by_math_verify
 from remask.tasks.zeroshot.base import WRITTEN
 
 Judge = Callable[[str, str], bool]
@@ -30,44 +35,55 @@ def readings() -> dict[str, Judge]:
 
 
 def results_of(
-    run: str, family: Family, problems: Sequence[Problem], solutions: dict[int, list[Solution]], writing: Writing,
-    seconds: float,
-) -> list[Result]:  # fmt: skip
-    """The results of a run: over all prompts, and of each where there are several.
-
-    `solutions` are those of each prompt, in the order of the problems.
-    """
-    found = []
-    for metric, judge in readings().items():
-        marks = {
-            template: np.array([judge(s.text, p.answer) for s, p in zip(own, problems, strict=True)], float)
-            for template, own in solutions.items()
-        }
-        whole = {} if len(marks) == 1 else {metric: np.mean(list(marks.values()), axis=0)}
-        single = metric if len(marks) == 1 else f"{metric}, template {{}}"
-        for name, of in {**whole, **{single.format(one): of for one, of in marks.items()}}.items():
-            hits = round(float(of.sum()), 6)
-            found.append(
+    families: Mapping[str, Family], asked: Problems, writing: Writing, log: SolutionLog
+) -> tuple[list[Result], list[Spread]]:
+    """The results of runs under each prompt, and over the prompts where there are several."""
+    results, over = [], []
+    for (run, family), (metric, judge) in product(families.items(), readings().items()):
+        marks = []
+        for template in range(asked.templates):
+            own = [log.known[run, template, problem.line] for problem in asked.problems]
+            marks.append(marks_of(asked.problems, own, judge))
+            results.append(
                 Result(
                     run=run,
-                    task=WRITTEN,
-                    metric=name,
-                    value=float(of.mean()),
-                    error=error_of(of),
+                    task=WRITTEN + (f", template {template + 1}" if template else ""),
+                    metric=metric,
+                    value=float(marks[-1].mean()),
+                    error=error_of(marks[-1]),
                     noise=0.0,
                     kind="written",
-                    chance=None,
-                    questions=len(problems),
-                    dropped=sum(any(not own[i].fits for own in solutions.values()) for i in range(len(problems))),
-                    scored=described(family, writing, metric, marks),
-                    seconds=seconds,
-                    interval=wilson(int(hits), len(of)) if name not in whole else None,
+                    chance=chance(asked.problems),
+                    questions=len(own),
+                    dropped=sum(not solution.fits for solution in own),
+                    scored=described(family, writing, own),
+                    seconds=log.seconds[run, template],
+                    interval=wilson(int(marks[-1].sum()), len(own)),
                 )
             )
-    return found
+        if asked.templates > 1:
+            over.append(spread_of(run, metric, marks))
+    return results, over
 
 
-def error_of(marks: np.ndarray) -> float:
+def spread_of(run: str, metric: str, marks: Sequence[NDArray[np.float64]]) -> Spread:
+    """A metric over the prompts, from the (questions,) marks under each."""
+    whole, each = np.mean(marks, axis=0), tuple(float(of.mean()) for of in marks)
+    return Spread(run=run, task=WRITTEN, metric=metric, values=each, mean=float(whole.mean()), error=error_of(whole))
+
+
+def marks_of(problems: Sequence[Problem], solutions: Sequence[Solution], judge: Judge) -> NDArray[np.float64]:
+    """(questions,) 1 where a solution gives the answer of its problem."""
+    pairs = zip(solutions, problems, strict=True)
+    return np.array([judge(solution.text, problem.answer) for solution, problem in pairs], float)
+
+
+def chance(problems: Sequence[Problem]) -> float:
+    """The share of the most frequent answer: what the best answer to all questions at once would give."""
+    return Counter(normal(problem.answer) for problem in problems).most_common(1)[0][1] / len(problems)
+
+
+def error_of(marks: NDArray[np.float64]) -> float:
     """The standard error between questions of (questions,) marks from 0 to 1: the binomial one where all are equal."""
     n = len(marks)
     spread = float(marks.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
@@ -80,18 +96,13 @@ def wilson(right: int, of: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def described(family: Family, writing: Writing, metric: str, marks: dict[int, np.ndarray]) -> str:
-    """How the solutions were written, and how far the prompts are apart, in words."""
+def described(family: Family, writing: Writing, solutions: Sequence[Solution]) -> str:
+    """How the solutions were written, and for how many there was no room, in words."""
     params = writing.params(family)
     length = f"at most {writing.total} tokens with the prompt" if writing.total else f"{params.length} tokens"
     text = f"{'two passes' if writing.passes == 2 else 'one pass'} of {length}, by {params.sampler or family.sampler}"
     text += f" in {params.steps} steps" if params.steps else ""
     text += f", temperature {params.temperature:g}"
     text += f", guidance {params.guidance:g}" if params.guidance else ""
-    if len(marks) > 1:
-        shares = [float(one.mean()) for one in marks.values()]
-        spread = np.std(shares, ddof=1)
-        text += (
-            f"; {metric} of the prompts from {min(shares):.4f} to {max(shares):.4f}, standard deviation {spread:.4f}"
-        )
-    return text
+    dropped = sum(not solution.fits for solution in solutions)
+    return text + (f"; the context had no room for a text of {dropped} problems" if dropped else "")

@@ -4,7 +4,7 @@ With two passes the model first writes the steps behind the question; then the q
 and it writes the answer.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,27 +47,31 @@ class Solution:
         return "".join(self.texts)
 
 
-def solve(checkpoint: Checkpoint, asked: Sequence[Asked], writing: Writing) -> Iterator[list[tuple[Asked, Solution]]]:
-    """Solutions, batch by batch, of which prompts of similar length share one.
-
-    A solution depends on its problem, its prompt and the seed, and not on its batch, but for rounding. RemaskError
-    where the options do not fit the model.
-    """
+def batches(asked: Sequence[Asked], size: int) -> list[list[Asked]]:
+    """Problems that are solved together: those whose prompts are of similar length, so that little is padding."""
     order = sorted(asked, key=lambda one: len(one.prompt))
-    for first in range(0, len(order), writing.batch):
-        part = order[first : first + writing.batch]
-        prompts, texts = [one.prompt for one in part], [[] for _ in part]
-        calls, fits = [0] * len(part), [True] * len(part)
-        for number in range(writing.passes):
-            seeds = [mix_seeds(writing.seed, one.problem.line, one.template, number) for one in part]
-            length = writing.length if number == 0 else writing.answer_length
-            for i, (text, evaluations, fit) in enumerate(continued(checkpoint, prompts, length, writing, seeds)):
-                texts[i].append(text)
-                calls[i], fits[i] = calls[i] + evaluations, fits[i] and fit
-                prompts[i] = (prompts[i] + text).rstrip()
-        found = zip(texts, calls, fits, strict=True)
-        solutions = [Solution(texts=tuple(own), evaluations=n, fits=fit) for own, n, fit in found]
-        yield list(zip(part, solutions, strict=True))
+    return [order[first : first + size] for first in range(0, len(order), size)]
+
+
+def solve(checkpoint: Checkpoint, batch: Sequence[Asked], writing: Writing) -> list[tuple[Asked, Solution]]:
+    """The solutions of some problems, which are written together.
+
+    A solution depends on its problem, its prompt and the seed, and not on what shares the batch, but for rounding.
+    RemaskError where the options do not fit the model.
+    """
+    prompts, texts = [one.prompt for one in batch], [[] for _ in batch]
+    calls, fits = [0] * len(batch), [True] * len(batch)
+    for number in range(writing.passes):
+        seeds = [mix_seeds(writing.seed, one.problem.line, one.template, number) for one in batch]
+        length = writing.length if number == 0 else writing.answer_length
+        for i, (text, evaluations, fit) in enumerate(continued(checkpoint, prompts, length, writing, seeds)):
+            texts[i].append(text)
+            calls[i], fits[i] = calls[i] + evaluations, fits[i] and fit
+            prompts[i] = (prompts[i] + text).rstrip()
+    return [
+        (one, Solution(texts=tuple(own), evaluations=n, fits=fit))
+        for one, own, n, fit in zip(batch, texts, calls, fits, strict=True)
+    ]
 
 
 def continued(

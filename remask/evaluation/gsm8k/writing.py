@@ -6,16 +6,16 @@ from typing import Any
 from remask.errors import RemaskError
 from remask.families import Family
 from remask.sampling.params import SamplingParams
-from remask.tasks.gsm8k.wording import WORDINGS, Passes
+from remask.tasks.gsm8k.wording import Passes
 
-OWN = ("passes", "answer_length", "total", "templates", "batch")
-"""The options that are not those of `SamplingParams`."""
+UNHEEDED = ("sampler", "steps", "block", "cache", "window", "grow", "expand", "guidance")
+"""The options that say nothing to an autoregressive model, so that one command asks it and its twin."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Writing(SamplingParams):
     """How solutions are written, for benchmarks whose answer is read from a text: gsm8k. All options of `remask sample`
-    are among them."""
+    are among them; an autoregressive model heeds none about sampler, steps, blocks and guidance."""
 
     length: int | None = 256
     """Tokens of the steps or, with one pass, of steps and answer; fewer where the context has no room for them."""
@@ -27,8 +27,6 @@ class Writing(SamplingParams):
     """Tokens of the answer in the second pass."""
     total: int | None = None
     """Tokens of prompt and text together, as SMDM's 256 in both passes, in place of length and answer_length."""
-    templates: list[int] | None = None
-    """Which of the three prompts are asked, as [0]; by default all. 0 is SMDM's, 1 that of lm-evaluation-harness."""
     batch: int = 16
     """Solutions that are written together."""
 
@@ -38,24 +36,20 @@ class Writing(SamplingParams):
             given = getattr(self, name)
             if given is not None and given < 1:
                 raise RemaskError(f"writing.{name} is {given}; it must be at least 1")
-        for one in self.templates or ():
-            if not 0 <= one < len(WORDINGS):
-                raise RemaskError(f"writing.templates has {one}; GSM8K has templates 0 to {len(WORDINGS) - 1}")
-
-    @property
-    def asked(self) -> list[int]:
-        """The prompts that are asked, each once."""
-        return sorted(set(range(len(WORDINGS)) if self.templates is None else self.templates))
 
     def params(self, family: Family) -> SamplingParams:
-        """The options of `SamplingParams`. A model that writes in any order takes `Confidence`, if nothing is named."""
+        """The options of `SamplingParams`. A model that writes in any order takes `Confidence`, if nothing is named; an
+        autoregressive one writes from left to right, whatever is said about sampler, steps, blocks and guidance."""
         params = SamplingParams(**{f.name: getattr(self, f.name) for f in fields(SamplingParams)})
+        if family.exact:
+            usual = {f.name: getattr(SamplingParams(), f.name) for f in fields(SamplingParams) if f.name in UNHEEDED}
+            return replace(params, **usual)
         named = self.sampler is not None or family.order != "any"
         return params if named else replace(params, sampler="Confidence")
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides how a text is written, as JSON can hold it: all but the choice of prompts and the batch."""
-        kept = {name: value for name, value in vars(self).items() if name not in ("templates", "batch")}
+        """What decides how a text is written, as JSON can hold it: all but the batch."""
+        kept = {name: value for name, value in vars(self).items() if name != "batch"}
         plain = (int, float, str, bool, type(None))
         return {name: value if isinstance(value, plain) else str(value) for name, value in kept.items()}

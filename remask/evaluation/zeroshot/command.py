@@ -16,6 +16,7 @@ from remask.checkpoints.opening import Opening
 from remask.errors import Interrupted, RemaskError
 from remask.evaluation.gsm8k.asking import check_writing, problems_asked, solve_all
 from remask.evaluation.gsm8k.log import open_solutions
+from remask.evaluation.gsm8k.results import results_of as solution_results
 from remask.evaluation.gsm8k.writing import Writing
 from remask.evaluation.zeroshot.answers import Answer, estimator_for
 from remask.evaluation.zeroshot.asking import Asked, Settings, ask_all, identity, open_all, questions_asked
@@ -84,7 +85,7 @@ def evaluate(
     if theirs and settings.settle is not None:
         raise RemaskError("settle is for benchmarks from files; tasks of lm_eval compare answers themselves")
     asked, notes = questions_asked(ours, files, limit, settings, templates) if ours else ([], [])
-    problems = problems_asked(written, files, limit) if written else None
+    problems = problems_asked(written, files, limit, templates) if written else None
     opening = Opening(device, precision, tokenizer)
     models = open_all(runs, asked, opening)
     families = {path: model.family for path, model in models.items()}
@@ -93,19 +94,23 @@ def evaluate(
         for model in models.values():
             check_writing(model, writing)
         kept |= {f"file of {WRITTEN}": fingerprint_of(problems.path), f"settings of {WRITTEN}": writing.settings}
-    elif workers > 1:
+    if workers > 1:
         models.clear()  # each process opens its own
     with locked(out, "evaluating"):
-        log, solved = open_log(out, kept), []
+        log = open_log(out, kept)
+        solutions = open_solutions(out, problems is not None)
         try:
-            ask_all(list(families), models, asked, log, opening, workers)
+            if asked:
+                ask_all(list(families), models, asked, log, opening, workers)
             if problems is not None:
-                solved = solve_all(models, problems, writing, open_solutions(out))
+                solve_all(list(families), models, problems, writing, solutions, opening, workers)
         except KeyboardInterrupt:
             raise Interrupted(f"stopped; the answers so far are in {out}, and the same command goes on") from None
         results = [one for task in asked for path in families for one in results_of(path, families[path], task, log)]
-        results += solved
         over = spreads(families, asked, results, log)
+        if problems is not None:
+            found, whole = solution_results(families, problems, writing, solutions)
+            results, over = results + found, over + whole
         if theirs:
             about: dict[str, Any] = {"device": device, "precision": precision, "tokenizer": tokenizer}
             about |= {name: value for name, value in vars(settings).items() if value is not None}

@@ -18,12 +18,13 @@ from remask.checkpoints.opening import Opening
 from remask.errors import Interrupted, RemaskError
 from remask.evaluation.zeroshot.answers import Answer
 from remask.evaluation.zeroshot.asking import Asked, Settings, ask_all, identity, open_all, questions_asked
-from remask.evaluation.zeroshot.command import described
+from remask.evaluation.zeroshot.command import THEIRS, described
 from remask.evaluation.zeroshot.log import Log, open_log
 from remask.evaluation.zeroshot.metrics import difference, metrics_of
 from remask.evaluation.zeroshot.sweep_report import Measured, Sweep, write_report
 from remask.locking import locked
 from remask.tasks.zeroshot import Question
+from remask.tasks.zeroshot.base import WRITTEN
 
 WEIGHTS = (0.0, 0.5, 1.0, 2.0)
 """The weights that are tried where none are named."""
@@ -88,6 +89,9 @@ def sweep_guidance(
     for option, value in {"limit": limit, "workers": workers}.items():
         if value is not None and value < 1:
             raise RemaskError(f"{option} is {value}; it must be at least 1")
+    for entry in tasks.split(","):
+        if entry.strip().startswith((WRITTEN, THEIRS)):
+            raise RemaskError(f"tasks has {entry.strip()}; a weight is chosen for benchmarks whose answers are scored")
     asked, notes = questions_asked(tasks, files, limit, settings)
     if validation is None:
         parts = [divided(one, share, split_seed) for one in asked]

@@ -124,8 +124,15 @@ def picture(found: Sequence[Sweep], path: Path) -> None:
         axes.remove()
     shown = shown_names(runs)
     drawn = [pair for axes in every[: len(panels)] for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
-    named = {shown.get(str(label), str(label)): handle for handle, label in drawn}
-    figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=4, frameon=False)
+    named = {str(label): handle for handle, label in drawn}
+    order = sorted(named, key=lambda label: label not in shown)  # the runs first
+    figure.legend(
+        [named[label] for label in order],
+        [shown.get(label, label) for label in order],
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+    )
     figure.savefig(path, dpi=120)
 
 

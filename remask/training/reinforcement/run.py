@@ -19,6 +19,7 @@ from remask.model.sizes import SizeOverrides
 from remask.model.transformer import Initialisation
 from remask.plots import reward_curve
 from remask.tasks.base import task_of
+from remask.training.adapters import LowRank
 from remask.training.fine_tuning import FineTuning
 from remask.training.optim import Budget, Optimizer
 from remask.training.recipe import Conversion, Recipe
@@ -41,6 +42,7 @@ class Reinforcement(Recipe):
     initialisation: Initialisation = field(default="smdm", init=False)
     conversion: Conversion = field(default_factory=Conversion, init=False)
     sft: FineTuning = field(default_factory=FineTuning, init=False)
+    lora: LowRank = field(default_factory=LowRank, init=False)
     random_length: float = field(default=0.0, init=False)
     compile: Literal["auto", "on", "off"] = field(default="off", init=False)
     strategy: Literal["ddp", "fsdp"] = field(default="ddp", init=False)
