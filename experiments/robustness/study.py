@@ -193,11 +193,18 @@ def picture(rows: list[dict[str, Any]], path: Path) -> None:
     for name in names:
         own = [row for row in rows if row["classifier"] == name and row["measure"].startswith("certified")]
         if own:
-            right.plot([int(row["measure"].split()[2]) for row in own], [row["value"] for row in own], "o-", label=name)
+            right.plot(
+                [int(row["measure"].split()[2]) for row in own], [row["value"] for row in own], "o-", label=short(name)
+            )
     right.set(xlabel="replaced tokens", ylabel="right and certified", ylim=(-0.02, 1.02))
     right.xaxis.get_major_locator().set_params(integer=True)
-    right.legend(fontsize=6)
+    right.legend(fontsize=8)
     figure.savefig(path, dpi=110)
+
+
+def short(name: str) -> str:
+    """The name of a vote without what all of them have."""
+    return name.replace(", p(label | text)", "").replace(" filled in by the masked model", " hidden")
 
 
 if __name__ == "__main__":
