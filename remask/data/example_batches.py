@@ -74,7 +74,7 @@ class ExampleBatches:
         """An endless map from a place in training to a row: each epoch is a new permutation of the rows."""
         return shuffled(len(self), self.seed)
 
-    @cached_property
+    @property
     def mean_length(self) -> float:
         """Mean tokens of a row with its padding: the mean of the largest of `batch` sizes that are drawn at random."""
         below = (np.arange(len(self.rows) + 1) / len(self.rows)) ** self.batch

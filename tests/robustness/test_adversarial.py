@@ -68,7 +68,7 @@ def test_more_steps_find_no_less(seeds: int = 5) -> None:
         totals = []
         for seed in range(seeds):
             shifts = objective.ascend(network, rows, rng(seed))
-            totals.append(float(family.loss(Perturbed(network, shifts), rows, rng(seed)).total))
+            totals.append(float(family.loss(Perturbed(network, shifts), rows, rng(seed)).total.detach()))
         found[steps] = sum(totals)
     assert found[8] > found[1]
 
