@@ -3,7 +3,7 @@
     python experiments/rl/study.py OUT
     python experiments/rl/study.py OUT --table
 
-Two networks of one shape first learn right answers, one question a row, for the same FLOPs. Then each goes on by
+Two networks of one shape first learn right answers, one question a row, for equally many steps. Then each goes on by
 `remask.reinforce`, with every objective and seed; what it does with questions held out is measured before, meanwhile
 and after. What is finished is not done again, and what was stopped goes on. `results.csv` and `results.png` beside this
 file are written anew from all that is finished.
