@@ -25,6 +25,8 @@ from remask.errors import RemaskError, unknown
 ROLES = ("system", "user", "assistant")
 SHAREGPT = {"human": "user", "gpt": "assistant"}
 """Other names of the roles, as ShareGPT's files have them."""
+SHOWN = 10
+"""So many fields of a row are named where it has none of those that are wanted."""
 SKIPPED = "rows that are no conversation to learn from"
 
 
@@ -95,6 +97,8 @@ def _parse(line: str) -> dict[str, Any]:
         raise Bad(f"it is not JSON ({error.msg} at character {error.pos + 1})") from None
     except RecursionError:
         raise Bad("it is nested too deeply") from None
+    except ValueError:  # Python converts no more than some thousand digits
+        raise Bad("it holds a number of too many digits") from None
     if not isinstance(row, dict):
         raise Bad(f"it is not a JSON object but {type_name(row)}")
     return row
@@ -107,7 +111,8 @@ def _form_of(row: dict[str, Any]) -> str:
     if found:
         raise Bad(f"it has {' and '.join(FORMS[name].fields for name in found)}, and one of them is wanted")
     known = "; ".join(form.fields for form in FORMS.values())
-    raise Bad(f"its fields are {', '.join(row) or 'none'}, and it needs {known}")
+    there = f"{', '.join([*row][:SHOWN]) or 'none'}{f' and {len(row) - SHOWN} more' if len(row) > SHOWN else ''}"
+    raise Bad(f"its fields are {there}, and it needs {known}")
 
 
 def _text(row: dict[str, Any], name: str, empty: bool = True) -> str:

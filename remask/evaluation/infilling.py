@@ -8,7 +8,6 @@ only when that is asked for (`execution.py`).
 """
 
 import csv
-import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -19,6 +18,7 @@ from typing import Any, TextIO
 
 from remask.api import sampler_of
 from remask.checkpoints.checkpoint import Checkpoint
+from remask.data.json_lines import json_value, require_utf8
 from remask.data.streams import name_errors, open_text
 from remask.errors import RemaskError
 from remask.evaluation.execution import check_sandbox, pass_all
@@ -92,27 +92,34 @@ def read_items(path: str | Path, limit: int | None = None, sentences: str = "3")
     path = Path(path)
     if not path.is_file():
         raise RemaskError(f"no file of tasks at {str(path)!r}")
+    items: dict[str, Item] = {}
     with name_errors(path), open_text(path) as file:
-        items = [
-            item_of(record, f"{path}, line {number}", removed) for number, record in islice(rows(file, path), limit)
-        ]
+        for number, record in islice(rows(file, path), limit):
+            item = item_of(record, f"{path}, line {number}", removed)
+            if item.task in items:
+                raise RemaskError(
+                    f"{path}, line {number}: a row before it is {item.task!r} too; give each its own name"
+                )
+            items[item.task] = item
     if not items:
         raise RemaskError(f"{path} holds no tasks")
-    return items
+    return list(items.values())
 
 
 def rows(file: TextIO, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a file, with their lines."""
     if ".csv" in path.suffixes:
-        table = csv.DictReader(file)
-        yield from ((table.line_num, {name or "": value for name, value in row.items()}) for row in table)
+        lines = (require_utf8(line, f"{path}, line {number}") for number, line in enumerate(file, 1))
+        table = csv.DictReader(lines)
+        try:
+            yield from ((table.line_num, {name or "": value for name, value in row.items()}) for row in table)
+        except csv.Error as error:
+            raise RemaskError(f"{path}, line {table.line_num + 1}: {error}") from None
         return
     for number, line in enumerate(file, 1):
         if line.strip():
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise RemaskError(f"{path}, line {number}: this is no JSON: {error}") from None
+            where = f"{path}, line {number}"
+            record = json_value(require_utf8(line, where), where)
             yield number, record if isinstance(record, dict) else {}
 
 

@@ -12,7 +12,6 @@ all models, so that the difference between two models is paired. What the noise 
 document has noise of its own.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remask.checkpoints.checkpoint import Checkpoint
+from remask.data.json_lines import json_lines
 from remask.data.records import type_name
 from remask.errors import RemaskError
 from remask.evaluation.passages import Passage, words_in
@@ -191,28 +191,14 @@ def measured(
 
 def dated_texts(path: Path, by: str, field: str, length: int) -> list[tuple[str, str]]:
     """(text, first `length` characters of its date) of each line; RemaskError, with the line, for one without."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise RemaskError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise RemaskError(f"{path} is not UTF-8: {error.reason}") from None
     found = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        where = f"{path}, line {number}"
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            raise RemaskError(f"{where}: it is not JSON; --by reads JSON Lines") from None
+    for where, record in json_lines(path):
         if not isinstance(record, dict):
             raise RemaskError(f"{where}: it is {type_name(record)}; it must be an object with {field!r} and {by!r}")
         text, date = record.get(field), record.get(by)
         if not isinstance(text, str) or not text:
-            raise RemaskError(
-                f"{where}: field {field!r} is {type_name(text)}; it must be a text; --field names another"
-            )
+            shown = "is empty" if text == "" else f"is {type_name(text)}" if field in record else "is missing"
+            raise RemaskError(f"{where}: field {field!r} {shown}; it must be a text; --field names another")
         date = str(date) if isinstance(date, int) and not isinstance(date, bool) else date
         if not isinstance(date, str) or not DATE.match(date) or len(date) < length:
             wanted = "YYYY-MM-DD"[:length]

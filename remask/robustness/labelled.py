@@ -3,13 +3,14 @@
 {"text": "the plot was dull", "label": "bad"}
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from remask.data.json_lines import json_lines
 from remask.errors import RemaskError
 
 FIELD = re.compile(r"\{(text|label)\}")
@@ -75,23 +76,12 @@ class Template:
 
 def labelled_of(path: Path) -> Iterator[Labelled]:
     """The rows of a file of JSON lines. RemaskError names the file, the line and what is wrong with it."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield parsed(line, f"{path}, line {number}")
-    except OSError as error:
-        raise RemaskError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise RemaskError(f"{path} is not UTF-8: {error.reason}") from None
+    for where, record in json_lines(path):
+        yield checked(record, where)
 
 
-def parsed(line: str, where: str) -> Labelled:
-    """One line, checked."""
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise RemaskError(f"{where} is not JSON: {error}") from None
+def checked(record: Any, where: str) -> Labelled:
+    """One row, checked."""
     if not isinstance(record, dict):
         raise RemaskError(f"{where} is not a JSON object")
     for field in ("text", "label"):

@@ -47,7 +47,7 @@ class Published(Task):
 def texts(path: Path) -> Iterator[tuple[int, str]]:
     """The questions of a CSV or JSON Lines file, with the numbers of their lines; RemaskError where there are none."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except OSError as error:
         raise RemaskError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -56,14 +56,17 @@ def texts(path: Path) -> Iterator[tuple[int, str]]:
         table = csv.DictReader(lines)
         if COLUMN not in (table.fieldnames or ()):
             raise RemaskError(f"{path} has no column {COLUMN!r}; its columns: {', '.join(table.fieldnames or ())}")
-        yield from ((table.line_num, row[COLUMN] or "") for row in table)
+        try:
+            yield from ((table.line_num, row[COLUMN] or "") for row in table)
+        except csv.Error as error:
+            raise RemaskError(f"{path}, line {table.line_num + 1}: {error}") from None
         return
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             text = json.loads(line)[FIELD]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             text = None
         if not isinstance(text, str):
             raise RemaskError(

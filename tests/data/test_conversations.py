@@ -56,6 +56,8 @@ def test_forms(tmp_path: Path, row: Any, turns: tuple[tuple[str, str], ...], is_
 BAD = [
     ("{", "not JSON"),
     ("[1]", "not a JSON object but a list"),
+    ('{"id": ' + "9" * 5000 + "}", "too many digits"),
+    ({f"f{i}": 1 for i in range(1000)}, "its fields are f0, .*, f9 and 990 more, and it needs"),
     ({"prompt": "a"}, "its fields are prompt, and it needs prompt and completion"),
     ({"prompt": "a", "completion": "\n "}, "completion is empty"),
     ({"prompt": 3, "completion": "b"}, "prompt is not text but a number"),

@@ -88,9 +88,10 @@ def test_the_command(masked_run: Path, tmp_path: Path, capfd: pytest.CaptureFixt
         ("", "holds no tasks"),
         ("[1]\n", "line 1: the field 'task_id' must be a text; the fields are task_id, .* or those of stories"),
         (line(ITEMS[0]) + '{"task_id": "b", "prompt": "x"}\n', "line 2: the field 'canonical_solution' must be a text"),
-        ("{\n", "line 1: this is no JSON"),
+        ("{\n", "line 1: it is not JSON"),
+        (line(ITEMS[0]) + line(ITEMS[1]) + line(ITEMS[0]), "line 3: a row before it is 'a' too"),
     ],
-    ids=["empty", "list", "field", "json"],
+    ids=["empty", "list", "field", "json", "twice"],
 )
 def test_files_that_are_wrong(tmp_path: Path, content: str, says: str) -> None:
     (tmp_path / "tasks.jsonl").write_text(content)
@@ -110,3 +111,13 @@ def test_the_published_files(name: str) -> None:
     items = read_items(path)
     assert len(items) == {"S": 1033, "M": 5815, "R": 1640}[name[0]]
     assert len({item.task for item in items}) == len(items) and all(item.before for item in items)
+
+
+def test_wrong_tables_are_named(tmp_path: Path) -> None:
+    path, head = tmp_path / "a.csv", b"storyid,sentence1,sentence2,sentence3,sentence4,sentence5\na,b,c,"
+    path.write_bytes(head + b"d" * 200_000 + b",e,f\n")
+    with pytest.raises(RemaskError, match=r"a\.csv, line 2: field larger than field limit"):
+        read_items(path)
+    path.write_bytes(head + b"\xff,e,f\n")
+    with pytest.raises(RemaskError, match=r"a\.csv, line 2: it is not UTF-8"):
+        read_items(path)
