@@ -1,6 +1,7 @@
 """The loop of `remask chat`: a line is a message, or a command that begins with a slash."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -125,11 +126,7 @@ class Session:
             raise RemaskError("save needs a file; write /save chats.jsonl")
         if not any(one["role"] == "assistant" for one in messages):
             raise RemaskError("there is no answer to save")
-        try:
-            with open(Path(rest).expanduser(), "a", encoding="utf-8") as file:
-                file.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise RemaskError(f"cannot write {rest}: {error.strerror}") from None
+        add_line(rest, json.dumps({"messages": messages}, ensure_ascii=False))
         say(f"{len(messages)} messages and answers are added to {rest}")
 
     def help(self, rest: str) -> None:
@@ -137,6 +134,18 @@ class Session:
         lines = [f"/{name:<6}{what}" for name, what in COMMANDS.items()]
         lines.append("A message may begin with a slash behind a space. Ctrl-C stops an answer, Ctrl-D ends.")
         say("\n".join(lines))
+
+
+def add_line(name: str, line: str) -> None:
+    """Adds a line to a file, behind the end of the line before, which may lack it. RemaskError where it cannot."""
+    try:
+        with open(Path(name).expanduser(), "a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read() == b"\n" else f"\n{line}"
+            file.write(f"{line}\n".encode())
+    except (OSError, ValueError, RuntimeError) as error:  # ValueError: a zero byte; RuntimeError: ~NOBODY
+        raise RemaskError(f"cannot write {name}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def require_nothing(name: str, rest: str) -> None:

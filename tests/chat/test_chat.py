@@ -219,6 +219,19 @@ def test_the_conversation_is_saved_as_messages(
     assert first[2]["content"] == one.dialogue.exchanges[0].answer
 
 
+def test_saving_keeps_what_is_there_and_the_conversation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A file whose last line lacks its end gets it; names that no file can have are said."""
+    path, before = tmp_path / "chats.jsonl", '{"messages": []}'
+    path.write_text(before)
+    one = session(MODELS["masked"])
+    hear(one, "Hi", f"/save {path}", f"/save {path}", "/save ~nobody-of-this-name/x", "/save a\0b")
+    lines = path.read_text().split("\n")
+    assert lines[0] == before and lines[1] == lines[2] != "" and lines[3:] == [""]
+    err = capsys.readouterr().err
+    assert "cannot write ~nobody-of-this-name/x" in err and "cannot write a\0b" in err
+    assert len(one.dialogue.exchanges) == 1
+
+
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     hear(session(MODELS["masked"]), "/help")
     text = capsys.readouterr().err
