@@ -18,6 +18,7 @@ from remask.model.networks import network
 from remask.model.sizes import SizeOverrides
 from remask.model.transformer import Initialisation
 from remask.plots import reward_curve
+from remask.robustness.adversarial import Adversarial
 from remask.tasks.base import task_of
 from remask.training.adapters import LowRank
 from remask.training.fine_tuning import FineTuning
@@ -41,6 +42,7 @@ class Reinforcement(Recipe):
     architecture: SizeOverrides = field(default_factory=SizeOverrides, init=False)
     initialisation: Initialisation = field(default="smdm", init=False)
     conversion: Conversion = field(default_factory=Conversion, init=False)
+    adversarial: Adversarial = field(default_factory=Adversarial, init=False)
     sft: FineTuning = field(default_factory=FineTuning, init=False)
     lora: LowRank = field(default_factory=LowRank, init=False)
     random_length: float = field(default=0.0, init=False)

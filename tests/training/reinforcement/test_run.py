@@ -133,3 +133,11 @@ def test_what_is_refused(masked_run: Path, tmp_path: Path, more: dict[str, Any],
     with pytest.raises(RemaskError, match=says):
         reinforce(recipe(masked_run, tmp_path / "out", **more))
     assert not (tmp_path / "out").exists()
+
+
+def test_options_that_mean_nothing_here_are_not_taken(masked_run: Path, tmp_path: Path) -> None:
+    """An option that is taken and does nothing would be believed to do something."""
+    for option in ("--adversarial.radius", "--sft.pack", "--lora.rank", "--data"):
+        with pytest.raises(SystemExit) as ended:
+            main(["reinforce", str(masked_run), "--out", str(tmp_path), "--tasks", "[Copy]", option, "1"])
+        assert ended.value.code == 2
