@@ -1,5 +1,6 @@
 """Files that appear under their name only when they are whole, and what differs from what is there already."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Mapping
@@ -39,6 +40,23 @@ def write_atomically(path: str | Path, data: str | bytes | Callable[[BinaryIO], 
                 raise
     except OSError as error:
         raise RemaskError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_writable(path: str | Path) -> None:
+    """Creates the folder of a file that is to be written after long work.
+
+    RemaskError where `write_atomically` could not write it, so that the work is not done in vain.
+    """
+    path = Path(path)
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_name(f".{path.name}.tmp")
+        with _open_alone(beside):
+            beside.unlink()
+    except OSError as error:
+        raise RemaskError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def _open_alone(path: Path) -> BinaryIO:

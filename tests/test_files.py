@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from remask.errors import RemaskError
-from remask.files import differences, write_atomically
+from remask.files import check_writable, differences, write_atomically
 
 
 def test_text_bytes_and_what_a_function_writes(tmp_path: Path) -> None:
@@ -102,3 +102,15 @@ def test_options_of_different_classes_are_not_compared() -> None:
     uniform = {"family": {"class_path": "Uniform", "init_args": {"soft": True}}}
     assert differences(masked, uniform) == ["--family Masked there, Uniform now"]
     assert differences({"model": None}, {"model": {"a": 1}}) == ["--model unset there, {'a': 1} now"]
+
+
+def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file"
+    check_writable(path)
+    assert not os.listdir(path.parent)
+    path.write_text("before")
+    check_writable(path)
+    assert path.read_text() == "before" and os.listdir(path.parent) == ["file"]
+    for wrong in (path.parent, path / "below", Path("/proc/no/file")):
+        with pytest.raises(RemaskError, match=f"cannot write {wrong}"):
+            check_writable(wrong)

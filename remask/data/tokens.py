@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from remask.data import shards
 from remask.data.corpus import documents, stamp
+from remask.data.kinds import SUFFIXES, plain_suffix
 from remask.data.reading import Document, Omissions, Undecodable
 from remask.data.shards import FORMAT, MANIFEST, SPLITS, publish, tokenise_shards
 from remask.data.survey import digest, spread, survey, up_to
@@ -241,6 +242,8 @@ def _not_prepared(path: Path) -> RemaskError:
     if not path.exists():
         if str(path) == "stdlib" or str(path).startswith(("synthetic:", "task:", "gsm8k:", "hub:")):
             return RemaskError(f"{str(path)!r} is a corpus and not a prepared folder: {command}")
+        if SUFFIXES.get(plain_suffix(path)) == "lines":
+            return RemaskError(f"there is no file {str(path)!r}; conversations are a file of JSON Lines, or a folder")
         return RemaskError(f"no prepared corpus at {str(path)!r}: `remask prepare SOURCE --out {path}` makes one")
     if path.is_dir():
         return RemaskError(f"{str(path)!r} is not a prepared corpus: it has no {MANIFEST}. If it holds text, {command}")

@@ -160,9 +160,11 @@ def bench_infill(
     """
     import remask
     from remask.evaluation.infilling import infill, read_items
-    from remask.files import write_atomically
+    from remask.files import check_writable, write_atomically
 
     items = read_items(source, limit, sentences)
+    if out is not None:
+        check_writable(out)
     checkpoint = remask.load(run, device=device, precision=precision, tokenizer=tokenizer)
     found = infill(
         checkpoint,

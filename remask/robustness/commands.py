@@ -1,12 +1,11 @@
 """The verbs `remask classify` and `remask revise`, which print what is found."""
 
-import json as json_module
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from remask.errors import RemaskError
-from remask.files import write_atomically
+from remask.files import check_writable, write_atomically
 from remask.robustness.revision import Revision
 from remask.robustness.smoothing import Smoothing
 from remask.terminal import document, progress
@@ -134,6 +133,8 @@ def revise(
     from remask.terminal import say
 
     given = drafts_of(file)
+    if out is not None:
+        check_writable(out)
     checkpoint = remask.load(run, device=device, precision=precision, tokenizer=tokenizer)
     critic = None if judge is None else remask.load(judge, device=device)
     drafts, found = [draft for _, draft in given], []
@@ -142,7 +143,7 @@ def revise(
             found.append(one)
             tick(1)
     records = [{"id": id} | asdict(one) for (id, _), one in zip(given, found, strict=True)]
-    lines = "".join(json_module.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    lines = "".join(document(record) + "\n" for record in records)
     changed, tokens = sum(one.changed for one in found), sum(one.tokens for one in found)
     say(f"{len(found)} drafts: {changed} of {tokens} tokens changed")
     if critic is not None:

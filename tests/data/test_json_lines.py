@@ -55,7 +55,7 @@ def test_what_no_reader_can_use_is_named_with_its_line(name: str, value: str, sa
     other = json.dumps({**row, "task_id": "2"})[:-1]
     path = tmp_path / "a.jsonl"
     path.write_text(f'{json.dumps(row)}\n{other}, "{field}": {value}}}\n')
-    with pytest.raises(RemaskError, match=f"a.jsonl, line 2: .*{says}"):
+    with pytest.raises(RemaskError, match=rf"a\.jsonl, line 2: .*{says}"):
         list(reader(path))
 
 
@@ -64,7 +64,7 @@ def test_bytes_that_are_no_text_are_named_with_their_line(name: str, tmp_path: P
     reader, row, field = READERS[name]
     path = tmp_path / "a.jsonl"
     path.write_bytes(f"{json.dumps(row)}\n".encode() + b'{"%s": "caf\xe9"}\n' % field.encode())
-    with pytest.raises(RemaskError, match="a.jsonl, line 2: it is not UTF-8"):
+    with pytest.raises(RemaskError, match=r"a\.jsonl, line 2: it is not UTF-8"):
         list(reader(path))
 
 

@@ -210,6 +210,7 @@ def test_what_is_given_in_place_of_a_prepared_folder_is_named(tmp_path: Path) ->
         (text, rf"'{text}' is a file and not a prepared folder: make one with `remask prepare {text} --out DIR`"),
         (tmp_path, r"is not a prepared corpus: it has no data\.json.*`remask prepare"),
         (tmp_path / "none", r"no prepared corpus at .*none'"),
+        (tmp_path / "chats.jsonl", r"there is no file .*chats\.jsonl'; conversations are a file of JSON Lines"),
         ("stdlib", "'stdlib' is a corpus and not a prepared folder"),
     ):
         with pytest.raises(RemaskError, match=message):

@@ -100,6 +100,7 @@ def test_revise(call: Any, masked_run: Path, autoregressive_run: Path, tmp_path:
         ([masked_run, "--file", file, "--judge", masked_run], "give an autoregressive one"),
         ([masked_run, "--file", tmp_path / "no"], "cannot read"),
         ([masked_run, "--file", file, "--share", 0], "share is 0.0"),
+        ([tmp_path / "no", "--file", file, "--out", tmp_path], "cannot write"),  # before the model is opened
     ):
         status, _, err = call("revise", *arguments)
         assert status == 1 and says in err
