@@ -168,7 +168,7 @@ def test_couplets(tmp_path: Path) -> None:
         ("a.jsonl", '{"prompt": "x"}', "a.jsonl, line 1: field 'completion' is missing"),
         ("a.jsonl", '{"prompt": "x", "completion": " "}', "'completion' is empty"),
         ("a.jsonl", '{"prompt": 3, "completion": "y"}', "'prompt' is a number"),
-        ("a.jsonl", "[]", "line 1: it is a list"),
+        ("a.jsonl", "[]", "line 1: it is not a JSON object but a list"),
         ("a.jsonl", "{", "line 1: it is not JSON"),
         ("a.jsonl", "\n", "holds no questions"),
         ("a.json", "{}", "couplets are a list of objects"),
