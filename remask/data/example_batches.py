@@ -51,6 +51,8 @@ class Layout:
 class ExampleBatches:
     """Global batches of examples, shuffled anew in each epoch."""
 
+    one_length = False
+
     def __init__(self, examples: Examples, length: int, batch: int, seed: int, layout: Layout) -> None:
         """RemaskError where an option is out of range, or there are no examples. `length` is that of a packed row."""
         if batch < 1:
