@@ -162,7 +162,7 @@ def lay_out(
 
 @dataclass(frozen=True)
 class ExampleRows:
-    """Examples for validation, one a row."""
+    """Examples for validation, one a row, whose tokens weigh the same: what is wanted is -log p."""
 
     examples: Examples
     layout: Layout
@@ -172,7 +172,7 @@ class ExampleRows:
 
     def batch_of(self, chosen: Sequence[int]) -> tuple[Batch, list[int]]:
         """Some rows as a batch, and the bytes of the text of the replies of each."""
-        batch = lay_out(self.examples, [[i] for i in chosen], replace(self.layout, pack=False), 0)
+        batch = lay_out(self.examples, [[i] for i in chosen], replace(self.layout, pack=False, per_example=False), 0)
         return batch, self.examples.bytes[list(chosen)].tolist()
 
     def text(self, i: int) -> tuple[list[int], list[int], int] | None:
