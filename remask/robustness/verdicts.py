@@ -94,7 +94,7 @@ def neutral_tokens(classifier: Classifier, rows: Sequence[Labelled]) -> list[int
 
 
 def share(right: Sequence[bool]) -> tuple[float, float]:
-    """The share of what is right, and its binomial error."""
+    """The share of what is right, and its binomial error, by which all or none of a few are not certain."""
     return sum(right) / len(right), binomial_error(sum(right), len(right))
 
 
