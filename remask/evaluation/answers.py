@@ -20,7 +20,8 @@ from typing import Any, TextIO
 import remask
 from remask.api import Sample
 from remask.checkpoints.checkpoint import Checkpoint, Precision, load
-from remask.conversation import Template, prompt_of, require_template
+from remask.conversation import prompt_of, require_template
+from remask.data.chat import TemplateName
 from remask.data.json_lines import numbered_lines
 from remask.errors import RemaskError
 from remask.evaluation.judging import fingerprint
@@ -46,7 +47,7 @@ def answer(
     questions: Path,
     out: Path,
     name: str | None = None,
-    template: Template = "chat",
+    template: TemplateName = "chat",
     turns: int | None = None,
     choices: int = 1,
     limit: int | None = None,
@@ -115,7 +116,7 @@ def converse(
     checkpoint: Checkpoint,
     question: Question,
     most: int | None,
-    template: Template,
+    template: TemplateName,
     params: SamplingParams,
     choice: int,
 ) -> list[Turn]:

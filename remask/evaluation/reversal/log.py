@@ -16,7 +16,7 @@ Key = tuple[str, str, int]
 
 
 @dataclass(frozen=True)
-class Said:
+class Answer:
     """An answer."""
 
     text: str
@@ -31,16 +31,16 @@ class Log:
     """The answers that are known, and where new ones are written."""
 
     folder: Path
-    known: dict[Key, Said] = field(default_factory=dict)
+    known: dict[Key, Answer] = field(default_factory=dict)
 
     @contextmanager
     def adding(self) -> Iterator[Any]:
-        """Yields `add(run, kind, place, said)`, which writes an answer at once."""
+        """Yields `add(run, kind, place, answer)`, which writes an answer at once."""
         with adding_lines(self.folder / ANSWERS) as write:
 
-            def add(run: str, kind: str, place: int, said: Said) -> None:
-                write({"run": run, "kind": kind, "place": place, **asdict(said)})
-                self.known[run, kind, place] = said
+            def add(run: str, kind: str, place: int, answer: Answer) -> None:
+                write({"run": run, "kind": kind, "place": place, **asdict(answer)})
+                self.known[run, kind, place] = answer
 
             yield add
 
@@ -55,7 +55,7 @@ def open_log(folder: Path, settings: Mapping[str, Any], cells: Sequence[Cell]) -
 
     def keep(fields: dict[str, Any]) -> None:
         key = fields.pop("run"), fields.pop("kind"), fields.pop("place")
-        log.known[key] = Said(**fields)
+        log.known[key] = Answer(**fields)
 
     if (folder / ANSWERS).exists():
         read_lines(folder / ANSWERS, keep)
