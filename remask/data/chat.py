@@ -13,7 +13,7 @@ from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 
 TemplateName = Literal["chat", "vicuna", "none"]
-"""chat: the special tokens of the tokenizer around each turn; vicuna: plain text; none: the texts one behind the other."""
+"""chat: the tokenizer's special tokens around each turn; vicuna: plain text; none: the texts one behind the other."""
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
