@@ -5,9 +5,9 @@ printf 'One?\nTwo?\n' | remask chat runs/chat --temperature 0
 """
 
 from pathlib import Path
-from typing import Literal
 
 from remask.checkpoints.overrides import Overrides
+from remask.checkpoints.precision import Precision
 from remask.data.chat import TemplateName
 from remask.sampling.params import SamplingParams
 
@@ -20,7 +20,7 @@ def chat(
     tokenizer: Path | None = None,
     end: str | None = None,
     device: str = "auto",
-    precision: Literal["stored", "auto", "bf16", "fp32", "int8"] = "auto",
+    precision: Precision = "auto",
     pack: bool = False,
     *,
     params: SamplingParams,

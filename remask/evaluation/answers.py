@@ -19,7 +19,8 @@ from typing import Any, TextIO
 
 import remask
 from remask.api import Sample
-from remask.checkpoints.checkpoint import Checkpoint, Precision, load
+from remask.checkpoints.checkpoint import Checkpoint, load
+from remask.checkpoints.precision import Precision
 from remask.conversation import prompt_of, require_template
 from remask.data.chat import TemplateName
 from remask.data.json_lines import numbered_lines

@@ -3,15 +3,13 @@
 import json as json_module
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
+from remask.checkpoints.precision import Precision
 from remask.errors import RemaskError
 from remask.files import write_atomically
 from remask.robustness.revision import Revision
 from remask.robustness.smoothing import Smoothing
 from remask.terminal import document, progress
-
-Number = Literal["stored", "auto", "bf16", "fp32", "int8"]
 
 
 def classify(
@@ -31,7 +29,7 @@ def classify(
     seed: int = 0,
     tokenizer: Path | None = None,
     device: str = "auto",
-    precision: Number = "stored",
+    precision: Precision = "stored",
     json: bool = False,
 ) -> None:
     """Classifies the labelled texts of a file by likelihood: how many are right, also under an attack, or certified.
@@ -109,7 +107,7 @@ def revise(
     judge: str | None = None,
     tokenizer: Path | None = None,
     device: str = "auto",
-    precision: Number = "auto",
+    precision: Precision = "auto",
     *,
     how: Revision,
 ) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import remask
-from remask.checkpoints.checkpoint import Checkpoint, Precision, load, usable_device
+from remask.checkpoints.checkpoint import Checkpoint, load, usable_device
+from remask.checkpoints.precision import Precision
 from remask.conversation import prompt_of
 from remask.data.chat import turns
 from remask.errors import Interrupted, RemaskError
