@@ -12,7 +12,6 @@ all models, so that the difference between two models is paired. What the noise 
 document has noise of its own.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,9 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remask.checkpoints.checkpoint import Checkpoint
-from remask.data.json_lines import numbered_lines, object_of
-from remask.data.records import type_name
 from remask.errors import RemaskError
+from remask.evaluation.dated import LENGTHS, Period, dated_texts
 from remask.evaluation.passages import Passage, words_in
 from remask.evaluation.perplexity import WindowRequests, exp, of_documents, window_size
 from remask.likelihood import Estimator
@@ -32,9 +30,6 @@ from remask.likelihood import score as score_requests
 from remask.sampling import Sampler
 from remask.scoring import estimator_of
 
-Period = Literal["year", "month", "day"]
-LENGTHS = {"year": 4, "month": 7, "day": 10}
-DATE = re.compile(r"\d{4}(-\d{2}(-\d{2})?)?")
 RESAMPLES = 1000
 
 
@@ -187,27 +182,6 @@ def measured(
     found = of_documents(scores, requests)
     kind = "exact" if all(one.kind == "exact" for one in found) else "bound"
     return Measured([one.nats for one in found], [len(p.ids) for p in passages], [p.bytes for p in passages], kind)
-
-
-def dated_texts(path: Path, by: str, field: str, length: int) -> list[tuple[str, str]]:
-    """(text, first `length` characters of its date) of each line; RemaskError, with the line, for one without."""
-    found = []
-    for number, line in numbered_lines(path):
-        where = f"{path}, line {number}"
-        record = object_of(line, where)
-        text, date = record.get(field), record.get(by)
-        if not isinstance(text, str) or not text:
-            raise RemaskError(
-                f"{where}: field {field!r} is {type_name(text)}; it must be a text; --field names another"
-            )
-        date = str(date) if isinstance(date, int) and not isinstance(date, bool) else date
-        if not isinstance(date, str) or not DATE.match(date) or len(date) < length:
-            wanted = "YYYY-MM-DD"[:length]
-            raise RemaskError(f"{where}: field {by!r} is {date!r}; it must be a date that begins with {wanted}")
-        found.append((text, date[:length]))
-    if not found:
-        raise RemaskError(f"{path} holds no documents")
-    return found
 
 
 def reference_of(periods: Sequence[str], reference: str | None) -> list[str]:

@@ -15,7 +15,8 @@ from remask import cli
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
-from remask.evaluation.periods import changes, dated_texts, reference_of
+from remask.evaluation.dated import dated_texts
+from remask.evaluation.periods import changes, reference_of
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 
