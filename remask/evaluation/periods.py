@@ -254,7 +254,8 @@ def changes(
     """For each model, of the reference and of each period: nats, their error, the change, its error, and the change
     beyond that of the first model with its error.
 
-    `nats` and `sizes` are (models, documents). A bootstrap weighs each document by how often it was drawn.
+    `nats` and `sizes` are (models, documents). A bootstrap weighs each document by how often it was drawn. Errors are
+    nan where periods have a single document.
     """
     rng = np.random.default_rng([seed, 17])
     of = {name: np.flatnonzero(dates == name) for name in periods}
@@ -267,6 +268,8 @@ def changes(
         for own, size in zip(nats, sizes, strict=True)
     ]
     value = np.array(ratios)  # (models, groups, 1 + RESAMPLES)
+    single = [all(len(of[name]) == 1 for name in names) for names in (reference, *([name] for name in periods))]
+    value[:, single, 1:] = np.nan  # a single document, drawn again and again, shows no error
     change = value - value[:, :1]
     beside = change - change[:1]
     parts = [x for table in (value, change, beside) for x in (table[..., 0], table[..., 1:].std(-1, ddof=1))]

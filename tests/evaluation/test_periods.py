@@ -94,6 +94,15 @@ def test_longer_documents_count_more() -> None:
     assert found[0][1][0] == pytest.approx(42 / 11)
 
 
+def test_one_document_shows_no_error() -> None:
+    found = changes(np.array([[2.0, 3.0, 4.0, 5.0]]), np.ones((1, 4)), np.array(list("1223")), list("123"), ["2"], 0)[0]
+    reference, one, two, three = found
+    assert math.isnan(one[1]) and math.isnan(one[3]) and math.isnan(three[1]) and (one[0], one[2]) == (2.0, -1.5)
+    assert reference[1] == two[1] > 0 and two[3] == 0
+    both = changes(np.array([[2.0, 3.0, 4.0]]), np.ones((1, 3)), np.array(list("122")), list("12"), ["1", "2"], 0)[0]
+    assert both[0][1] > 0, "where a period of several has an error"
+
+
 def test_models_with_different_tokenizers_are_compared_by_bytes(file: Path) -> None:
     other = Tokenizer.train(iter(TEXTS * 20), 300)
     family = Autoregressive().over(other.vocabulary)

@@ -106,6 +106,15 @@ def test_the_error_is_between_subjects() -> None:
     assert found.high - found.low > 2.5 * (alone.high - alone.low)
 
 
+def test_one_subject_of_most_rows_is_no_crowd() -> None:
+    """Ten subjects, of which one has 91 of 100 rows, say hardly more than that one alone."""
+    subjects = ["a"] * 91 + list("bcdefghij")
+    rows = 100**2 / (91**2 + 9)
+    for right in (0.0, 1.0):
+        found = mean_of([right] * 100, subjects)
+        assert (found.low, found.high) == pytest.approx(wilson(right, rows)) and found.high - found.low > 0.7
+
+
 def test_nothing_right_is_not_certain() -> None:
     found = mean_of([0.0] * 300, [str(i // 10) for i in range(300)])
     assert found.value == found.low == 0 and found.high == pytest.approx(wilson(0, 30)[1]) and 0.1 < found.high < 0.12

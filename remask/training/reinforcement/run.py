@@ -52,7 +52,7 @@ class Reinforcement(Recipe):
 
     model: str = field()
     """Checkpoint to start from: a masked or an autoregressive model."""
-    tasks: list[str] = field()
+    tasks: list[str] = field(default_factory=list)
     """Tasks whose questions are asked, in turns, as [Sudoku:holes=4,Sort]; one with two options is quoted, as
     ["Countdown:numbers=3,largest=10"]. A right answer has reward 1."""
     objective: str = "JustGRPO"
