@@ -8,7 +8,6 @@ only when that is asked for (`execution.py`).
 """
 
 import csv
-import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -19,6 +18,7 @@ from typing import Any, TextIO
 
 from remask.api import sampler_of
 from remask.checkpoints.checkpoint import Checkpoint
+from remask.data.json_lines import value_of
 from remask.data.streams import name_errors, open_text
 from remask.errors import RemaskError
 from remask.evaluation.execution import check_sandbox, pass_all
@@ -109,10 +109,7 @@ def rows(file: TextIO, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         return
     for number, line in enumerate(file, 1):
         if line.strip():
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise RemaskError(f"{path}, line {number}: this is no JSON: {error}") from None
+            record = value_of(line, f"{path}, line {number}")
             yield number, record if isinstance(record, dict) else {}
 
 

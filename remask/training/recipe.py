@@ -15,8 +15,8 @@ from remask.families import Family, describe
 from remask.families.masked import Masked
 from remask.model.sizes import SizeOverrides
 from remask.model.transformer import Initialisation
-from remask.robustness.adversarial import Adversarial
 from remask.training.adapters import LowRank
+from remask.training.adversarial import Adversarial
 from remask.training.fine_tuning import FineTuning
 from remask.training.optim import Budget, Optimizer
 

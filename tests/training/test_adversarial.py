@@ -17,7 +17,7 @@ from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform
 from remask.model.soft import Soft
-from remask.robustness.adversarial import Adversarial, Perturbed, embeddings_of, unlikelihood, within
+from remask.training.adversarial import Adversarial, Perturbed, embeddings_of, unlikelihood, within
 from remask.training.optim import Budget
 from remask.training.recipe import Recipe
 from remask.vocabulary import Vocabulary
