@@ -5,7 +5,6 @@
     {"prompt": "Is it so?", "answers": [" yes", " no"]}
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from remask.checkpoints.checkpoint import Checkpoint
+from remask.data.json_lines import numbered_lines, object_of
 from remask.errors import RemaskError
 from remask.likelihood import Estimator, Ranking
 from remask.scoring import rank_texts, score_texts
@@ -41,25 +41,13 @@ def lines_of(path: Path, field: str) -> Iterator[Line]:
 
     RemaskError names the file, the line and the field that is missing or of another type.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield parsed(line, f"{path}, line {number}", number, field)
-    except OSError as error:
-        raise RemaskError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise RemaskError(f"{path} is not UTF-8: {error.reason}") from None
+    for number, line in numbered_lines(path):
+        yield parsed(line, f"{path}, line {number}", number, field)
 
 
 def parsed(line: str, where: str, number: int, field: str) -> Line:
     """One line, checked."""
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise RemaskError(f"{where} is not JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise RemaskError(f"{where} is not a JSON object")
+    record = object_of(line, where)
     prompt, content = record.get("prompt", ""), record.get(field)
     if not isinstance(prompt, str):
         raise RemaskError(f"{where}: the field 'prompt' is not text")

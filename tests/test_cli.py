@@ -85,7 +85,7 @@ def test_version(remask: Any) -> None:
     [
         ([], 2, "usage: remask VERB"),
         (["smaple"], 2, "unknown verb 'smaple'. Did you mean 'sample'? Known:"),
-        (["xyz"], 2, "Known: answer, bench infill, bench sample, convert, demo, "),
+        (["xyz"], 2, "Known: answer, bench guidance, "),
         (["train", "--family", "Maskd"], 2, "unknown family 'Maskd'. Did you mean 'Masked'? Known: Autoregressive"),
         (["train", "--family=Nothing"], 2, "Known: Autoregressive"),
         (["train", "--data", "d", "--out", "o", "--colour", "red"], 2, "unknown option --colour"),

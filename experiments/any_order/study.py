@@ -70,7 +70,7 @@ class Problem:
 PROBLEMS = {
     "sudoku": Problem("Sudoku", "holes", (4, 6, 8, 10), 4e12),
     "latin": Problem("LatinSquare", "holes", (4, 8, 12, 14), 4e12),
-    "countdown": Problem("Countdown", "numbers", (2, 3), 8e12, rows=15000, axis="numbers"),
+    "countdown": Problem("Countdown", "numbers", (2, 3), 8e12, rows=15000, axis="numbers", more=",largest=40"),
 }
 FAMILIES = {"masked": "Masked", "autoregressive": "Autoregressive"}
 

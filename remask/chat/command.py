@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Literal
 
 from remask.checkpoints.overrides import Overrides
-from remask.conversation import Template
+from remask.data.chat import TemplateName
 from remask.sampling.params import SamplingParams
 
 
 def chat(
     run: str,
     system: str = "",
-    template: Template | None = None,
+    template: TemplateName | None = None,
     preset: str | None = None,
     tokenizer: Path | None = None,
     end: str | None = None,

@@ -51,6 +51,8 @@ class Layout:
 class ExampleBatches:
     """Global batches of examples, shuffled anew in each epoch."""
 
+    one_length = False
+
     def __init__(self, examples: Examples, length: int, batch: int, seed: int, layout: Layout) -> None:
         """RemaskError where an option is out of range, or there are no examples. `length` is that of a packed row."""
         if batch < 1:
@@ -74,7 +76,7 @@ class ExampleBatches:
         """An endless map from a place in training to a row: each epoch is a new permutation of the rows."""
         return shuffled(len(self), self.seed)
 
-    @cached_property
+    @property
     def mean_length(self) -> float:
         """Mean tokens of a row with its padding: the mean of the largest of `batch` sizes that are drawn at random."""
         below = (np.arange(len(self.rows) + 1) / len(self.rows)) ** self.batch

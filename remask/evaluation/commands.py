@@ -127,12 +127,13 @@ def bench_infill(
     guidance: float = 0.0,
     seed: int = 0,
     batch: int = 16,
+    execute: bool = False,
     tokenizer: Path | None = None,
     device: str = "auto",
     precision: Literal["stored", "auto", "bf16", "fp32", "int8"] = "auto",
     json: bool = False,
 ) -> None:
-    """Infilling of code, graded by exact match, and of sentences of stories, by ROUGE too; no code is run.
+    """Infilling of code, graded by exact match and, if asked for, by its tests, and of sentences of stories, by ROUGE.
 
     Args:
         run: A run directory, a published folder, or other people's weights (see `remask convert`). An autoregressive
@@ -143,14 +144,15 @@ def bench_infill(
             hole has as many tokens as the true text.
         limit: Take only the first so many tasks.
         sentences: Which of the five sentences of ROCStories are removed: 3, or as 2-4.
-        out: A JSON Lines file of completions to write, which evaluate_infilling_functional_correctness of
-            HumanEval-infilling runs against the tests.
+        out: A JSON Lines file of completions to write, in the form of HumanEval-infilling.
         sampler: How holes are written; by default Confidence, or the family's own sampler.
         steps: Steps for each hole; by default one token a step.
         temperature: 0 writes the most probable tokens.
         guidance: Weight of classifier-free guidance.
         seed: Seed of the noise.
         batch: Tasks that are written together.
+        execute: Run each program with its tests. This is code that a model wrote: it runs in a sandbox (bubblewrap)
+            without network and files, with limits on time and memory; a virtual machine is safer still.
         tokenizer: A tokenizer.json, where the checkpoint has none.
         device: cpu, cuda, or auto: a GPU where there is one.
         precision: Number format of the network, as in `remask sample`.
@@ -171,6 +173,7 @@ def bench_infill(
         guidance=guidance,
         seed=seed,
         batch=batch,
+        execute=execute,
         show=True,
     )
     if out is not None:
@@ -179,6 +182,8 @@ def bench_infill(
     if json:
         measures = {"exact_match": found.exact_match, "exact_match_stderr": found.exact_match_stderr}
         like = found.rouge and {name: vars(of) for name, of in found.rouge.items()}
+        if found.passed is not None:
+            measures |= {"pass_rate": found.pass_rate, "pass_rate_stderr": found.pass_rate_stderr}
         print(document(vars(found) | {"left_out": list(found.left_out), "rouge": like} | measures))
         return
     print(found)

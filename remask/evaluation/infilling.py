@@ -3,12 +3,11 @@
 Code is graded by exact match, sentences by ROUGE too.
 
 A model that fills masks sees the text on both sides and is given the number of tokens of the true middle. Its
-autoregressive twin writes as many tokens from left to right, and sees only the text before. No code is run here: the
-completions can be written as HumanEval-infilling's own program reads them, which runs them against the tests.
+autoregressive twin writes as many tokens from left to right, and sees only the text before. Code is run with its tests
+only when that is asked for (`execution.py`).
 """
 
 import csv
-import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -19,8 +18,10 @@ from typing import Any, TextIO
 
 from remask.api import sampler_of
 from remask.checkpoints.checkpoint import Checkpoint
+from remask.data.json_lines import value_of
 from remask.data.streams import name_errors, open_text
 from remask.errors import RemaskError
+from remask.evaluation.execution import check_sandbox, pass_all
 from remask.evaluation.rouge import Mean, rouge, scorer
 from remask.evaluation.stories import Item, sentences_removed, story_item
 from remask.sampling import Canvas, Sampler, SamplingParams, start, stream
@@ -42,6 +43,8 @@ class Infilled:
     """Tasks whose text does not fit into the context, or whose hole is empty, as a few of the random spans are."""
     sees_suffix: bool
     """Whether the model saw the text behind the hole."""
+    passed: int | None = None
+    """Programs that pass their tests; None where none was run."""
     rouge: dict[str, Mean] | None = None
     """ROUGE-1, ROUGE-2 and ROUGE-L of sentences, mean F-measures; None of code."""
 
@@ -53,7 +56,19 @@ class Infilled:
     @property
     def exact_match_stderr(self) -> float:
         """The binomial standard error of `exact_match`, over the choice of the tasks."""
-        share = self.exact_match
+        return self._stderr(self.exact_match)
+
+    @property
+    def pass_rate(self) -> float:
+        """The share of the filled holes whose program passes its tests: pass@1; nan where none was run."""
+        return math.nan if self.passed is None else self.passed / len(self.completions)
+
+    @property
+    def pass_rate_stderr(self) -> float:
+        """The binomial standard error of `pass_rate`."""
+        return self._stderr(self.pass_rate)
+
+    def _stderr(self, share: float) -> float:
         return math.sqrt(share * (1 - share) / len(self.completions)) if self.completions else math.nan
 
     def __str__(self) -> str:
@@ -61,6 +76,8 @@ class Infilled:
         share = f"exact match {self.exact_match:.4f} +- {self.exact_match_stderr:.4f}"
         out = f"; {len(self.left_out)} beyond the context, or with an empty hole, are left out" if self.left_out else ""
         like = "".join(f"{name} {of.value:.4f} +- {of.error:.4f}, " for name, of in (self.rouge or {}).items())
+        if self.passed is not None:
+            like += f"pass@1 {self.pass_rate:.4f} +- {self.pass_rate_stderr:.4f}, "
         return f"{like}{share} ({self.right} of {len(self.completions)} tasks{out}); {seen}, and its length is given"
 
 
@@ -92,10 +109,7 @@ def rows(file: TextIO, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         return
     for number, line in enumerate(file, 1):
         if line.strip():
-            try:
-                record = json.loads(line)
-            except ValueError as error:
-                raise RemaskError(f"{path}, line {number}: this is no JSON: {error}") from None
+            record = value_of(line, f"{path}, line {number}")
             yield number, record if isinstance(record, dict) else {}
 
 
@@ -110,7 +124,9 @@ def item_of(record: dict[str, Any], where: str, removed: tuple[int, int]) -> Ite
                 f"{where}: the field {name!r} must be a text; the fields are {', '.join(FIELDS)}, or those of stories: "
                 "text and sentence, or sentence1 to sentence5"
             )
-    return Item(*(record[name] for name in FIELDS))
+    tests, entry = record.get("test"), record.get("entry_point")
+    both = isinstance(tests, str) and isinstance(entry, str)
+    return Item(*(record[name] for name in FIELDS), tests=f"{tests}\ncheck({entry})" if both else None)
 
 
 def infill(
@@ -123,6 +139,7 @@ def infill(
     guidance: float = 0.0,
     seed: int = 0,
     batch: int = 16,
+    execute: bool = False,
     show: bool = False,
 ) -> Infilled:
     """Fills the hole of each item.
@@ -136,12 +153,21 @@ def infill(
         guidance: Weight of classifier-free guidance.
         seed: With the number of an item, the seed of its noise, whatever shares its batch.
         batch: Items that are written together.
+        execute: Run each program with its tests, in a sandbox.
         show: Show progress on standard error.
+
+    Raises:
+        RemaskError: something is out of range, or programs are to be run that have no tests, or without a sandbox.
     """
     if batch < 1:
         raise RemaskError(f"batch is {batch}; it must be at least 1")
     if any(item.prose for item in items):
         scorer()  # which says that a package is missing before the work, not after it
+    if execute:
+        check_sandbox()
+        for item in items:
+            if item.tests is None:
+                raise RemaskError(f"{item.task} has no program of tests to run: the fields are test and entry_point")
     family, context = checkpoint.family, checkpoint.model.architecture.context
     own = sampler_of(family, sampler or ("Confidence" if family.order == "any" else None))
     params = SamplingParams(sampler=own, steps=steps, temperature=temperature, guidance=guidance, stop=False)
@@ -159,7 +185,12 @@ def infill(
     left_out = tuple(item.task for i, item in enumerate(items) if i not in texts)
     prose = [(items[i].middle, texts[i]) for i in fitting if items[i].prose]
     like = rouge(prose) if prose else None
-    return Infilled({items[i].task: texts[i] for i in fitting}, right, left_out, not family.exact, like)
+    passed = None
+    if execute and fitting:
+        programs = [f"{items[i].before}{texts[i]}{items[i].after}\n{items[i].tests}" for i in fitting]
+        with progress("running", len(programs), "programs") if show else nullcontext(lambda n: None) as tick:
+            passed = sum(pass_all(programs, tick))
+    return Infilled({items[i].task: texts[i] for i in fitting}, right, left_out, not family.exact, passed, like)
 
 
 def row_of(checkpoint: Checkpoint, item: Item) -> list[int | None]:

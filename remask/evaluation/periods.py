@@ -12,7 +12,6 @@ all models, so that the difference between two models is paired. What the noise 
 document has noise of its own.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remask.checkpoints.checkpoint import Checkpoint
+from remask.data.json_lines import numbered_lines, object_of
 from remask.data.records import type_name
 from remask.errors import RemaskError
 from remask.evaluation.passages import Passage, words_in
@@ -191,23 +191,10 @@ def measured(
 
 def dated_texts(path: Path, by: str, field: str, length: int) -> list[tuple[str, str]]:
     """(text, first `length` characters of its date) of each line; RemaskError, with the line, for one without."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise RemaskError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise RemaskError(f"{path} is not UTF-8: {error.reason}") from None
     found = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path):
         where = f"{path}, line {number}"
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            raise RemaskError(f"{where}: it is not JSON; --by reads JSON Lines") from None
-        if not isinstance(record, dict):
-            raise RemaskError(f"{where}: it is {type_name(record)}; it must be an object with {field!r} and {by!r}")
+        record = object_of(line, where)
         text, date = record.get(field), record.get(by)
         if not isinstance(text, str) or not text:
             raise RemaskError(

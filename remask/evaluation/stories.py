@@ -27,6 +27,8 @@ class Item:
     after: str
     prose: bool = False
     """Whether it is a sentence, whose likeness to what is written is measured by ROUGE too."""
+    tests: str | None = None
+    """The program behind the text that tests it; None where there is none."""
 
 
 TEXT = ("text", "sentence")

@@ -3,13 +3,13 @@
 {"text": "the plot was dull", "label": "bad"}
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from remask.data.json_lines import numbered_lines, object_of
 from remask.errors import RemaskError
 
 FIELD = re.compile(r"\{(text|label)\}")
@@ -75,25 +75,13 @@ class Template:
 
 def labelled_of(path: Path) -> Iterator[Labelled]:
     """The rows of a file of JSON lines. RemaskError names the file, the line and what is wrong with it."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield parsed(line, f"{path}, line {number}")
-    except OSError as error:
-        raise RemaskError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise RemaskError(f"{path} is not UTF-8: {error.reason}") from None
+    for number, line in numbered_lines(path):
+        yield parsed(line, f"{path}, line {number}")
 
 
 def parsed(line: str, where: str) -> Labelled:
     """One line, checked."""
-    try:
-        record = json.loads(line)
-    except ValueError as error:
-        raise RemaskError(f"{where} is not JSON: {error}") from None
-    if not isinstance(record, dict):
-        raise RemaskError(f"{where} is not a JSON object")
+    record = object_of(line, where)
     for field in ("text", "label"):
         if not isinstance(record.get(field), str) or not record[field].strip():
             there = ", ".join(map(repr, record)) or "no fields"

@@ -10,7 +10,6 @@ an autoregressive model has made: noise to a middle level, then denoise. This is
 itself.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,8 @@ from torch import Tensor
 from remask.api import encode_prompt, seeds_of
 from remask.batch import Batch
 from remask.checkpoints.checkpoint import Checkpoint
+from remask.data.json_lines import numbered_lines, value_of
+from remask.data.records import type_name
 from remask.errors import RemaskError, unknown
 from remask.families.denoiser import cross_entropy
 from remask.model.attention import Padded
@@ -203,36 +204,21 @@ def certainty(checkpoint: Checkpoint, canvas: Canvas) -> Tensor:
 def drafts_of(path: Path) -> list[tuple[Any, Draft]]:
     """(id, draft) of a file: JSON lines with `text`, and `prompt`, `ended` and `id` where they are given, or what
     `remask sample --json` prints. RemaskError names the file, the line and what is wrong with it."""
-    try:
-        content = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RemaskError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise RemaskError(f"{path} is not UTF-8: {error.reason}") from None
     found: list[tuple[Any, Draft]] = []
-    for number, line in enumerate(content.splitlines(), 1):
-        if line.strip():
-            value = loaded(line, f"{path}, line {number}")
-            records = value if isinstance(value, list) else [value]
-            for record in records:
-                found.append(draft_of(record, f"{path}, line {number}", len(found) + 1))
+    for number, line in numbered_lines(path):
+        where = f"{path}, line {number}"
+        value = value_of(line, where)
+        for record in value if isinstance(value, list) else [value]:
+            found.append(draft_of(record, where, len(found) + 1))
     if not found:
         raise RemaskError(f"{path} has no drafts")
     return found
 
 
-def loaded(line: str, where: str) -> Any:
-    """The value of a line of JSON."""
-    try:
-        return json.loads(line)
-    except ValueError as error:
-        raise RemaskError(f"{where} is not JSON: {error}") from None
-
-
 def draft_of(record: Any, where: str, number: int) -> tuple[Any, Draft]:
     """(id, draft) of a record; its id is `number` unless it has one."""
     if not isinstance(record, dict):
-        raise RemaskError(f"{where} is not a JSON object")
+        raise RemaskError(f"{where}: it is not a JSON object but {type_name(record)}")
     text, prompt, ended = record.get("text"), record.get("prompt", ""), record.get("ended", False)
     if not isinstance(text, str) or not text:
         there = ", ".join(map(repr, record)) or "no fields"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError
-from remask.evaluation.bench_points import binomial_error
+from remask.evaluation.proportions import binomial_error
 from remask.robustness.attack import attack, neutral
 from remask.robustness.classification import Classifier, Ids
 from remask.robustness.labelled import Labelled

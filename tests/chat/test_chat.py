@@ -141,6 +141,19 @@ def test_a_long_conversation_loses_its_first_messages_and_says_so(
     assert len(one.dialogue.exchanges) == 5, "all of them are kept"
 
 
+def test_no_more_is_dropped_than_has_to_be(m: Checkpoint) -> None:
+    """For every length: the longest part of a conversation that begins with the user and leaves room for the answer."""
+    turns = [(role, f"{'x' * n}") for n in range(4) for role in ("user", "assistant")][:-1]
+    starts = [i for i, (role, _) in enumerate(turns) if role == "user"]
+    sizes = {i: len(prompt_of(m, turns[i:])) for i in starts}
+    seen = set()
+    for length in range(1, CONTEXT - sizes[starts[-1]] + 1):
+        reading = within_context(m, turns, "chat", length)
+        assert reading.dropped == min(i for i in starts if sizes[i] + length <= CONTEXT) and reading.length == length
+        seen.add(reading.dropped)
+    assert len(seen) >= 3
+
+
 def test_little_room(m: Checkpoint, capsys: pytest.CaptureFixture[str]) -> None:
     """The last message always stays: its answer is shorter, and where there is no room it is not taken."""
     long = "x" * 60

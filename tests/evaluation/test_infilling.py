@@ -88,7 +88,7 @@ def test_the_command(masked_run: Path, tmp_path: Path, capfd: pytest.CaptureFixt
         ("", "holds no tasks"),
         ("[1]\n", "line 1: the field 'task_id' must be a text; the fields are task_id, .* or those of stories"),
         (line(ITEMS[0]) + '{"task_id": "b", "prompt": "x"}\n', "line 2: the field 'canonical_solution' must be a text"),
-        ("{\n", "line 1: this is no JSON"),
+        ("{\n", "line 1: it is not JSON"),
     ],
     ids=["empty", "list", "field", "json"],
 )

@@ -133,7 +133,7 @@ def test_reference() -> None:
         ('{"text": "a", "date": true}', "field 'date' is True"),
         ('{"date": "2008"}', "field 'text' is null; it must be a text"),
         ('{"text": "", "date": "2008"}', "field 'text'"),
-        ("[1]", "it is a list; it must be an object"),
+        ("[1]", "it is not a JSON object but a list"),
         ("{", "it is not JSON"),
     ],
 )

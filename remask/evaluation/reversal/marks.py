@@ -14,10 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from remask.evaluation.ngrams import bleu
+from remask.evaluation.proportions import Z, wilson
 
 MARKS = ("match", "exact", "bleu", "word_bleu")
-Z = 1.959964
-"""Of a two-sided interval of 95 %."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +62,3 @@ def mean_of(values: Sequence[float], subjects: Sequence[str], share: bool = True
     alike = value * (1 - value) / error**2 if error > 0 else least
     low, high = wilson(value, min(max(alike, least), n))
     return Mean(value, error, low, high)
-
-
-def wilson(share: float, n: float) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share among n independent observations (Wilson 1927)."""
-    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))  # rounding aside

@@ -38,6 +38,7 @@ class PromptBatch(Batch):
 class Prompts:
     """Global batches of prompts; RemaskError for tasks that the model cannot be asked."""
 
+    one_length = False
     unique_tokens = 0
     """There is no corpus to repeat."""
 

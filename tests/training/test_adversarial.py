@@ -17,7 +17,7 @@ from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform
 from remask.model.soft import Soft
-from remask.robustness.adversarial import Adversarial, Perturbed, embeddings_of, unlikelihood, within
+from remask.training.adversarial import Adversarial, Perturbed, embeddings_of, unlikelihood, within
 from remask.training.optim import Budget
 from remask.training.recipe import Recipe
 from remask.vocabulary import Vocabulary
@@ -69,7 +69,7 @@ def test_more_steps_find_no_less(seeds: int = 5) -> None:
         totals = []
         for seed in range(seeds):
             shifts = objective.ascend(network, rows, rng(seed))
-            totals.append(float(family.loss(Perturbed(network, shifts), rows, rng(seed)).total))
+            totals.append(float(family.loss(Perturbed(network, shifts), rows, rng(seed)).total.detach()))
         found[steps] = sum(totals)
     assert found[8] > found[1]
 
