@@ -210,14 +210,14 @@ def test_weights_by_example_are_the_mean_of_the_means() -> None:
     ids=str,
 )
 def test_weights_of_tokens_are_those_of_the_loss(family: Family) -> None:
-    """A loss is linear in the weights of tokens: by their sum for the examples of a packed row, one after another."""
+    """A loss is linear in the weights of tokens; that of one example of a packed row knows nothing of the others."""
     ours, examples = family.over(VOCABULARY), some()
     denoiser = model(time=family.time == "required")
     batch = replace(lay_out(examples, [[3, 0, 5], [1, 2]], replace(PLAIN, pack=True), 99), progress=0.5)
     assert batch.segments is not None
 
-    def total(weights: torch.Tensor | None) -> float:
-        return float(ours.loss(denoiser, replace(batch, weights=weights), rng(4)).total)
+    def total(weights: torch.Tensor | None, tokens: torch.Tensor = batch.tokens) -> float:
+        return float(ours.loss(denoiser, replace(batch, weights=weights, tokens=tokens), rng(4)).total)
 
     parts = [(batch.segments == k).float() for k in range(3)]
     apart = [total(part) for part in parts]
@@ -225,6 +225,9 @@ def test_weights_of_tokens_are_those_of_the_loss(family: Family) -> None:
     assert sum(apart) == pytest.approx(total(None), rel=1e-5)
     mixed = total(0.5 * parts[0] + 2.0 * parts[1] + 3.0 * parts[2])
     assert mixed == pytest.approx(0.5 * apart[0] + 2.0 * apart[1] + 3.0 * apart[2], rel=1e-5)
+    for value, part in zip(apart, parts, strict=True):
+        others = torch.where(part > 0, batch.tokens, (batch.tokens + 1) % 10)
+        assert total(part, others) == pytest.approx(value, rel=1e-5)
 
 
 def every_mask(scored: torch.Tensor) -> list[tuple[torch.Tensor, float]]:

@@ -162,9 +162,9 @@ def test_the_command(run: Path, files: Path, tmp_path: Path, capsys: Any) -> Non
 def test_a_file_of_validation(run: Path, files: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "valid" / "arc_easy.jsonl", [row | {"query": "Other?"} for row in short_rows(6)])
     where: dict[str, Any] = {"weights": [1.0], "out": tmp_path / "out", "settings": Settings(estimator="chain")}
-    found = sweep_guidance([str(run)], "arc_easy", files, validation=tmp_path / "valid", limit=5, **where)
-    assert [one["questions"] for one in found["results"][0]["validation"]] == [5, 5]
-    assert found["results"][0]["test"]["questions"] == 5
+    found = sweep_guidance([str(run)], "arc_easy", files, validation=tmp_path / "valid", limit=8, **where)
+    assert [one["questions"] for one in found["results"][0]["validation"]] == [6, 6]
+    assert {found["results"][0][name]["questions"] for name in ("test", "unguided", "gain")} == {8}
     write_rows(tmp_path / "valid" / "arc_easy.jsonl", short_rows(16)[::-1])
     with pytest.raises(
         RemaskError, match=r"arc_easy.jsonl, line 1: this question is in .*arc_easy.jsonl, line 16, too"
