@@ -2,9 +2,10 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from remask.checkpoints.overrides import Overrides
+from remask.checkpoints.precision import Precision
 from remask.errors import RemaskError
 from remask.sampling.params import SamplingParams
 from remask.scoring_params import ScoringParams
@@ -24,7 +25,7 @@ def sample(
     tokenizer: Path | None = None,
     end: str | None = None,
     device: str = "auto",
-    precision: Literal["stored", "auto", "bf16", "fp32", "int8"] = "auto",
+    precision: Precision = "auto",
     pack: bool = False,
     json: bool = False,
     *,
@@ -112,7 +113,7 @@ def score(
     workers: int = 1,
     tokenizer: Path | None = None,
     device: str = "auto",
-    precision: Literal["stored", "auto", "bf16", "fp32", "int8"] = "stored",
+    precision: Precision = "stored",
     json: bool = False,
     *,
     params: ScoringParams,

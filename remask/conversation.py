@@ -2,19 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from remask.checkpoints.checkpoint import Checkpoint
-from remask.data.chat import prompt_ids
+from remask.data.chat import TemplateName, prompt_ids
 from remask.errors import RemaskError
 from remask.sampling.params import USUAL_LENGTH
 
-Template = Literal["chat", "vicuna", "none"]
 Conversation = Sequence[tuple[str, str]]
 """Pairs of role, "user" or "assistant", and text; a first one of the role "system" says how the assistant answers."""
 
 
-def prompt_of(checkpoint: Checkpoint, conversation: Conversation, template: Template = "chat") -> list[int]:
+def prompt_of(checkpoint: Checkpoint, conversation: Conversation, template: TemplateName = "chat") -> list[int]:
     """The ids of a conversation up to the place where the assistant answers.
 
     Args:
@@ -31,15 +29,15 @@ def prompt_of(checkpoint: Checkpoint, conversation: Conversation, template: Temp
     )
 
 
-def trained_template(checkpoint: Checkpoint) -> Template:
+def trained_template(checkpoint: Checkpoint) -> TemplateName:
     """The template by which most of the conversations were written on which `remask train` has fine-tuned a model;
     "chat" for other models."""
-    counts: dict[Template, int] = checkpoint.about.get("conversations", {}).get("templates", {})
-    most: list[Template] = sorted(counts, key=lambda name: -counts[name])
+    counts: dict[TemplateName, int] = checkpoint.about.get("conversations", {}).get("templates", {})
+    most: list[TemplateName] = sorted(counts, key=lambda name: -counts[name])
     return most[0] if most else "chat"
 
 
-def require_template(checkpoint: Checkpoint, template: Template) -> None:
+def require_template(checkpoint: Checkpoint, template: TemplateName) -> None:
     """RemaskError, with what can be done, where the tokenizer has the special tokens of no known chat template."""
     try:
         prompt_of(checkpoint, [("user", "")], template)
@@ -59,7 +57,7 @@ class Reading:
 
 
 def within_context(
-    checkpoint: Checkpoint, conversation: Conversation, template: Template, length: int | None = None
+    checkpoint: Checkpoint, conversation: Conversation, template: TemplateName, length: int | None = None
 ) -> Reading:
     """A conversation without its first turns, as far as they and the answer are beyond the context of the model.
 

@@ -1,10 +1,11 @@
 """`remask rank`, and `remask score` of a file of many texts."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.checkpoints.opening import Opening
+from remask.checkpoints.precision import Precision
 from remask.errors import RemaskError
 from remask.likelihood import Estimate, Estimator
 from remask.scoring_workers import Workers
@@ -72,7 +73,7 @@ def rank(
     workers: int = 1,
     tokenizer: Path | None = None,
     device: str = "auto",
-    precision: Literal["stored", "auto", "bf16", "fp32", "int8"] = "stored",
+    precision: Precision = "stored",
     json: bool = False,
 ) -> None:
     """Finds the most probable of the answers to each question of a file, with no more draws than it takes to know.

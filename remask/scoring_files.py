@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from remask.checkpoints.checkpoint import Checkpoint
-from remask.data.json_lines import json_value, text_lines
+from remask.data.json_lines import numbered_lines, object_of
 from remask.errors import RemaskError
 from remask.likelihood import Estimator, Ranking
 from remask.scoring import rank_texts, score_texts
@@ -41,15 +41,13 @@ def lines_of(path: Path, field: str) -> Iterator[Line]:
 
     RemaskError names the file, the line and the field that is missing or of another type.
     """
-    for number, line in text_lines(path):
+    for number, line in numbered_lines(path):
         yield parsed(line, f"{path}, line {number}", number, field)
 
 
 def parsed(line: str, where: str, number: int, field: str) -> Line:
     """One line, checked."""
-    record = json_value(line, where)
-    if not isinstance(record, dict):
-        raise RemaskError(f"{where} is not a JSON object")
+    record = object_of(line, where)
     prompt, content = record.get("prompt", ""), record.get(field)
     if not isinstance(prompt, str):
         raise RemaskError(f"{where}: the field 'prompt' is not text")

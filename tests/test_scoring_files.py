@@ -151,7 +151,7 @@ def test_questions_are_ranked_by_the_command(call: Any, tmp_path: Path) -> None:
     ("line", "field", "says"),
     [
         ("{", "text", "line 2: it is not JSON"),
-        ("[1]", "text", "line 2 is not a JSON object"),
+        ("[1]", "text", "line 2: it is not a JSON object"),
         ('{"prompt": "a", "txt": "b"}', "text", "line 2: the field 'text' must be text; the line has 'prompt', 'txt'"),
         ('{"text": 3}', "text", "line 2: the field 'text' must be text; the line has something else there"),
         ('{"text": ""}', "text", "line 2: the field 'text' is empty"),

@@ -19,7 +19,7 @@ from collections import defaultdict
 from pathlib import Path
 from statistics import mean
 
-from remask.evaluation.reversal.marks import wilson
+from remask.evaluation.proportions import wilson
 
 HERE = Path(__file__).resolve().parent
 FAMILIES = {

@@ -26,12 +26,12 @@ from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.likelihood import choose
 from remask.model.sizes import SizeOverrides
-from remask.robustness.adversarial import Adversarial
 from remask.robustness.classification import Classifier
 from remask.robustness.labelled import Labelled, Template
 from remask.robustness.reviews import DEGREES, LABELS, THINGS, reviews
 from remask.robustness.smoothing import Smoothing
 from remask.robustness.verdicts import Trial, summary
+from remask.training.adversarial import Adversarial
 from remask.training.fine_tuning import FineTuning
 from remask.training.optim import Budget
 from remask.training.recipe import Recipe

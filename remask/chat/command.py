@@ -5,22 +5,22 @@ printf 'One?\nTwo?\n' | remask chat runs/chat --temperature 0
 """
 
 from pathlib import Path
-from typing import Literal
 
 from remask.checkpoints.overrides import Overrides
-from remask.conversation import Template
+from remask.checkpoints.precision import Precision
+from remask.data.chat import TemplateName
 from remask.sampling.params import SamplingParams
 
 
 def chat(
     run: str,
     system: str = "",
-    template: Template | None = None,
+    template: TemplateName | None = None,
     preset: str | None = None,
     tokenizer: Path | None = None,
     end: str | None = None,
     device: str = "auto",
-    precision: Literal["stored", "auto", "bf16", "fp32", "int8"] = "auto",
+    precision: Precision = "auto",
     pack: bool = False,
     *,
     params: SamplingParams,

@@ -9,7 +9,8 @@ import torch
 import remask
 from remask.api import GenerationRequest, begin, finished_texts
 from remask.checkpoints.checkpoint import Checkpoint
-from remask.conversation import Reading, Template, require_template, within_context
+from remask.conversation import Reading, require_template, within_context
+from remask.data.chat import TemplateName
 from remask.errors import RemaskError
 from remask.sampling.loop import Step
 from remask.sampling.params import SamplingParams
@@ -32,7 +33,7 @@ class Dialogue:
     """A conversation. Nothing is ever removed from it because of the context; the model then reads a part of it."""
 
     checkpoint: Checkpoint
-    template: Template
+    template: TemplateName
     system: str
     """The system message; "" for none."""
     params: SamplingParams

@@ -9,7 +9,7 @@ Files are mapped into memory and not copied, and no code in them is run.
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from remask.checkpoints.folder import LazyCheckpoint, find, open_own
 from remask.checkpoints.format import Format, Parsed, recognise
 from remask.checkpoints.hub import HUB, fetch
 from remask.checkpoints.overrides import Overrides
+from remask.checkpoints.precision import Precision
 from remask.checkpoints.source import Source, Tensors, open_source
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError, first_line, unknown
@@ -29,8 +30,6 @@ from remask.model.int8 import require_int8, to_int8
 from remask.model.networks import network, shapes
 from remask.model.packing import pack as pack_weights
 from remask.terminal import say
-
-Precision = Literal["stored", "auto", "bf16", "fp32", "int8"]
 
 
 @dataclass(frozen=True)

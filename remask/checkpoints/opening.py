@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from remask.checkpoints.checkpoint import Checkpoint, Precision, load, usable_device
+from remask.checkpoints.checkpoint import Checkpoint, load, usable_device
+from remask.checkpoints.precision import Precision
 
 
 @dataclass(frozen=True)

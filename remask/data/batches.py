@@ -63,6 +63,8 @@ class Rows(Sequence[NDArray[np.int64]]):
 class Batches:
     """Global batches of rows, shuffled anew in each epoch."""
 
+    one_length = True
+
     def __init__(self, rows: Rows, batch: int, seed: int, random_length: float = 0.0) -> None:
         """RemaskError where an option is out of range.
 
@@ -139,6 +141,8 @@ class GlobalBatches(Protocol):
 
     batch: int
     """Rows of a global batch."""
+    one_length: bool
+    """Whether the rows of all batches are equally long, so that a compiled network is compiled once."""
 
     def __len__(self) -> int:
         """Rows of an epoch."""

@@ -12,6 +12,8 @@ from typing import Literal
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 
+TemplateName = Literal["chat", "vicuna", "none"]
+"""chat: the tokenizer's special tokens around each turn; vicuna: plain text; none: the texts one behind the other."""
 SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. "
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
@@ -88,7 +90,7 @@ def template_of(tokenizer: Tokenizer) -> Template:
 def prompt_ids(
     tokenizer: Tokenizer,
     conversation: Sequence[tuple[str, str]],
-    template: Literal["none", "chat", "vicuna"],
+    template: TemplateName,
     bos: list[int],
     start: int | None,
 ) -> list[int]:
@@ -97,8 +99,7 @@ def prompt_ids(
     Arguments:
         tokenizer: the model's.
         conversation: pairs of role and text, the last one of the user.
-        template: "chat" is that of the tokenizer's special tokens, "vicuna" is plain text, and "none" writes the texts
-            one behind the other.
+        template: see `TemplateName`.
         bos: the ids that stand before a text (`Family.bos`).
         start: the id that begins a text (`Vocabulary.start`); where it is not in `bos`, the family itself puts it
             before every row.
@@ -116,7 +117,7 @@ def prompt_ids(
 def reply_ids(
     tokenizer: Tokenizer,
     text: str,
-    template: Literal["none", "chat", "vicuna"],
+    template: TemplateName,
     behind: bool = True,
     end: int | None = None,
 ) -> list[int]:

@@ -51,6 +51,8 @@ class Layout:
 class ExampleBatches:
     """Global batches of examples, shuffled anew in each epoch."""
 
+    one_length = False
+
     def __init__(self, examples: Examples, length: int, batch: int, seed: int, layout: Layout) -> None:
         """RemaskError where an option is out of range, or there are no examples. `length` is that of a packed row."""
         if batch < 1:
@@ -160,7 +162,7 @@ def lay_out(
 
 @dataclass(frozen=True)
 class ExampleRows:
-    """Examples for validation, one a row."""
+    """Examples for validation, one a row, whose tokens weigh the same: what is wanted is -log p."""
 
     examples: Examples
     layout: Layout
@@ -170,7 +172,7 @@ class ExampleRows:
 
     def batch_of(self, chosen: Sequence[int]) -> tuple[Batch, list[int]]:
         """Some rows as a batch, and the bytes of the text of the replies of each."""
-        batch = lay_out(self.examples, [[i] for i in chosen], replace(self.layout, pack=False), 0)
+        batch = lay_out(self.examples, [[i] for i in chosen], replace(self.layout, pack=False, per_example=False), 0)
         return batch, self.examples.bytes[list(chosen)].tolist()
 
     def text(self, i: int) -> tuple[list[int], list[int], int] | None:

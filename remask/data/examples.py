@@ -6,18 +6,15 @@ prompt, so that no token spans both.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from remask.data.chat import prompt_ids, reply_ids, template_of
+from remask.data.chat import TemplateName, prompt_ids, reply_ids, template_of
 from remask.data.conversations import Conversation, refuse
 from remask.data.reading import Omissions
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
-
-Template = Literal["none", "chat", "vicuna"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Writing:
+class ExampleEncoder:
     """How conversations become ids."""
 
     tokenizer: Tokenizer
@@ -40,13 +37,13 @@ class Writing:
     """The ids before every text, as `Family.bos`."""
     start: int | None
     """The id that begins a text, as `Vocabulary.start`."""
-    template: Template | None = None
+    template: TemplateName | None = None
     """None: chat for turns, none for a prompt and its completion."""
     at_once: bool = False
     """Whether all replies of a conversation are in one row, instead of each in a row of its own with what was said
     before it."""
 
-    def template_for(self, conversation: Conversation) -> Template:
+    def template_for(self, conversation: Conversation) -> TemplateName:
         """The template of a conversation."""
         return self.template or ("chat" if conversation.is_chat else "none")
 
@@ -127,17 +124,17 @@ class Examples:
 
 
 def encode_all(
-    conversations: Iterable[Conversation], writing: Writing, length: int, skip: Omissions | None = None
+    conversations: Iterable[Conversation], encoder: ExampleEncoder, length: int, skip: Omissions | None = None
 ) -> Iterator[tuple[Conversation, list[Example]]]:
     """Each conversation with its rows. One with a row longer than `length` is noted in `skip` and left out, or raises
     a RemaskError that names it."""
     for conversation in conversations:
-        if writing.template_for(conversation) == "chat":
+        if encoder.template_for(conversation) == "chat":
             try:
-                template_of(writing.tokenizer)
+                template_of(encoder.tokenizer)
             except RemaskError as error:
                 raise RemaskError(f"{conversation.where}: {error}; --sft.template vicuna is plain text") from None
-        rows = writing.examples(conversation)
+        rows = encoder.examples(conversation)
         longest = max(len(row.ids) for row in rows)
         if longest <= length:
             yield conversation, rows

@@ -1,6 +1,6 @@
-"""JSON Lines whose rows are read as a whole: questions, drafts, labelled and dated texts.
+"""Small files of JSON Lines, of which every line counts: questions, drafts, labelled texts.
 
-Files of a corpus, of which one field is looked at, are read by `json_files.py`.
+The files of a corpus, whose damaged records may be left out, are read by `json_files`.
 """
 
 import json
@@ -9,55 +9,53 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from remask.data.records import type_name
 from remask.errors import RemaskError
 
-_HALF = re.compile(r"\\u[dD][89a-fA-F]")
-"""An escape that may be half of a surrogate pair."""
+_HALF = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+"""What may be half of a surrogate pair: an escape, or a byte that was no UTF-8."""
 
 
-def json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """The values of a file, each with the place where it stands, "FILE, line 3"; blank lines hold none.
+def text_lines(path: Path) -> Iterator[str]:
+    """The lines of a file of UTF-8 with their line ends, without a byte-order mark.
 
-    Only \\n ends a line, with or without \\r before it, so that U+2028 may stand in a text. The file is opened once, so
-    that it may be a pipe. RemaskError where it cannot be read, and, with the line, for what `json_value` refuses.
+    RemaskError where it cannot be read, or names the line that is not UTF-8.
     """
-    for number, line in text_lines(path):
-        where = f"{path}, line {number}"
-        yield where, json_value(line, where)
-
-
-def text_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a UTF-8 file that are not blank, with their numbers from 1. RemaskError as of `json_lines`."""
     try:
-        with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, require_utf8(line, f"{path}, line {number}").rstrip("\r\n")
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
     except OSError as error:
-        raise RemaskError(f"cannot read {path}: {error.strerror or error}") from None
+        raise RemaskError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        wrong = f"byte {error.start} is {error.object[error.start]:#04x}"
+        raise RemaskError(f"{path}, line {number}: it is not UTF-8: {wrong}") from None
 
 
-def require_utf8(line: str, where: str) -> str:
-    """The line; RemaskError where it holds lone surrogates, by which bytes that are not UTF-8 were replaced."""
-    try:
-        line.encode()
-    except UnicodeEncodeError:
-        raise RemaskError(f"{where}: it is not UTF-8") from None
-    return line
+def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers from 1. RemaskError as of `text_lines`."""
+    return ((number, line) for number, line in enumerate(text_lines(path), 1) if line.strip())
 
 
-def json_value(line: str, where: str) -> Any:
-    """The value of a line. RemaskError where it is not JSON, or holds half a surrogate pair, which is no character."""
+def value_of(line: str, where: str) -> Any:
+    """The value of a line of JSON. RemaskError, with its place `where`, for what is none, and for what is no text."""
     try:
         value = json.loads(line)
         if _HALF.search(line):
             json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeEncodeError:
+        raise RemaskError(f"{where}: it holds bytes that are not UTF-8, or half a surrogate pair") from None
     except json.JSONDecodeError as error:
         raise RemaskError(f"{where}: it is not JSON ({error.msg} at character {error.pos + 1})") from None
-    except UnicodeEncodeError:
-        raise RemaskError(f"{where}: it holds half a surrogate pair, which is no character") from None
-    except RecursionError:
-        raise RemaskError(f"{where}: it is nested too deeply") from None
-    except ValueError:  # Python converts no more than some thousand digits
-        raise RemaskError(f"{where}: it holds a number of too many digits") from None
+    except (ValueError, RecursionError) as error:
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise RemaskError(f"{where}: it is not JSON ({reason})") from None
+
+
+def object_of(line: str, where: str) -> dict[str, Any]:
+    """The same of a line that holds an object."""
+    value = value_of(line, where)
+    if not isinstance(value, dict):
+        raise RemaskError(f"{where}: it is not a JSON object but {type_name(value)}")
     return value

@@ -19,8 +19,11 @@ from typing import Any, TextIO
 
 import remask
 from remask.api import Sample
-from remask.checkpoints.checkpoint import Checkpoint, Precision, load
-from remask.conversation import Template, prompt_of, require_template
+from remask.checkpoints.checkpoint import Checkpoint, load
+from remask.checkpoints.precision import Precision
+from remask.conversation import prompt_of, require_template
+from remask.data.chat import TemplateName
+from remask.data.json_lines import numbered_lines
 from remask.errors import RemaskError
 from remask.evaluation.judging import fingerprint
 from remask.files import differences
@@ -45,7 +48,7 @@ def answer(
     questions: Path,
     out: Path,
     name: str | None = None,
-    template: Template = "chat",
+    template: TemplateName = "chat",
     turns: int | None = None,
     choices: int = 1,
     limit: int | None = None,
@@ -114,7 +117,7 @@ def converse(
     checkpoint: Checkpoint,
     question: Question,
     most: int | None,
-    template: Template,
+    template: TemplateName,
     params: SamplingParams,
     choice: int,
 ) -> list[Turn]:
@@ -207,17 +210,6 @@ def read_questions(path: Path) -> list[Question]:
     if not found:
         raise RemaskError(f"{path} has no questions")
     return list(found.values())
-
-
-def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a text file that are not blank, with their numbers from 1."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise RemaskError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise RemaskError(f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}") from None
-    return ((number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
 
 
 def answered(path: Path, settings: dict[str, Any]) -> set[int | str]:

@@ -1,7 +1,6 @@
 """What `remask bench sample` measured, kept in bench.json: grades of texts, and the times it took to write them."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from remask.evaluation.kept import read_kept
+from remask.evaluation.proportions import mean_error
 from remask.files import write_atomically
 
 FILE = "bench.json"
@@ -136,16 +136,6 @@ def parse(kept: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def binomial_error(right: float, questions: int) -> float:
-    """The standard error of a share of right answers.
-
-    Two right and two wrong answers are added first (Agresti and Coull 1998), so that 0 or all of them right does not
-    look certain.
-    """
-    share = (right + 2) / (questions + 4)
-    return math.sqrt(share * (1 - share) / (questions + 4))
-
-
 def mean_accuracy(grades: Sequence[Grade]) -> tuple[float, float]:
     """Accuracy over several templates of the same questions, and its standard error between questions.
 
@@ -153,6 +143,4 @@ def mean_accuracy(grades: Sequence[Grade]) -> tuple[float, float]:
     question; where all of these are equal, it is the binomial one.
     """
     of_question = np.mean([grade.marks for grade in grades], axis=0)
-    n = len(of_question)
-    spread = float(of_question.std(ddof=1) / math.sqrt(n)) if n > 1 else 0.0
-    return float(of_question.mean()), spread or binomial_error(float(of_question.sum()), n)
+    return float(of_question.mean()), mean_error(of_question)

@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 from statistics import mean, median
 from typing import Any
 
-from remask.evaluation.bench_points import Bench, Grade, Timing, binomial_error, mean_accuracy
+from remask.evaluation.bench_points import Bench, Grade, Timing, mean_accuracy
 from remask.evaluation.pareto import pareto_front
+from remask.evaluation.proportions import binomial_error
 from remask.evaluation.ways import way_of
 
 NEAR = 0.1

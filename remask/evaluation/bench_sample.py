@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from remask.checkpoints.checkpoint import Checkpoint, Precision, load, usable_device
+from remask.checkpoints.checkpoint import Checkpoint, load, usable_device
+from remask.checkpoints.precision import Precision
 from remask.data.tokens import open_tokens
 from remask.errors import Interrupted, RemaskError
 from remask.evaluation.bench_points import Bench

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+from remask.checkpoints.precision import Precision
 from remask.data.corpus import documents
 from remask.errors import RemaskError
 from remask.evaluation.passages import Detokenize
@@ -25,7 +26,7 @@ def perplexity(
     max_bytes: int | None = None,
     tokenizer: Path | None = None,
     device: str = "auto",
-    precision: Literal["stored", "auto", "bf16", "fp32", "int8"] = "stored",
+    precision: Precision = "stored",
     json: bool = False,
     *,
     params: ScoringParams,
@@ -130,7 +131,7 @@ def bench_infill(
     execute: bool = False,
     tokenizer: Path | None = None,
     device: str = "auto",
-    precision: Literal["stored", "auto", "bf16", "fp32", "int8"] = "auto",
+    precision: Precision = "auto",
     json: bool = False,
 ) -> None:
     """Infilling of code, graded by exact match and, if asked for, by its tests, and of sentences of stories, by ROUGE.

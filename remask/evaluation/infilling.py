@@ -18,7 +18,7 @@ from typing import Any, TextIO
 
 from remask.api import sampler_of
 from remask.checkpoints.checkpoint import Checkpoint
-from remask.data.json_lines import json_value, require_utf8
+from remask.data.json_lines import value_of
 from remask.data.streams import name_errors, open_text
 from remask.errors import RemaskError
 from remask.evaluation.execution import check_sandbox, pass_all
@@ -109,8 +109,7 @@ def read_items(path: str | Path, limit: int | None = None, sentences: str = "3")
 def rows(file: TextIO, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a file, with their lines."""
     if ".csv" in path.suffixes:
-        lines = (require_utf8(line, f"{path}, line {number}") for number, line in enumerate(file, 1))
-        table = csv.DictReader(lines)
+        table = csv.DictReader(file)
         try:
             yield from ((table.line_num, {name or "": value for name, value in row.items()}) for row in table)
         except csv.Error as error:
@@ -118,8 +117,7 @@ def rows(file: TextIO, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         return
     for number, line in enumerate(file, 1):
         if line.strip():
-            where = f"{path}, line {number}"
-            record = json_value(require_utf8(line, where), where)
+            record = value_of(line, f"{path}, line {number}")
             yield number, record if isinstance(record, dict) else {}
 
 

@@ -12,7 +12,6 @@ all models, so that the difference between two models is paired. What the noise 
 document has noise of its own.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,9 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remask.checkpoints.checkpoint import Checkpoint
-from remask.data.json_lines import json_lines
-from remask.data.records import type_name
 from remask.errors import RemaskError
+from remask.evaluation.dated import LENGTHS, Period, dated_texts
 from remask.evaluation.passages import Passage, words_in
 from remask.evaluation.perplexity import WindowRequests, exp, of_documents, window_size
 from remask.likelihood import Estimator
@@ -32,9 +30,6 @@ from remask.likelihood import score as score_requests
 from remask.sampling import Sampler
 from remask.scoring import estimator_of
 
-Period = Literal["year", "month", "day"]
-LENGTHS = {"year": 4, "month": 7, "day": 10}
-DATE = re.compile(r"\d{4}(-\d{2}(-\d{2})?)?")
 RESAMPLES = 1000
 
 
@@ -189,26 +184,6 @@ def measured(
     return Measured([one.nats for one in found], [len(p.ids) for p in passages], [p.bytes for p in passages], kind)
 
 
-def dated_texts(path: Path, by: str, field: str, length: int) -> list[tuple[str, str]]:
-    """(text, first `length` characters of its date) of each line; RemaskError, with the line, for one without."""
-    found = []
-    for where, record in json_lines(path):
-        if not isinstance(record, dict):
-            raise RemaskError(f"{where}: it is {type_name(record)}; it must be an object with {field!r} and {by!r}")
-        text, date = record.get(field), record.get(by)
-        if not isinstance(text, str) or not text:
-            shown = "is empty" if text == "" else f"is {type_name(text)}" if field in record else "is missing"
-            raise RemaskError(f"{where}: field {field!r} {shown}; it must be a text; --field names another")
-        date = str(date) if isinstance(date, int) and not isinstance(date, bool) else date
-        if not isinstance(date, str) or not DATE.match(date) or len(date) < length:
-            wanted = "YYYY-MM-DD"[:length]
-            raise RemaskError(f"{where}: field {by!r} is {date!r}; it must be a date that begins with {wanted}")
-        found.append((text, date[:length]))
-    if not found:
-        raise RemaskError(f"{path} holds no documents")
-    return found
-
-
 def reference_of(periods: Sequence[str], reference: str | None) -> list[str]:
     """The periods of the reference."""
     if reference is None:
@@ -240,7 +215,8 @@ def changes(
     """For each model, of the reference and of each period: nats, their error, the change, its error, and the change
     beyond that of the first model with its error.
 
-    `nats` and `sizes` are (models, documents). A bootstrap weighs each document by how often it was drawn.
+    `nats` and `sizes` are (models, documents). A bootstrap weighs each document by how often it was drawn. Errors are
+    nan where periods have a single document.
     """
     rng = np.random.default_rng([seed, 17])
     of = {name: np.flatnonzero(dates == name) for name in periods}
@@ -253,6 +229,8 @@ def changes(
         for own, size in zip(nats, sizes, strict=True)
     ]
     value = np.array(ratios)  # (models, groups, 1 + RESAMPLES)
+    single = [all(len(of[name]) == 1 for name in names) for names in (reference, *([name] for name in periods))]
+    value[:, single, 1:] = np.nan  # a single document, drawn again and again, shows no error
     change = value - value[:, :1]
     beside = change - change[:1]
     parts = [x for table in (value, change, beside) for x in (table[..., 0], table[..., 1:].std(-1, ddof=1))]

@@ -1,2 +1,2 @@
-"""Classification by a diffusion language model, attacks on it, and what protects from them: certified votes over masked
-texts, and training under perturbed embeddings. Drafts of other models, revised."""
+"""Classification by a diffusion language model, attacks on it, and certified votes over masked texts, which protect
+from them; drafts of other models, revised. Training under perturbed embeddings: `remask.training.adversarial`."""

@@ -2,15 +2,13 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
+from remask.checkpoints.precision import Precision
 from remask.errors import RemaskError
 from remask.files import check_writable, write_atomically
 from remask.robustness.revision import Revision
 from remask.robustness.smoothing import Smoothing
 from remask.terminal import document, progress
-
-Number = Literal["stored", "auto", "bf16", "fp32", "int8"]
 
 
 def classify(
@@ -30,7 +28,7 @@ def classify(
     seed: int = 0,
     tokenizer: Path | None = None,
     device: str = "auto",
-    precision: Number = "stored",
+    precision: Precision = "stored",
     json: bool = False,
 ) -> None:
     """Classifies the labelled texts of a file by likelihood: how many are right, also under an attack, or certified.
@@ -108,7 +106,7 @@ def revise(
     judge: str | None = None,
     tokenizer: Path | None = None,
     device: str = "auto",
-    precision: Number = "auto",
+    precision: Precision = "auto",
     *,
     how: Revision,
 ) -> None:

@@ -8,9 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from remask.data.json_lines import json_lines
+from remask.data.json_lines import numbered_lines, object_of
 from remask.errors import RemaskError
 
 FIELD = re.compile(r"\{(text|label)\}")
@@ -76,14 +75,13 @@ class Template:
 
 def labelled_of(path: Path) -> Iterator[Labelled]:
     """The rows of a file of JSON lines. RemaskError names the file, the line and what is wrong with it."""
-    for where, record in json_lines(path):
-        yield checked(record, where)
+    for number, line in numbered_lines(path):
+        yield parsed(line, f"{path}, line {number}")
 
 
-def checked(record: Any, where: str) -> Labelled:
-    """One row, checked."""
-    if not isinstance(record, dict):
-        raise RemaskError(f"{where} is not a JSON object")
+def parsed(line: str, where: str) -> Labelled:
+    """One line, checked."""
+    record = object_of(line, where)
     for field in ("text", "label"):
         if not isinstance(record.get(field), str) or not record[field].strip():
             there = ", ".join(map(repr, record)) or "no fields"

@@ -21,7 +21,8 @@ from torch import Tensor
 from remask.api import encode_prompt, seeds_of
 from remask.batch import Batch
 from remask.checkpoints.checkpoint import Checkpoint
-from remask.data.json_lines import json_lines
+from remask.data.json_lines import numbered_lines, value_of
+from remask.data.records import type_name
 from remask.errors import RemaskError, unknown
 from remask.families.denoiser import cross_entropy
 from remask.model.attention import Padded
@@ -204,7 +205,9 @@ def drafts_of(path: Path) -> list[tuple[Any, Draft]]:
     """(id, draft) of a file: JSON lines with `text`, and `prompt`, `ended` and `id` where they are given, or what
     `remask sample --json` prints. RemaskError names the file, the line and what is wrong with it."""
     found: list[tuple[Any, Draft]] = []
-    for where, value in json_lines(path):
+    for number, line in numbered_lines(path):
+        where = f"{path}, line {number}"
+        value = value_of(line, where)
         for record in value if isinstance(value, list) else [value]:
             found.append(draft_of(record, where, len(found) + 1))
     if not found:
@@ -215,7 +218,7 @@ def drafts_of(path: Path) -> list[tuple[Any, Draft]]:
 def draft_of(record: Any, where: str, number: int) -> tuple[Any, Draft]:
     """(id, draft) of a record; its id is `number` unless it has one."""
     if not isinstance(record, dict):
-        raise RemaskError(f"{where} is not a JSON object")
+        raise RemaskError(f"{where}: it is not a JSON object but {type_name(record)}")
     text, prompt, ended = record.get("text"), record.get("prompt", ""), record.get("ended", False)
     if not isinstance(text, str) or not text:
         there = ", ".join(map(repr, record)) or "no fields"

@@ -1,11 +1,11 @@
 """Labelled texts, classified: plainly, after an attack, and by a vote with a certificate."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError
+from remask.evaluation.proportions import binomial_error
 from remask.robustness.attack import attack, neutral
 from remask.robustness.classification import Classifier, Ids
 from remask.robustness.labelled import Labelled
@@ -94,9 +94,8 @@ def neutral_tokens(classifier: Classifier, rows: Sequence[Labelled]) -> list[int
 
 
 def share(right: Sequence[bool]) -> tuple[float, float]:
-    """The share of what is right, and its binomial error."""
-    mean = sum(right) / len(right)
-    return mean, math.sqrt(mean * (1 - mean) / len(right))
+    """The share of what is right, and its binomial error, by which all or none of a few are not certain."""
+    return sum(right) / len(right), binomial_error(sum(right), len(right))
 
 
 def summary(found: Sequence[Verdict]) -> dict[str, tuple[float, float]]:

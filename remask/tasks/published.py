@@ -5,13 +5,13 @@
 """
 
 import csv
-import json
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from remask.data.json_lines import numbered_lines, object_of, text_lines
 from remask.errors import RemaskError
 from remask.tasks.base import Task
 
@@ -46,30 +46,18 @@ class Published(Task):
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
     """The questions of a CSV or JSON Lines file, with the numbers of their lines; RemaskError where there are none."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise RemaskError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise RemaskError(f"{path} is not UTF-8: byte {error.start} is {error.object[error.start]:#04x}") from None
     if path.suffix == ".csv":
-        table = csv.DictReader(lines)
-        if COLUMN not in (table.fieldnames or ()):
-            raise RemaskError(f"{path} has no column {COLUMN!r}; its columns: {', '.join(table.fieldnames or ())}")
+        table = csv.DictReader(text_lines(path))
         try:
+            if COLUMN not in (table.fieldnames or ()):
+                raise RemaskError(f"{path} has no column {COLUMN!r}; its columns: {', '.join(table.fieldnames or ())}")
             yield from ((table.line_num, row[COLUMN] or "") for row in table)
         except csv.Error as error:
             raise RemaskError(f"{path}, line {table.line_num + 1}: {error}") from None
         return
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        try:
-            text = json.loads(line)[FIELD]
-        except (ValueError, TypeError, KeyError, RecursionError):
-            text = None
+    for number, line in numbered_lines(path):
+        where = f"{path}, line {number}"
+        text = object_of(line, where).get(FIELD)
         if not isinstance(text, str):
-            raise RemaskError(
-                f'{path}, line {number}: a question is {{"{FIELD}": "..."}}, or a CSV file has a {COLUMN}'
-            )
+            raise RemaskError(f'{where}: a question is {{"{FIELD}": "..."}}, or a CSV file has a {COLUMN}')
         yield number, text

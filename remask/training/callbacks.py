@@ -266,6 +266,7 @@ class CheckpointCallback(lightning.Callback):
 def forget_micro_batches(trainer: lightning.Trainer, done: int) -> None:
     """Lets Lightning count as at the end of a step, after `done` micro-batches, and not those of one that failed."""
     progress = trainer.fit_loop.epoch_loop.batch_progress
+    count: Any
     for count in (progress.total, progress.current):
         count.ready = count.started = count.processed = done
         count.completed = done - 1  # it counts one once its callbacks are through

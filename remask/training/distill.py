@@ -25,8 +25,8 @@ from remask.families.uniform import Uniform
 from remask.model.networks import network
 from remask.model.sizes import SizeOverrides
 from remask.model.transformer import Initialisation, Transformer
-from remask.robustness.adversarial import Adversarial
 from remask.training.adapters import LowRank
+from remask.training.adversarial import Adversarial
 from remask.training.fine_tuning import FineTuning
 from remask.training.optim import Budget, Optimizer
 from remask.training.recipe import Conversion, Recipe

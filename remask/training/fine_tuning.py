@@ -13,9 +13,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from remask.data.chat import TemplateName
 from remask.data.conversations import conversation_files, read_conversations
 from remask.data.example_batches import ExampleBatches, ExampleRows, Layout
-from remask.data.examples import Example, Examples, Template, Writing, encode_all
+from remask.data.examples import Example, ExampleEncoder, Examples, encode_all
 from remask.data.reading import Omissions
 from remask.data.survey import digest
 from remask.data.tokenizer import Tokenizer
@@ -29,7 +30,7 @@ from remask.terminal import say
 class FineTuning:
     """How a model learns from conversations. RemaskError for a value that is out of range."""
 
-    template: Template | None = None
+    template: TemplateName | None = None
     """What stands around the turns. chat: the special tokens of the tokenizer. vicuna: FastChat's plain text. none:
     nothing. By default chat, and none for rows of a prompt and its completion."""
     turns: Literal["one", "all"] | None = None
@@ -91,12 +92,12 @@ def open_conversations(
     """
     skip = Omissions() if options.skip_bad else None
     at_once = (options.turns or ("all" if family.order == "left" else "one")) == "all"
-    writing = Writing(tokenizer, family.bos, family.vocabulary.start, options.template, at_once)
+    encoder = ExampleEncoder(tokenizer, family.bos, family.vocabulary.start, options.template, at_once)
     templates: dict[str, int] = {}
 
     def encoded(path: Path) -> Iterator[tuple[int, list[Example]]]:
-        for conversation, rows in encode_all(read_conversations(path, skip), writing, length, skip):
-            template = writing.template_for(conversation)
+        for conversation, rows in encode_all(read_conversations(path, skip), encoder, length, skip):
+            template = encoder.template_for(conversation)
             templates[template] = templates.get(template, 0) + 1
             yield digest(conversation.turns[0][1]), rows
 

@@ -112,7 +112,9 @@ def time_step(setup: Setup, bf16: bool) -> float:
 def worth_compiling(setup: Setup, seconds: float) -> bool:
     """Whether to compile the network of a run that is expected to take so long."""
     wanted = setup.recipe.compile
-    if wanted == "off" or setup.recipe.sharded or (wanted == "auto" and seconds < WORTH_COMPILING):
+    if wanted == "off" or setup.recipe.sharded:
+        return False
+    if wanted == "auto" and (seconds < WORTH_COMPILING or not setup.batches.one_length):
         return False
     if setup.device.type == "cpu" and machine.compiler() is None:
         say("no C++ compiler found: the network is not compiled")

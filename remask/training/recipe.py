@@ -15,8 +15,8 @@ from remask.families import Family, describe
 from remask.families.masked import Masked
 from remask.model.sizes import SizeOverrides
 from remask.model.transformer import Initialisation
-from remask.robustness.adversarial import Adversarial
 from remask.training.adapters import LowRank
+from remask.training.adversarial import Adversarial
 from remask.training.fine_tuning import FineTuning
 from remask.training.optim import Budget, Optimizer
 
@@ -79,7 +79,7 @@ class Recipe:
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """bf16 autocast or fp32; auto takes bf16 where the processor is fast at it."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """Compile the network; auto does so for runs long enough to repay it."""
+    """Compile the network; auto does so for runs long enough to repay it, whose rows are all of one length."""
     seed: int = 0
     """Seed of the weights, of the order of the rows, and of the noise."""
     validation_rows: int = 64

@@ -204,6 +204,32 @@ def test_weights_by_example_are_the_mean_of_the_means() -> None:
     assert np.mean(noise) == pytest.approx(expected, abs=4 * np.std(noise) / math.sqrt(600))
 
 
+@pytest.mark.parametrize(
+    "family",
+    [Masked(), Uniform(), Uniform(curriculum=1.0), Interpolating(), Interpolating(alpha_0=0.0), Autoregressive()],
+    ids=str,
+)
+def test_weights_of_tokens_are_those_of_the_loss(family: Family) -> None:
+    """A loss is linear in the weights of tokens; that of one example of a packed row knows nothing of the others."""
+    ours, examples = family.over(VOCABULARY), some()
+    denoiser = model(time=family.time == "required")
+    batch = replace(lay_out(examples, [[3, 0, 5], [1, 2]], replace(PLAIN, pack=True), 99), progress=0.5)
+    assert batch.segments is not None
+
+    def total(weights: torch.Tensor | None, tokens: torch.Tensor = batch.tokens) -> float:
+        return float(ours.loss(denoiser, replace(batch, weights=weights, tokens=tokens), rng(4)).total)
+
+    parts = [(batch.segments == k).float() for k in range(3)]
+    apart = [total(part) for part in parts]
+    assert sum(value > 0 for value in apart) > 1
+    assert sum(apart) == pytest.approx(total(None), rel=1e-5)
+    mixed = total(0.5 * parts[0] + 2.0 * parts[1] + 3.0 * parts[2])
+    assert mixed == pytest.approx(0.5 * apart[0] + 2.0 * apart[1] + 3.0 * apart[2], rel=1e-5)
+    for value, part in zip(apart, parts, strict=True):
+        others = torch.where(part > 0, batch.tokens, (batch.tokens + 1) % 10)
+        assert total(part, others) == pytest.approx(value, rel=1e-5)
+
+
 def every_mask(scored: torch.Tensor) -> list[tuple[torch.Tensor, float]]:
     """The masks of a row, and the chance of each times L/k, for k uniform from 1 to L."""
     places, found = scored.nonzero()[:, 0].tolist(), []
@@ -244,6 +270,8 @@ def test_rows_of_validation() -> None:
     assert not (batch.tokens == MASK).any()
     given, target, size = rows.text(4) or ([], [], 0)
     assert [*given, *target] == rows.examples[4][0].tolist() and size == len(target)
+    weighted = ExampleRows(some(), replace(PADDED, per_example=True)).batch_of([4, 2])[0]
+    assert weighted.weights is None, "a bound on -log p is no mean over rows"
     several = Examples([[Example([1, 2, 3, 4], [(1, 2), (3, 4)], 2)]])
     assert ExampleRows(several, PLAIN).text(0) is None, "what lies between two replies is not scored"
 

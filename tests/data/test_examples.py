@@ -8,7 +8,7 @@ from test_chat import LLADA, text
 
 from remask.data.chat import prompt_ids
 from remask.data.conversations import Conversation
-from remask.data.examples import Example, Examples, Writing, encode_all
+from remask.data.examples import Example, ExampleEncoder, Examples, encode_all
 from remask.data.reading import Omissions
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
@@ -24,10 +24,12 @@ def replies(example: Example) -> list[list[int]]:
 def test_a_completion_stands_behind_its_prompt_as_it_is() -> None:
     tokenizer = Tokenizer.bytes()
     pair = Conversation((("user", "a b "), ("assistant", " c")), "x", is_chat=False)
-    (one,) = Writing(tokenizer, [7], 7).examples(pair)
+    (one,) = ExampleEncoder(tokenizer, [7], 7).examples(pair)
     assert one.ids == [7, *b"a b ", *b" c", 256]
     assert (one.replies, one.bytes) == ([(5, 8)], 2)
-    (one,) = Writing(tokenizer, [], None).examples(Conversation((("user", ""), ("assistant", "c")), "x", is_chat=False))
+    (one,) = ExampleEncoder(tokenizer, [], None).examples(
+        Conversation((("user", ""), ("assistant", "c")), "x", is_chat=False)
+    )
     assert one.ids == [*b"c", 256]
 
 
@@ -35,7 +37,7 @@ def test_a_completion_stands_behind_its_prompt_as_it_is() -> None:
 def test_each_reply_of_a_chat_in_a_row_of_its_own(special: tuple[str, ...]) -> None:
     tokenizer = text(*special)
     close, end = tokenizer.id(special[-1]), tokenizer.vocabulary.end
-    rows = Writing(tokenizer, [], None).examples(CHAT)
+    rows = ExampleEncoder(tokenizer, [], None).examples(CHAT)
     for row, upto, said in zip(rows, (1, 3), ("Yo", "!"), strict=True):
         prompt = prompt_ids(tokenizer, SAID[:upto], "chat", [], None)
         assert row.ids[: len(prompt)] == prompt
@@ -46,17 +48,17 @@ def test_each_reply_of_a_chat_in_a_row_of_its_own(special: tuple[str, ...]) -> N
 def test_all_replies_of_a_chat_in_one_row() -> None:
     tokenizer = text(*LLADA)
     close, end = tokenizer.id("<|eot_id|>"), tokenizer.vocabulary.end
-    (row,) = Writing(tokenizer, [], None, at_once=True).examples(CHAT)
+    (row,) = ExampleEncoder(tokenizer, [], None, at_once=True).examples(CHAT)
     assert replies(row) == [[*b"Yo", close], [*b"!", close, end]]
-    assert row.ids == Writing(tokenizer, [], None).examples(CHAT)[1].ids
+    assert row.ids == ExampleEncoder(tokenizer, [], None).examples(CHAT)[1].ids
     with pytest.raises(RemaskError, match=r"line 3: under the template vicuna .* needs the template chat"):
-        Writing(tokenizer, [], None, "vicuna", at_once=True).examples(CHAT)
+        ExampleEncoder(tokenizer, [], None, "vicuna", at_once=True).examples(CHAT)
 
 
 def test_the_start_that_a_family_puts_before_every_row_is_not_there_twice() -> None:
     tokenizer = text(*LLADA)
     start = tokenizer.id("<|startoftext|>")
-    (given, own) = (Writing(tokenizer, bos, start).examples(CHAT)[0].ids for bos in ([start], []))
+    (given, own) = (ExampleEncoder(tokenizer, bos, start).examples(CHAT)[0].ids for bos in ([start], []))
     assert given == [start, *own] and own[0] != start  # type: ignore[list-item]
 
 
@@ -65,21 +67,21 @@ def test_plain_text_where_the_tokenizer_has_no_template() -> None:
     with pytest.raises(
         RemaskError, match=r"chats.jsonl, line 3: this tokenizer has no chat template.*--sft.template v"
     ):
-        list(encode_all([CHAT], Writing(tokenizer, [], None), 999, Omissions()))
-    one, _ = Writing(tokenizer, [], None, "vicuna").examples(Conversation((("system", "S."), *SAID), "x"))
+        list(encode_all([CHAT], ExampleEncoder(tokenizer, [], None), 999, Omissions()))
+    one, _ = ExampleEncoder(tokenizer, [], None, "vicuna").examples(Conversation((("system", "S."), *SAID), "x"))
     assert bytes(one.ids[:-1]) == b"S. USER: Hi ASSISTANT: Yo"
     assert bytes(one.ids[slice(*one.replies[0])][:-1]) == b" Yo"
 
 
 def test_what_does_not_fit_a_row_is_named_or_counted() -> None:
     tokenizer = text(*LLADA)
-    writing = Writing(tokenizer, [], None)
-    longest = max(len(row.ids) for row in writing.examples(CHAT))
-    assert len(list(encode_all([CHAT], writing, longest))) == 1
+    encoder = ExampleEncoder(tokenizer, [], None)
+    longest = max(len(row.ids) for row in encoder.examples(CHAT))
+    assert len(list(encode_all([CHAT], encoder, longest))) == 1
     with pytest.raises(RemaskError, match=rf"line 3: its {longest} tokens do not fit a row of {longest - 1}"):
-        list(encode_all([CHAT], writing, longest - 1))
+        list(encode_all([CHAT], encoder, longest - 1))
     skip = Omissions()
-    assert not list(encode_all([CHAT], writing, longest - 1, skip))
+    assert not list(encode_all([CHAT], encoder, longest - 1, skip))
     assert sum(skip.counts.values()) == 1
 
 

@@ -1,96 +1,47 @@
-"""JSON Lines that are read as a whole: what a hostile file holds is named with its line, by every reader of questions,
-drafts and labelled or dated texts."""
+"""Lines of JSON keep their numbers and their contents, and what is wrong with one is said with its number."""
 
 import json
-import os
-import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from remask.data.json_lines import json_lines
+from remask.data.json_lines import numbered_lines, object_of, value_of
 from remask.errors import RemaskError
-from remask.evaluation.infilling import read_items
-from remask.evaluation.periods import dated_texts
-from remask.evaluation.reversal.sources import rows_in
-from remask.robustness.labelled import labelled_of
-from remask.robustness.revision import drafts_of
-from remask.scoring_files import lines_of
-from remask.tasks.zeroshot import file_of, questions_of
-
-Reader = Callable[[Path], Any]
 
 
-def benchmark(path: Path) -> Any:
-    return questions_of(file_of(f"piqa={path}", None)[0], path)
+@settings(max_examples=30)
+@given(st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=2), max_size=4))
+def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]]) -> None:
+    path = tmp_path_factory.mktemp("lines") / "a.jsonl"
+    path.write_bytes("\r\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode())
+    found = [(number, object_of(line, "there")) for number, line in numbered_lines(path)]
+    assert found == [(2 * i + 1, row) for i, row in enumerate(rows)]
 
 
-READERS: dict[str, tuple[Reader, dict[str, Any], str]] = {
-    "labelled": (labelled_of, {"text": "x", "label": "a"}, "text"),
-    "drafts": (drafts_of, {"prompt": "a", "text": "x"}, "text"),
-    "dated": (lambda path: dated_texts(path, "date", "text", 4), {"text": "x", "date": "2008"}, "text"),
-    "score": (lambda path: lines_of(path, "text"), {"text": "x"}, "text"),
-    "reversal": (rows_in, {"prompt": "a", "completion": "x"}, "completion"),
-    "infill": (read_items, {"task_id": "1", "prompt": "a", "canonical_solution": "x", "suffix": ""}, "suffix"),
-    "eval": (benchmark, {"goal": "x", "sol1": "a", "sol2": "b", "label": 0}, "goal"),
-}
-DEEP = "[" * 100_000 + "]" * 100_000
+def test_separators_of_unicode_end_no_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes('\ufeff{"a": "b\u2028c\x85d"}\n'.encode())
+    ((_, line),) = numbered_lines(path)
+    assert value_of(line, "there") == {"a": "b\u2028c\x85d"}
 
 
-@pytest.mark.parametrize("name", READERS)
 @pytest.mark.parametrize(
-    ("value", "says"),
+    ("content", "message"),
     [
-        (DEEP, "nested too deeply"),
-        ("9" * 5000, "a number of too many digits"),
-        (r'"a\ud800b"', "half a surrogate pair"),
-        ('"a', "not JSON"),
+        (b"1\n{", r"a\.jsonl, line 2: it is not JSON \(.* at character 2\)"),
+        (b"\n" + b"[" * 100_000, "line 2: it is not JSON .*too deeply"),
+        (b"{}\n\n[1]", "line 3: it is not a JSON object but a list"),
+        (b"{}\nab\xff", r"a\.jsonl, line 2: it is not UTF-8: byte 2 is 0xff"),
+        (None, "cannot read .*a.jsonl: No such file"),
     ],
-    ids=["deep", "digits", "surrogate", "cut"],
 )
-def test_what_no_reader_can_use_is_named_with_its_line(name: str, value: str, says: str, tmp_path: Path) -> None:
-    reader, row, field = READERS[name]
-    other = json.dumps({**row, "task_id": "2"})[:-1]
+def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text(f'{json.dumps(row)}\n{other}, "{field}": {value}}}\n')
-    with pytest.raises(RemaskError, match=rf"a\.jsonl, line 2: .*{says}"):
-        list(reader(path))
-
-
-@pytest.mark.parametrize("name", [name for name in READERS if name != "eval"])
-def test_bytes_that_are_no_text_are_named_with_their_line(name: str, tmp_path: Path) -> None:
-    reader, row, field = READERS[name]
-    path = tmp_path / "a.jsonl"
-    path.write_bytes(f"{json.dumps(row)}\n".encode() + b'{"%s": "caf\xe9"}\n' % field.encode())
-    with pytest.raises(RemaskError, match=r"a\.jsonl, line 2: it is not UTF-8"):
-        list(reader(path))
-
-
-@pytest.mark.parametrize("name", READERS)
-def test_marks_and_line_ends_that_are_none_change_nothing(name: str, tmp_path: Path) -> None:
-    """A byte-order mark, \\r\\n, blank lines, an escaped pair, and U+2028 inside of a text."""
-    reader, row, field = READERS[name]
-    path = tmp_path / "a.jsonl"
-    row = {**row, field: "x\u2028y\x85z \U0001f600"}
-    path.write_bytes(f"{json.dumps(row)}\n".encode())
-    plain = list(reader(path))
-    path.write_bytes(b"\xef\xbb\xbf" + f"{json.dumps(row, ensure_ascii=False)}\r\n \r\n".encode())
-    assert list(reader(path)) == plain and len(plain) == 1
-
-
-def test_a_pipe_is_read_once(tmp_path: Path) -> None:
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    writer = threading.Thread(target=path.write_text, args=('{"a": 1}\n[2]\n',))
-    writer.start()
-    assert list(json_lines(path)) == [(f"{path}, line 1", {"a": 1}), (f"{path}, line 2", [2])]
-    writer.join()
-
-
-def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    (tmp_path / "loop").symlink_to("loop")
-    for name, says in (("none", "No such file"), ("", "Is a directory"), ("loop", "Too many levels")):
-        with pytest.raises(RemaskError, match=f"cannot read .*{name}: {says}"):
-            list(json_lines(tmp_path / name))
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(RemaskError, match=message):
+        for number, line in numbered_lines(path):
+            if line.strip() != "1":
+                object_of(line, f"{path}, line {number}")

@@ -18,10 +18,11 @@ from remask.checkpoints.folder import save
 from remask.cli import main
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
-from remask.evaluation.bench_points import Bench, Grade, Timing, binomial_error, mean_accuracy
+from remask.evaluation.bench_points import Bench, Grade, Timing, mean_accuracy
 from remask.evaluation.bench_report import note, page_text, shown_names
 from remask.evaluation.bench_rows import lines_of, rows_of
 from remask.evaluation.bench_sample import Asked, bench_sample
+from remask.evaluation.proportions import binomial_error
 from remask.evaluation.questions import questions_of
 from remask.evaluation.ways import fitting, product_of, usual_ways, way_of
 from remask.evaluation.writing import write
@@ -352,7 +353,6 @@ def test_errors_of_accuracy() -> None:
     grades = [Grade(**about, template=i, tokens=2, ended=1, right=x) for i, x in enumerate(("1100", "1110"))]
     mean, error = mean_accuracy(grades)
     assert mean == 0.625 and error == pytest.approx(np.std([1, 1, 0.5, 0], ddof=1) / 2)
-    assert binomial_error(0, 60) == pytest.approx(math.sqrt(2 / 64 * 62 / 64 / 64)) == binomial_error(60, 60)
     assert mean_accuracy([replace(grades[0], right="1111")]) == (1.0, binomial_error(4, 4))
 
 

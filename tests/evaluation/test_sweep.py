@@ -76,18 +76,19 @@ def test_the_error_of_a_gain_is_paired() -> None:
     assert same == (0, 0, 0)
 
 
+def words(noise: Any, by: float) -> list[Answer]:
+    """Answers of one word each, whose groups have so much noise."""
+    groups = [tuple(2.0 + by + row) for row in noise]
+    return [
+        Answer(nats=(float(np.mean(one)),), groups=(one,), errors=(0.1,), kind="bound", greedy=(True,))
+        for one in groups
+    ]
+
+
 def test_the_noise_of_a_gain_is_paired() -> None:
     """Draws that move both alike do not move their difference; those of one alone do."""
     rng = np.random.default_rng(0)
     questions = [Question((("c", " w"),), (" w",), 0)] * 30
-
-    def words(noise: Any, by: float) -> list[Answer]:
-        groups = [tuple(2.0 + by + row) for row in noise]
-        return [
-            Answer(nats=(float(np.mean(one)),), groups=(one,), errors=(0.1,), kind="bound", greedy=(True,))
-            for one in groups
-        ]
-
     noise = rng.normal(0, 0.5, (30, 8))
     lambada, ours = benchmark("lambada_openai"), words(noise, 0.0)
     value, error, paired = difference(lambada, "perplexity", questions, words(noise, 0.1), ours)
@@ -96,6 +97,21 @@ def test_the_noise_of_a_gain_is_paired() -> None:
     assert value == pytest.approx(mean * (math.exp(0.1) - 1)) and error > 0
     assert paired == pytest.approx(value * 0.5 / math.sqrt(240), rel=0.3), "both move by the same factor"
     assert alone > 5 * paired
+    noise[0] = 0.0
+    shorter = [replace(one, groups=(one.groups[0][:4],)) for one in words(noise[:1], 0.1)]
+    *_, found = difference(lambada, "perplexity", questions, shorter + words(noise[1:], 0.1), words(noise, 0.0))
+    assert found == pytest.approx(paired, rel=0.3), "a question whose draws ended early leaves the others paired"
+
+
+def test_the_error_of_a_gain_in_perplexity_is_that_of_the_jackknife() -> None:
+    rng = np.random.default_rng(1)
+    first, second = (rng.normal(mean, 0.4, 60) for mean in (2.0, 3.0))
+    questions = [Question((("c", " w"),), (" w",), 0)] * 60
+    ours, theirs = ([replace(said(True), nats=(x,)) for x in nats] for nats in (first, second))
+    value, error, _ = difference(benchmark("lambada_openai"), "perplexity", questions, ours, theirs)
+    assert value == pytest.approx(math.exp(first.mean()) - math.exp(second.mean()))
+    without = [math.exp(np.delete(first, i).mean()) - math.exp(np.delete(second, i).mean()) for i in range(60)]
+    assert error == pytest.approx(math.sqrt(59 * np.var(without)), rel=0.03)
 
 
 # The command
@@ -146,9 +162,9 @@ def test_the_command(run: Path, files: Path, tmp_path: Path, capsys: Any) -> Non
 def test_a_file_of_validation(run: Path, files: Path, tmp_path: Path) -> None:
     write_rows(tmp_path / "valid" / "arc_easy.jsonl", [row | {"query": "Other?"} for row in short_rows(6)])
     where: dict[str, Any] = {"weights": [1.0], "out": tmp_path / "out", "settings": Settings(estimator="chain")}
-    found = sweep_guidance([str(run)], "arc_easy", files, validation=tmp_path / "valid", limit=5, **where)
-    assert [one["questions"] for one in found["results"][0]["validation"]] == [5, 5]
-    assert found["results"][0]["test"]["questions"] == 5
+    found = sweep_guidance([str(run)], "arc_easy", files, validation=tmp_path / "valid", limit=8, **where)
+    assert [one["questions"] for one in found["results"][0]["validation"]] == [6, 6]
+    assert {found["results"][0][name]["questions"] for name in ("test", "unguided", "gain")} == {8}
     write_rows(tmp_path / "valid" / "arc_easy.jsonl", short_rows(16)[::-1])
     with pytest.raises(
         RemaskError, match=r"arc_easy.jsonl, line 1: this question is in .*arc_easy.jsonl, line 16, too"

@@ -6,14 +6,14 @@ from typing import ClassVar
 
 import pytest
 import torch
-from tables import CausalTable, any_order, random_joint, rng
+from tables import CausalTable, Table, any_order, random_joint, rng
 
 from likelihood.cases import FAMILY, TABLE, TEXT, one
 from remask.batch import Batch, Noise
 from remask.families import Denoiser
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
-from remask.likelihood import Estimate, Request, validate
+from remask.likelihood import Estimate, Request, compare_left_to_right, validate
 from remask.sampling.guidance import add_guidance
 from remask.seeds import mix_seeds
 
@@ -90,3 +90,13 @@ def test_guided_denoisers_serve_the_bound_too() -> None:
     draws = torch.cat([FAMILY.bound(denoiser, batch, rng(seed)) for seed in range(20)])
     truth = one(request=Request(TEXT[2:], TEXT[:2]), guidance=1.1).nats
     assert abs(float(draws.mean()) - truth) < 5 * float(draws.std()) / math.sqrt(len(draws))
+
+
+def test_left_to_right_is_the_bound_where_the_joint_is_known() -> None:
+    """Behind what is given, or nothing: both are -log p(target | given), by enumeration."""
+    joint = random_joint(3, 4, seed=8, sharpness=1.5)
+    rows = [([2, 0], [1, 1], 5), ([], [0, 2, 1, 1], 7), ([1], [0, 0, 2], 2)]
+    bound, exact = compare_left_to_right(Table.of(joint), FAMILY, rows, "cpu")
+    truth = -sum(math.log(joint[(*given, *ids)] / joint[tuple(given)].sum()) for given, ids, _ in rows)
+    assert exact.nats == pytest.approx(truth, rel=1e-5) and abs(bound.nats - truth) < 4 * bound.stderr
+    assert (exact.kind, exact.tokens, exact.bytes) == ("exact", 9, 14) == (exact.kind, bound.tokens, bound.bytes)

@@ -88,7 +88,7 @@ def test_texts_beyond_the_context_and_bad_labels() -> None:
     ("line", "says"),
     [
         ("{", "line 2: it is not JSON"),
-        ("[]", "line 2 is not a JSON object"),
+        ("[]", "line 2: it is not a JSON object"),
         ('{"text": "a"}', "line 2: the field 'label' must be text and not empty; the line has 'text'"),
         ('{"text": " ", "label": "a"}', "line 2: the field 'text' must be text and not empty"),
         ('{"text": "a", "label": 3}', "line 2: the field 'label' must be text"),

@@ -10,6 +10,8 @@ import pytest
 from remask import cli
 from remask.errors import RemaskError
 from remask.robustness.reviews import LABELS, WORDS, reviews
+from remask.robustness.smoothing import Vote
+from remask.robustness.verdicts import Verdict, summary
 
 
 @pytest.fixture
@@ -36,6 +38,18 @@ def write(path: Path, records: list[dict[str, Any]]) -> Path:
 
 ROWS = [{"text": text, "label": label} for text, label in zip(("abkm", "hgkm", "akbm", "gkhm") * 2, "xyxy" * 2)]
 SMALL = ["--smoothing.votes", 5, "--smoothing.draws", 20, "--smoothing.steps", 1]
+
+
+def test_the_shares_of_verdicts() -> None:
+    """A text is certified where its label is right and proved; all of four right do not look certain."""
+    votes = [Vote((3, 1), 0, 4, 1, 0.6, 0), Vote((1, 3), 1, 4, 1, 0.9, 2), Vote((1, 3), 1, 4, 1, 0.9, 2)]
+    votes.append(Vote((2, 2), 0, 4, 1, 0.3, None))
+    found = summary([Verdict(label, label, True, vote=vote) for label, vote in zip((0, 1, 0, 0), votes, strict=True)])
+    assert {name: value for name, (value, _) in found.items()} == {
+        "right": 1, "vote is right": 0.75, "certified for 0 replaced": 0.5, "certified for 1 replaced": 0.25,
+        "certified for 2 replaced": 0.25, "abstained": 0.25,
+    }  # fmt: skip
+    assert all(0.1 < error < 0.3 for _, error in found.values())
 
 
 def test_classify(call: Any, masked_run: Path, autoregressive_run: Path, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_files_of_drafts(tmp_path: Path) -> None:
     for content, says in (
         ("", "has no drafts"),
         ("{", "line 1: it is not JSON"),
-        ('{"text": "a"}\n3', "line 2 is not a JSON object"),
+        ('{"text": "a"}\n3', "line 2: it is not a JSON object"),
         ('{"prompt": "a"}', "line 1: the field 'text' must be text and not empty; the line has 'prompt'"),
         ('{"text": "a", "ended": 1}', "line 1: the field 'prompt' must be text, and 'ended' true or false"),
     ):

@@ -69,6 +69,14 @@ def test_a_certificate_from_votes() -> None:
         assert vote.choice == ONE_STEP.vote(one, one.checkpoint, text, seed=3).choice
 
 
+def test_the_draws_of_a_bound_are_not_those_that_chose_the_label() -> None:
+    """Else the label that has the most votes by luck would have its luck in the bound too."""
+    one, how = classifier(seed=2), Smoothing(rate=0.75, votes=40, draws=40, steps=1)
+    chosen = [how.vote(one, one.checkpoint, (0, 1, 2, 0), seed).counts for seed in range(6)]
+    bounded = [how.certify(one, one.checkpoint, (0, 1, 2, 0), seed).counts for seed in range(6)]
+    assert sum(a == b for a, b in zip(chosen, bounded)) < 4
+
+
 def test_it_abstains_where_the_votes_do_not_tell() -> None:
     one = classifier(seed=2)
     few = Smoothing(rate=0.75, votes=1, draws=2, steps=1)

@@ -65,8 +65,7 @@ def test_what_is_published_is_in_no_corpus(split: str, tmp_path: Path) -> None:
         ("Sudoku", "a.csv", "Puzzle\n1100000000000000\n", "line 2: the sudoku '1100000000000000' has no solution"),
         ("Sudoku", "a.jsonl", '{"puzzle": "1"}\n', "a.jsonl, line 1: a question is .*input"),
         ("Sudoku", "a.jsonl", '{"input": 3}\n', "a.jsonl, line 1: a question is .*input"),
-        ("Sudoku", "a.jsonl", "[" * 100_000, "a.jsonl, line 1: a question is .*input"),
-        ("Sudoku", "a.jsonl", "[1]\n", "a.jsonl, line 1: a question is .*input"),
+        ("Sudoku", "a.jsonl", "[1]\n", "a.jsonl, line 1: it is not a JSON object but a list"),
         ("Sudoku", "a.jsonl", b"\xff\n", "is not UTF-8: byte 0 is 0xff"),
         (
             "Countdown",

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import remask
 from remask import cli
 from remask.api import encode_prompt
 from remask.checkpoints.convert import convert
+from remask.data.example_batches import Layout
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 from remask.families import Family
@@ -21,7 +23,7 @@ from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform
 from remask.model.sizes import SizeOverrides
-from remask.training.fine_tuning import FineTuning, open_conversations
+from remask.training.fine_tuning import FineTuning, layout_for, open_conversations
 from remask.training.optim import Budget
 
 Fit = Callable[..., Path]
@@ -127,6 +129,22 @@ def test_packed_chats_in_plain_text(fit: Fit, tmp_path: Path, family: Family) ->
     assert about["conversations"]["conversations"] == 27 and about["conversations"]["examples"] == 54
     assert about["conversations"]["templates"] == {"vicuna": 30}
     assert about["tokens_a_step"] > 4 * 400, "two to three chats of about 200 bytes in a row"
+
+
+def test_the_layout_of_a_family() -> None:
+    tokenizer = Tokenizer.bytes()
+    end = tokenizer.vocabulary.end
+    masked, left, mixed = (f.over(tokenizer.vocabulary) for f in (Masked(), Autoregressive(), Interpolating()))
+    options = FineTuning(weights="examples", drop_prompt=0.2, pack=True)
+    published = Layout(end=end, pad_with_end=True, hide=True)  # LLaDA, SMDM
+    assert layout_for(FineTuning(), masked, tokenizer) == replace(published, mask=masked.mask)
+    assert layout_for(options, masked, tokenizer) == replace(
+        published, mask=masked.mask, per_example=True, drop=0.2, pack=True
+    )
+    assert layout_for(replace(options, padding="none"), mixed, tokenizer) == Layout(
+        end=end, hide=True, per_example=True, drop=0.2, pack=True
+    )
+    assert layout_for(FineTuning(), left, tokenizer) == Layout(end=end, hide=False)
 
 
 def test_held_out_conversations_begin_unlike_those_of_training(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform
 from remask.model.sizes import SizeOverrides
+from remask.training.fine_tuning import FineTuning
 from remask.training.optim import Budget, Optimizer
 from remask.training.plan import LIKELY, WORTH_COMPILING, Plan, changed_options, decide, read_run, write_run
 from remask.training.recipe import Recipe
@@ -58,6 +59,18 @@ def test_what_is_compiled(corpus: Path, tmp_path: Path, share: float, seconds: f
 
     for choice, wanted in (("auto", compiled), ("off", False)):
         assert decide(run(compile=choice, budget=Budget(steps=steps)), clock).compile is wanted
+
+
+@pytest.mark.skipif(machine.compiler() is None, reason="no C++ compiler")
+def test_rows_of_many_lengths_are_compiled_only_when_that_is_asked_for(tmp_path: Path) -> None:
+    """A graph is made for each length, which takes longer than it saves."""
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text("".join(f'{{"prompt": "a", "completion": "{"b" * i}"}}\n' for i in range(1, 9)))
+    for choice, wanted in (("auto", False), ("on", True)):
+        options: dict[str, Any] = {"sft": FineTuning(tokenizer="bytes"), "validation_rows": 0, "compile": choice}
+        recipe = tiny(pairs, tmp_path, precision="fp32", accelerator="cpu", budget=Budget(steps=100), **options)
+        found = decide(set_up(recipe, recipe.family, None), lambda: WORTH_COMPILING)
+        assert found.compile is wanted
 
 
 def no_clock() -> float:

@@ -1,14 +1,14 @@
 """Finished solutions in a folder, a line for each in `solutions.jsonl`, so that a command goes on where it stopped."""
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
-from remask.errors import RemaskError
 from remask.evaluation.gsm8k.solving import Solution
-from remask.evaluation.zeroshot.log import SOLUTIONS, whole_lines
+from remask.evaluation.kept import adding_lines, read_lines
+from remask.evaluation.zeroshot.log import SOLUTIONS
 
 Add = Callable[[str, int, int, Solution, float], None]
 
@@ -26,18 +26,14 @@ class SolutionLog:
     @contextmanager
     def adding(self) -> Iterator[Add]:
         """Yields `add(run, template, line, solution, seconds)`, which writes a solution to the log at once."""
-        try:
-            with open(self.path, "a", encoding="utf-8") as file:
+        with adding_lines(self.path) as write:
 
-                def add(run: str, template: int, line: int, solution: Solution, seconds: float) -> None:
-                    about = {"run": run, "template": template, "line": line, "seconds": round(seconds, 6)}
-                    file.write(json.dumps({**about, **asdict(solution)}, ensure_ascii=False) + "\n")
-                    file.flush()
-                    self.keep(run, template, line, solution, seconds)
+            def add(run: str, template: int, line: int, solution: Solution, seconds: float) -> None:
+                about = {"run": run, "template": template, "line": line, "seconds": round(seconds, 6)}
+                write({**about, **asdict(solution)})
+                self.keep(run, template, line, solution, seconds)
 
-                yield add
-        except OSError as error:
-            raise RemaskError(f"cannot write {self.path}: {error.strerror or error}") from None
+            yield add
 
     def keep(self, run: str, template: int, line: int, solution: Solution, seconds: float) -> None:
         """Adds a solution to those that are known."""
@@ -51,16 +47,12 @@ def open_solutions(folder: Path, wanted: bool = True) -> SolutionLog:
     RemaskError where the log is damaged.
     """
     log = SolutionLog(folder / SOLUTIONS)
-    if not wanted or not log.path.exists():
-        return log
-    for number, line in whole_lines(log.path):
-        try:
-            fields = json.loads(line)
-            run, template, place, seconds = (fields.pop(name) for name in ("run", "template", "line", "seconds"))
-            texts = tuple(fields.pop("texts"))
-            log.keep(run, template, place, Solution(texts=texts, **fields), float(seconds))
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise RemaskError(
-                f"{log.path}, line {number} is damaged: {error!r}; remove it, or choose another --out"
-            ) from None
+
+    def keep(fields: dict[str, Any]) -> None:
+        run, template, place, seconds = (fields.pop(name) for name in ("run", "template", "line", "seconds"))
+        texts = tuple(fields.pop("texts"))
+        log.keep(run, template, place, Solution(texts=texts, **fields), float(seconds))
+
+    if wanted and log.path.exists():
+        read_lines(log.path, keep)
     return log

@@ -10,13 +10,12 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
-from remask.evaluation.bench_points import binomial_error
 from remask.evaluation.gsm8k.asking import Problems
 from remask.evaluation.gsm8k.log import SolutionLog
 from remask.evaluation.gsm8k.solving import Solution
 from remask.evaluation.gsm8k.writing import Writing
+from remask.evaluation.proportions import mean_error, wilson
 from remask.evaluation.zeroshot.metrics import Result
 from remask.evaluation.zeroshot.templates import Spread
 from remask.families import Family
@@ -50,7 +49,7 @@ def results_of(
                     task=WRITTEN + (f", template {template + 1}" if template else ""),
                     metric=metric,
                     value=float(marks[-1].mean()),
-                    error=error_of(marks[-1]),
+                    error=mean_error(marks[-1]),
                     noise=0.0,
                     kind="written",
                     chance=chance(asked.problems),
@@ -58,7 +57,7 @@ def results_of(
                     dropped=sum(not solution.fits for solution in own),
                     scored=described(family, writing, own),
                     seconds=log.seconds[run, template],
-                    interval=wilson(int(marks[-1].sum()), len(own)),
+                    interval=wilson(float(marks[-1].mean()), len(own)),
                 )
             )
         if asked.templates > 1:
@@ -69,7 +68,7 @@ def results_of(
 def spread_of(run: str, metric: str, marks: Sequence[NDArray[np.float64]]) -> Spread:
     """A metric over the prompts, from the (questions,) marks under each."""
     whole, each = np.mean(marks, axis=0), tuple(float(of.mean()) for of in marks)
-    return Spread(run=run, task=WRITTEN, metric=metric, values=each, mean=float(whole.mean()), error=error_of(whole))
+    return Spread(run=run, task=WRITTEN, metric=metric, values=each, mean=float(whole.mean()), error=mean_error(whole))
 
 
 def marks_of(problems: Sequence[Problem], solutions: Sequence[Solution], judge: Judge) -> NDArray[np.float64]:
@@ -81,19 +80,6 @@ def marks_of(problems: Sequence[Problem], solutions: Sequence[Solution], judge: 
 def chance(problems: Sequence[Problem]) -> float:
     """The share of the most frequent answer: what the best answer to all questions at once would give."""
     return Counter(normal(problem.answer) for problem in problems).most_common(1)[0][1] / len(problems)
-
-
-def error_of(marks: NDArray[np.float64]) -> float:
-    """The standard error between questions of (questions,) marks from 0 to 1: the binomial one where all are equal."""
-    n = len(marks)
-    spread = float(marks.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
-    return spread or binomial_error(float(marks.sum()), n)
-
-
-def wilson(right: int, of: int) -> tuple[float, float]:
-    """Wilson's interval of a share, at 95 %."""
-    interval = binomtest(right, of).proportion_ci(0.95, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def described(family: Family, writing: Writing, solutions: Sequence[Solution]) -> str:

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import remask
-from remask.checkpoints.checkpoint import Checkpoint, Precision, load, usable_device
+from remask.checkpoints.checkpoint import Checkpoint, load, usable_device
+from remask.checkpoints.precision import Precision
 from remask.conversation import prompt_of
 from remask.data.chat import turns
 from remask.errors import Interrupted, RemaskError
 from remask.evaluation.judging import fingerprint
-from remask.evaluation.reversal.log import Log, Said, open_log
+from remask.evaluation.reversal.log import Answer, Log, open_log
 from remask.evaluation.reversal.report import write_report
 from remask.evaluation.reversal.sources import Cell, Row, cells_of
 from remask.evaluation.ways import Way, fitting, way_of
@@ -141,7 +142,7 @@ class Asked:
         encode = self.checkpoint.tokenizer.encode
         return self.length or SLACK + max(len(encode(one.completion)) for one in cell.source)
 
-    def answers(self, cell: Cell, rows: Sequence[Row]) -> Iterator[Said]:
+    def answers(self, cell: Cell, rows: Sequence[Row]) -> Iterator[Answer]:
         """What the model writes, and how probable right answers and those of the control are."""
         texts: dict[int, str] = {}
         rooms = [self.room(cell, row) for row in rows]
@@ -153,7 +154,7 @@ class Asked:
             texts |= {i: one.text for i, one in zip(places, written, strict=True)}
         nats = iter(self.nats(rows))
         for i, row in enumerate(rows):
-            yield Said(texts[i], *((next(nats), next(nats)) if row.control is not None else (None, None)))
+            yield Answer(texts[i], *((next(nats), next(nats)) if row.control is not None else (None, None)))
 
     def nats(self, rows: Sequence[Row]) -> list[float]:
         """-log p of the right answer and of the control, with the same noise, of each row that has a control."""
@@ -183,6 +184,6 @@ def ask_all(asked: Sequence[Asked], cells: Sequence[Cell], log: Log) -> None:
         for one, cell, places in todo:
             for start in range(0, len(places), TOGETHER):
                 part = places[start : start + TOGETHER]
-                for place, said in zip(part, one.answers(cell, [cell.rows[i] for i in part]), strict=True):
-                    add(one.name, cell.name, place, said)
+                for place, answer in zip(part, one.answers(cell, [cell.rows[i] for i in part]), strict=True):
+                    add(one.name, cell.name, place, answer)
                 tick(len(part), kind=cell.name)

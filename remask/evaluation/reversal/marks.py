@@ -2,8 +2,9 @@
 
 Several prompts ask for one thing, so rows are no independent observations: errors are between subjects. With x the
 marks and g one of G subjects, the standard error of the mean is sqrt(G/(G-1) sum_g (sum_{i in g} (x_i - mean))^2) / n,
-and the interval is Wilson's with as many questions as would have that error, which are no fewer than the subjects and
-no more than the rows.
+and the interval is Wilson's with as many questions as would have that error. They are no more than the rows, and no
+fewer than n^2 / sum_g n_g^2 with n_g rows of each subject, which are as many as the subjects where all have equally
+many rows (Kish 1965): so many there are where the marks of a subject are all the same.
 """
 
 import math
@@ -13,10 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from remask.evaluation.ngrams import bleu
+from remask.evaluation.proportions import Z, wilson
 
 MARKS = ("match", "exact", "bleu", "word_bleu")
-Z = 1.959964
-"""Of a two-sided interval of 95 %."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,7 @@ def mean_of(values: Sequence[float], subjects: Sequence[str], share: bool = True
     error = math.sqrt(count / (count - 1) * float((sums**2).sum())) / n if count > 1 else math.nan
     if not share:
         return Mean(value, error, value - Z * error, value + Z * error)
-    alike = value * (1 - value) / error**2 if error > 0 else count
-    low, high = wilson(value, min(max(alike, count), n))
+    least = n**2 / float((np.bincount(group) ** 2).sum())
+    alike = value * (1 - value) / error**2 if error > 0 else least
+    low, high = wilson(value, min(max(alike, least), n))
     return Mean(value, error, low, high)
-
-
-def wilson(share: float, n: float) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share among n independent observations (Wilson 1927)."""
-    middle = (share + Z**2 / (2 * n)) / (1 + Z**2 / n)
-    half = Z / (1 + Z**2 / n) * math.sqrt(share * (1 - share) / n + Z**2 / (4 * n**2))
-    return min(share, max(0.0, middle - half)), max(share, min(1.0, middle + half))  # rounding aside

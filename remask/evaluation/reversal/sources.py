@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from remask.data.json_lines import json_lines, json_value
+from remask.data.json_lines import numbered_lines, object_of, text_lines, value_of
 from remask.data.records import type_name
 from remask.errors import RemaskError
 from remask.options import parse_options
@@ -145,7 +145,9 @@ def controls_of(folder: Path, file: str, control: str | None, prompts: list[str]
 def rows_in(path: Path) -> list[tuple[str, str]]:
     """(prompt, completion) of each line of a file; empty lines are none."""
     found = []
-    for where, record in json_lines(path):
+    for number, line in numbered_lines(path):
+        where = f"{path}, line {number}"
+        record = object_of(line, where)
         found.append((text_in(record, "prompt", where), text_in(record, "completion", where)))
     if not found:
         raise RemaskError(f"{path} holds no questions")
@@ -154,7 +156,7 @@ def rows_in(path: Path) -> list[tuple[str, str]]:
 
 def couplets(path: Path) -> list[Cell]:
     """The line after a line, and the line before one."""
-    records = json_value(text_of(path), str(path))
+    records = value_of("".join(text_lines(path)), str(path))
     if not isinstance(records, list) or not records:
         raise RemaskError(f"{path}: couplets are a list of objects with first and second")
     both = [
@@ -165,16 +167,6 @@ def couplets(path: Path) -> list[Cell]:
         Cell("next line", tuple(Row(first + NEXT, second, None, second) for first, second in both)),
         Cell("line before", tuple(Row(second + BEFORE, first, None, first) for first, second in both)),
     ]
-
-
-def text_of(path: Path) -> str:
-    """The text of a file; RemaskError where it cannot be read."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise RemaskError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise RemaskError(f"{path} is not UTF-8: {error.reason}") from None
 
 
 def text_in(record: Any, name: str, where: str) -> str:

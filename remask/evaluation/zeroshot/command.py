@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from remask.checkpoints.checkpoint import Precision
 from remask.checkpoints.opening import Opening
+from remask.checkpoints.precision import Precision
 from remask.errors import Interrupted, RemaskError
 from remask.evaluation.gsm8k.asking import check_writing, problems_asked, solve_all
 from remask.evaluation.gsm8k.log import open_solutions

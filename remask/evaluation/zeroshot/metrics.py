@@ -138,9 +138,10 @@ def means_redrawn(questions: Sequence[Question], answers: Sequence[Answer], wort
     nan where an answer is a single draw."""
     if any(error is None for answer in answers for error in answer.errors):
         return np.full(RESAMPLES, math.nan)
-    rng = np.random.default_rng(seed)
-    noisy = [(q, a) for q, a in zip(questions, answers, strict=True) if any(a.groups)]
-    total = sum((worth(question, answer, redrawn(answer, rng)) for question, answer in noisy), np.zeros(RESAMPLES))
+    total = np.zeros(RESAMPLES)
+    for place, (question, answer) in enumerate(zip(questions, answers, strict=True)):
+        if any(answer.groups):  # each question has drawings of its own, however many groups the others have
+            total += worth(question, answer, redrawn(answer, np.random.default_rng([seed, place])))
     return total / len(answers)
 
 

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from remask.checkpoints.checkpoint import Checkpoint, Precision
+from remask.checkpoints.checkpoint import Checkpoint
 from remask.checkpoints.opening import Opening
+from remask.checkpoints.precision import Precision
 from remask.errors import Interrupted, RemaskError
 from remask.evaluation.zeroshot.answers import Answer
 from remask.evaluation.zeroshot.asking import Asked, Settings, ask_all, identity, open_all, questions_asked

@@ -7,13 +7,13 @@ The first has marks of a calculator, <<4-2=2>>. Without these its solutions are 
 train_no_aug.txt (Deng et al. 2023), and the marks alone are those of its test.txt.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from remask.data.json_lines import value_of
 from remask.data.streams import name_errors, open_text
 from remask.errors import RemaskError
 
@@ -77,10 +77,7 @@ def _problems(path: Path, of_line: Callable[[str, str], tuple[str, str, str]]) -
 
 def of_json(line: str, where: str) -> tuple[str, str, str]:
     """Question, solution and answer of a line of the published form."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise RemaskError(f"{where}: it is not JSON ({error})") from None
+    row = value_of(line, where)
     if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in ("question", "answer")):
         raise RemaskError(f'{where}: a problem is {{"question": "...", "answer": "steps\\n#### number"}}')
     return (row["question"], *halves(row["answer"], BEFORE_ANSWER, where))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from remask.data.json_lines import json_value
+from remask.data.json_lines import numbered_lines, object_of
 from remask.errors import RemaskError
 from remask.tasks.zeroshot.base import Benchmark, Question, benchmark
 from remask.tasks.zeroshot.rows import Row
@@ -39,26 +39,10 @@ def questions_of(found: Benchmark, path: Path, limit: int | None = None) -> Iter
     Raises:
         RemaskError: the file cannot be read, or a row is no question, with file, line and field.
     """
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            rows = ((number, line.rstrip("\r\n")) for number, line in enumerate(file, start=1) if not line.isspace())
-            for number, line in islice(rows, limit):
-                where = f"{path}, line {number}"
-                yield number, found.question(Row(fields_of(line, path, where), where))
-    except OSError as error:
-        raise RemaskError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise RemaskError(f"{path} is not UTF-8: {error.reason}") from None
-
-
-def fields_of(line: str, path: Path, where: str) -> dict[str, object]:
-    """The fields of a line: those of its JSON object; of a .txt file, one field `text`."""
-    if path.suffix == ".txt":
-        return {"text": line}
-    value = json_value(line, where)
-    if not isinstance(value, dict):
-        raise RemaskError(f"{where}: it is not a JSON object")
-    return value
+    for number, line in islice(numbered_lines(path), limit):
+        where = f"{path}, line {number}"
+        fields = {"text": line.rstrip("\r\n")} if path.suffix == ".txt" else object_of(line, where)
+        yield number, found.question(Row(fields, where))
 
 
 def fingerprint_of(path: Path) -> str:

@@ -38,6 +38,7 @@ class PromptBatch(Batch):
 class Prompts:
     """Global batches of prompts; RemaskError for tasks that the model cannot be asked."""
 
+    one_length = False
     unique_tokens = 0
     """There is no corpus to repeat."""
 
@@ -94,13 +95,16 @@ class Prompts:
         count = self.batch - offset if count is None else count
         if offset % self.group or count % self.group:
             raise ValueError(f"rows {offset} to {offset + count} divide groups of {self.group}")
-        asked = self.questions(index)[offset // self.group : (offset + count) // self.group]
-        return self.rows([one for one in asked for _ in range(self.group)], offset)
+        every = self.questions(index)
+        longest = max(len(self.encoded(task, example)) for task, example in every)
+        asked = every[offset // self.group : (offset + count) // self.group]
+        return self.rows([one for one in asked for _ in range(self.group)], longest, offset)
 
-    def rows(self, asked: Sequence[tuple[Task, Example]], offset: int = 0) -> PromptBatch:
-        """A row for each question."""
+    def rows(self, asked: Sequence[tuple[Task, Example]], longest: int, offset: int) -> PromptBatch:
+        """A row for each question. `longest` are the tokens of the longest prompt of the step, whatever share of it
+        this is, so that noise does not depend on how the step is divided."""
         prompts = [self.encoded(task, example) for task, example in asked]
-        length = max(map(len, prompts)) + self.room
+        length = longest + self.room
         tokens = torch.zeros(len(prompts), length, dtype=torch.int64)
         open_ = torch.zeros(len(prompts), length, dtype=torch.bool)
         valid = open_.clone()

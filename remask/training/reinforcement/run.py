@@ -78,8 +78,6 @@ class Reinforcement(Recipe):
         super().__post_init__()
         if any(value is not None for name, value in vars(self.budget).items() if name != "steps"):
             raise RemaskError("reinforcement takes a budget of steps: give --budget.steps")
-        if not self.tasks:
-            raise RemaskError("tasks is empty; name one, as [Countdown]")
         share = self.batch // (self.processes * self.accumulate)
         if share % self.policy.group:
             raise RemaskError(
@@ -101,6 +99,8 @@ def reinforce(recipe: Reinforcement, reward: Reward = right) -> Path:
     run is then saved as it stands.
     """
     out = recipe.out
+    if not recipe.tasks:
+        raise RemaskError("tasks is empty; name one, as [Countdown]")
     if recipe.budget.steps is None:
         raise RemaskError("give a budget: --budget.steps")
     start = open_checkpoint(out if out.is_dir() and find(out) and list_states(out) else recipe.model)

@@ -48,8 +48,11 @@ def test_shares_are_parts_of_the_whole() -> None:
     asked = prompts()
     whole, parts = asked.share(2), [asked.share(2, 0, 6), asked.share(2, 6, 6)]
     assert whole.asked == parts[0].asked + parts[1].asked and [p.offset for p in parts] == [0, 6]
-    noise = [p.draw((), torch.Generator().manual_seed(1)) for p in (whole, *parts)]
-    assert torch.equal(noise[0], torch.cat(noise[1:]))
+    shape = whole.tokens.shape[1:]
+    assert len({len(example.prompt) for _, example in whole.asked}) > 1
+    noise = [p.draw(tuple(p.tokens.shape[1:]), torch.Generator().manual_seed(1)) for p in (whole, *parts)]
+    assert all(p.tokens.shape[1:] == shape for p in parts) and torch.equal(noise[0], torch.cat(noise[1:]))
+    assert torch.equal(whole.tokens, torch.cat([p.tokens for p in parts]))
     with pytest.raises(ValueError, match="divide groups of 3"):
         asked.share(2, 2, 6)
 

@@ -15,8 +15,9 @@ from remask.errors import RemaskError
 from remask.families.autoregressive import Autoregressive
 from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
+from remask.families.uniform import Uniform
 from remask.model.soft import Soft
-from remask.robustness.adversarial import Adversarial, Perturbed, embeddings_of, unlikelihood, within
+from remask.training.adversarial import Adversarial, Perturbed, embeddings_of, unlikelihood, within
 from remask.training.optim import Budget
 from remask.training.recipe import Recipe
 from remask.vocabulary import Vocabulary
@@ -137,6 +138,19 @@ def test_a_run_learns_repeats_and_is_published(fit: Any, tmp_path: Path) -> None
     )
     with pytest.raises(RemaskError, match=r"--adversarial.radius 0.1 there, 0.2 now"):
         fit(tmp_path / "one", **options | {"adversarial": Adversarial(radius=0.2, steps=2, away=0.2)})
+
+
+@pytest.mark.parametrize("family", [Uniform(), Masked(forcing=1.0)], ids=str)
+def test_a_loss_that_cannot_turn_away_says_so(family: Any) -> None:
+    family = family.over(Vocabulary(size=V + 1, mask=V))
+    network = tiny(V + 1, V, time=family.time == "required")
+    for away in (0.0, 0.5):
+        objective = Adversarial(radius=0.1, steps=1, away=away).objective(network, family, False)
+        if away:
+            with pytest.raises(RemaskError, match=r"adversarial.away is 0.5; it must be 0 where the loss"):
+                objective(network, batch(), rng(5))
+        else:
+            assert float(objective(network, batch(), rng(5)).total.detach()) > 0
 
 
 def test_bad_numbers(tmp_path: Path) -> None:
