@@ -118,13 +118,13 @@ class Perturbed:
         soft = tokens if isinstance(tokens, Soft) else Soft(table.new_ones(*tokens.shape, 1), tokens[..., None])
         soft = replace(soft, shift=self.shifts[self.calls])
         self.calls += 1
-        if self.away and target is None:
+        if not self.away:
+            return self.denoiser(soft, ask=ask, target=target, **reading)
+        if target is None:
             raise RemaskError(
                 f"adversarial.away is {self.away}; it must be 0 where the loss of a token is not -log p alone, as of "
                 "Uniform models and with forcing"
             )
-        if not self.away:
-            return self.denoiser(soft, ask=ask, target=target, **reading)
         logits = self.denoiser(soft, ask=ask, **reading)
         return cross_entropy(logits, target, reduction="none") + self.away * unlikelihood(logits, target)
 
