@@ -1,6 +1,7 @@
 """What every test shares: the package on the path, one thread, and a tiny corpus with trained models."""
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ if str(ROOT) not in sys.path:  # where the package is not installed
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["REMASK_ALLOCATOR"] = "set"  # commands are not restarted to set the allocator
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which commands that tests start inherit
 
 TINY = "synthetic:symbols=8,states=4,length=64,documents=400,seed=0"
 Fit = Callable[..., Path]
