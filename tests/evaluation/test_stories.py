@@ -122,10 +122,10 @@ def test_rouge_by_hand() -> None:
 def test_stories_are_filled_and_measured(family: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     rouge_there()
     run = publish(tmp_path / "model", family)
-    source = written(tmp_path / "stories.jsonl", TEXT, STORY | {"sentence3": "x " * 99}, STORY)
+    source = written(tmp_path / "stories.jsonl", TEXT, STORY | {"storyid": "u", "sentence3": "x " * 99}, STORY)
     cli.main(["bench", "infill", str(run), str(source), "--json", "--precision", "fp32"])
     found = json.loads(capfd.readouterr().out)
-    assert found["left_out"] == ["s"] and set(found["completions"]) == {"t", "s"} and found["rouge"].keys() == {
+    assert found["left_out"] == ["u"] and set(found["completions"]) == {"t", "s"} and found["rouge"].keys() == {
         "ROUGE-1", "ROUGE-2", "ROUGE-L"
     }  # fmt: skip
     cli.main(["bench", "infill", str(run), str(source), "--limit", "1", "--precision", "fp32"])

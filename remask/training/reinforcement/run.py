@@ -18,9 +18,9 @@ from remask.model.networks import network
 from remask.model.sizes import SizeOverrides
 from remask.model.transformer import Initialisation
 from remask.plots import reward_curve
-from remask.robustness.adversarial import Adversarial
 from remask.tasks.base import task_of
 from remask.training.adapters import LowRank
+from remask.training.adversarial import Adversarial
 from remask.training.fine_tuning import FineTuning
 from remask.training.optim import Budget, Optimizer
 from remask.training.recipe import Conversion, Recipe
