@@ -9,6 +9,7 @@ only when that is asked for (`execution.py`).
 
 import csv
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -109,6 +110,7 @@ def read_items(path: str | Path, limit: int | None = None, sentences: str = "3")
 def rows(file: TextIO, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The rows of a file, with their lines."""
     if ".csv" in path.suffixes:
+        csv.field_size_limit(sys.maxsize)  # by default a text of 128 KiB is refused
         table = csv.DictReader(file)
         try:
             yield from ((table.line_num, {name or "": value for name, value in row.items()}) for row in table)

@@ -69,7 +69,7 @@ class Countdown(Published):
         signs = [sign.strip() for sign in text.split(",")]
         if not 3 <= len(signs) <= MOST_NUMBERS + 1 or not all(sign in WHOLE for sign in signs):
             raise ValueError(
-                f"{text!r} is no countdown: 2 to {MOST_NUMBERS} numbers and a target are wanted, each "
+                f"{text[:80]!r} is no countdown: 2 to {MOST_NUMBERS} numbers and a target are wanted, each "
                 f"from 1 to {LARGEST_TARGET}, as 44,19,35,98"
             )
         *numbers, target = map(int, signs)

@@ -5,6 +5,7 @@
 """
 
 import csv
+import sys
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,6 +48,7 @@ class Published(Task):
 def texts(path: Path) -> Iterator[tuple[int, str]]:
     """The questions of a CSV or JSON Lines file, with the numbers of their lines; RemaskError where there are none."""
     if path.suffix == ".csv":
+        csv.field_size_limit(sys.maxsize)  # so that a field is refused for what it holds
         table = csv.DictReader(text_lines(path))
         try:
             if COLUMN not in (table.fieldnames or ()):

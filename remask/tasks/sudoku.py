@@ -61,7 +61,7 @@ class Sudoku(Published, GridTask):
         """The 16 digits of a puzzle, 0 for a hole, with or without a line break after each row."""
         digits = "".join(text.split())
         if len(digits) != 16 or set(digits) - set("01234"):
-            raise ValueError(f"{text!r} is no sudoku: 16 digits from 0 to 4 are wanted, 0 for an empty cell")
+            raise ValueError(f"{text[:80]!r} is no sudoku: 16 digits from 0 to 4 are wanted, 0 for an empty cell")
         puzzle = tuple(map(int, digits))
         if not len(solutions(puzzle, True)):
             raise ValueError(f"the sudoku {text!r} has no solution")

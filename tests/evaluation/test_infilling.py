@@ -112,12 +112,12 @@ def test_the_published_files(name: str) -> None:
     assert len({item.task for item in items}) == len(items) and all(item.before for item in items)
 
 
-def test_names_that_stand_twice_and_tables_with_huge_fields_are_named(tmp_path: Path) -> None:
+def test_names_that_stand_twice_are_named_and_huge_fields_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text(line(ITEMS[0]) + line(ITEMS[1]) + line(ITEMS[0]))
     with pytest.raises(RemaskError, match="line 3: a row before it is 'a' too"):
         read_items(path)
     path = tmp_path / "a.csv"
     path.write_text("storyid,sentence1,sentence2,sentence3,sentence4,sentence5\na,b,c," + "d" * 200_000 + ",e,f\n")
-    with pytest.raises(RemaskError, match=r"a\.csv, line 2: field larger than field limit"):
-        read_items(path)
+    (item,) = read_items(path)
+    assert len(item.before + item.middle + item.after) > 200_000

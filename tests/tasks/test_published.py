@@ -59,7 +59,7 @@ def test_what_is_published_is_in_no_corpus(split: str, tmp_path: Path) -> None:
         ("Sudoku", "a.csv", "Question\n1\n", "has no column 'Puzzle'; its columns: Question"),
         ("Sudoku", "a.csv", "", "has no column 'Puzzle'"),
         ("Sudoku", "a.csv", "Puzzle\n", "a.csv has no questions"),
-        ("Sudoku", "a.csv", "Puzzle\n" + "1" * 200_000 + "\n", "a.csv, line 2: field larger than field limit"),
+        ("Sudoku", "a.csv", "Puzzle\n" + "1" * 200_000 + "\n", "a.csv, line 2: '1{80}' is no sudoku"),
         ("Sudoku", "a.csv", "Puzzle\n0234341221434321\n123\n", "a.csv, line 3: '123' is no sudoku: 16 digits"),
         ("Sudoku", "a.csv", "Puzzle\n5000000000000000\n", "line 2: .* from 0 to 4"),
         ("Sudoku", "a.csv", "Puzzle\n1100000000000000\n", "line 2: the sudoku '1100000000000000' has no solution"),
