@@ -27,7 +27,7 @@ from remask.evaluation.rouge import Mean, rouge, scorer
 from remask.evaluation.stories import Item, sentences_removed, story_item
 from remask.sampling import Canvas, Sampler, SamplingParams, start, stream
 from remask.seeds import mix_seeds
-from remask.terminal import progress
+from remask.terminal import progress, say
 
 FIELDS = ("task_id", "prompt", "canonical_solution", "suffix")
 
@@ -175,6 +175,8 @@ def infill(
         scorer()  # which says that a package is missing before the work, not after it
     if execute:
         check_sandbox()
+        if show:
+            say("programs that a model wrote are run in a sandbox (bubblewrap); a virtual machine is safer still")
         for item in items:
             if item.tests is None:
                 raise RemaskError(f"{item.task} has no program of tests to run: the fields are test and entry_point")
