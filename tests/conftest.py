@@ -94,3 +94,22 @@ def autoregressive_run(fit: Fit, tmp_path_factory: pytest.TempPathFactory) -> Pa
     out = tmp_path_factory.mktemp("runs") / "autoregressive"
     fit(out, steps=80, family=Autoregressive(), validation_rows=4, validate_every=40)
     return out
+
+
+@pytest.fixture
+def call(capfd: pytest.CaptureFixture[str]) -> Any:
+    """`call("score", run, ...)` in this process -> status, standard output, standard error."""
+
+    from remask import cli
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capfd.readouterr()
+        status = 0
+        try:
+            cli.main([str(a) for a in arguments])
+        except SystemExit as end:
+            status = int(end.code or 0)
+        out, err = capfd.readouterr()
+        return status, out, err
+
+    return run

@@ -8,7 +8,6 @@ import pytest
 from tables import tiny
 
 import remask
-from remask import cli
 from remask.checkpoints.folder import save
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
@@ -44,23 +43,6 @@ def lines(path: Path, records: list[dict[str, Any]]) -> Path:
     """A file of JSON lines."""
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
     return path
-
-
-@pytest.fixture
-def call(capfd: pytest.CaptureFixture[str]) -> Any:
-    """`call("score", run, ...)` in this process -> status, standard output, standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = 0
-        try:
-            cli.main([str(a) for a in arguments])
-        except SystemExit as end:
-            status = int(end.code or 0)
-        out, err = capfd.readouterr()
-        return status, out, err
-
-    return run
 
 
 def test_each_line_has_the_score_of_its_text(call: Any, tmp_path: Path) -> None:

@@ -10,10 +10,14 @@ import pytest
 from zero_shot_rows import publish, short_rows, write_rows
 
 from remask import cli
-from remask.evaluation.zeroshot.asking import Settings
+from remask.evaluation.zeroshot.answers import Answer
+from remask.evaluation.zeroshot.asking import Asked, Settings
 from remask.evaluation.zeroshot.command import evaluate
-from remask.evaluation.zeroshot.templates import Spread, changes_of_order
+from remask.evaluation.zeroshot.log import Log
+from remask.evaluation.zeroshot.protocol import Scoring
+from remask.evaluation.zeroshot.templates import Spread, changes_of_order, spread_of
 from remask.families.autoregressive import Autoregressive
+from remask.tasks.zeroshot import Question, benchmark
 
 
 def spread(run: str, *values: float) -> Spread:
@@ -24,6 +28,24 @@ def test_the_order_of_runs() -> None:
     assert changes_of_order([spread("a", 0.5, 0.6), spread("b", 0.4, 0.5)]) == []
     assert changes_of_order([spread("a", 0.5, 0.4), spread("b", 0.4, 0.5)]) == ["piqa, acc"]
     assert spread("a", 0.4, 0.6).spread == pytest.approx(0.1 * math.sqrt(2))
+
+
+def test_the_error_of_a_perplexity_over_templates_is_that_of_the_jackknife() -> None:
+    nats = np.random.default_rng(1).normal([[2.0], [3.0]], 0.4, (2, 60))
+    one, log = benchmark("lambada_openai"), Log(Path())
+    ways = [
+        Asked(one, Path(), dict.fromkeys(range(60), Question((("c", " w"),), (" w",), 0)), Scoring(), part)
+        for part in ("", ", template 2")
+    ]
+    for way, own in zip(ways, nats, strict=True):
+        for line, x in enumerate(own.tolist()):
+            answer = Answer(nats=(x,), groups=((),), errors=(0.0,), kind="exact", greedy=(True,))
+            log.keep("run", way.name, line, answer, 0.0)
+    each = [math.exp(own.mean()) for own in nats]
+    found = spread_of("run", "lambada_openai", "perplexity", ways, each, log)
+    without = [np.mean([math.exp(np.delete(own, i).mean()) for own in nats]) for i in range(60)]
+    assert found.mean == pytest.approx(np.mean(each))
+    assert found.error == pytest.approx(math.sqrt(59 * np.var(without)), rel=0.03)
 
 
 def test_the_command(tmp_path: Path, capsys: Any) -> None:

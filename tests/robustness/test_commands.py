@@ -7,28 +7,10 @@ from typing import Any
 
 import pytest
 
-from remask import cli
 from remask.errors import RemaskError
 from remask.robustness.reviews import LABELS, WORDS, reviews
 from remask.robustness.smoothing import Vote
 from remask.robustness.verdicts import Verdict, summary
-
-
-@pytest.fixture
-def call(capfd: pytest.CaptureFixture[str]) -> Any:
-    """`call("classify", run, ...)` in this process -> status, standard output, standard error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = 0
-        try:
-            cli.main([str(a) for a in arguments])
-        except SystemExit as end:
-            status = int(end.code or 0)
-        out, err = capfd.readouterr()
-        return status, out, err
-
-    return run
 
 
 def write(path: Path, records: list[dict[str, Any]]) -> Path:
