@@ -4,6 +4,7 @@ import json
 import time
 from argparse import Namespace
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from remask.likelihood import Request, rank, score
 from remask.model.transformer import Transformer
 from remask.scoring import answer_to, split
 
-MANY, FULL, CONFIDENCE = 1024, 128, 0.95
-"""Draws of the reference, draws of the baseline and most draws of the ranking, and its confidence."""
+MANY, FULL, CONFIDENCES = 1024, 128, (0.95, 0.8)
+"""Draws of the reference, draws of the baseline and most draws of the ranking, and its confidences."""
 
 Questions = list[list[Request]]
 
@@ -81,8 +82,9 @@ def measure_ranking(
     """The table, the times, and what has to be said about them."""
     many, full = (32, 16) if given.quick else (MANY, FULL)
     reference, _ = by_score(model, family, questions, many, seed=1000)
-    baseline, early = f"score, {full} draws", f"rank, at most {full} draws"
-    found: dict[str, list[tuple[list[int], int, float]]] = {baseline: [], early: []}
+    baseline = f"score, {full} draws"
+    early = {f"rank, at most {full} draws, confidence {confidence:g}": confidence for confidence in CONFIDENCES}
+    found: dict[str, list[tuple[list[int], int, float]]] = {name: [] for name in (baseline, *early)}
 
     def time_score() -> list[float]:
         start = time.perf_counter()
@@ -90,15 +92,16 @@ def measure_ranking(
         found[baseline].append((best, rows, 0.0))
         return [(time.perf_counter() - start) / len(questions)]
 
-    def time_rank() -> list[float]:
-        start, seed = time.perf_counter(), len(found[early])
-        options = {"confidence": CONFIDENCE, "draws": full, "seed": seed, "device": model.device}
+    def time_rank(name: str) -> list[float]:
+        start, seed = time.perf_counter(), len(found[name])
+        options = {"confidence": early[name], "draws": full, "seed": seed, "device": model.device}
         ranked = list(rank(model, family, questions, **options))
         settled = sum(one.settled for one in ranked) / len(ranked)
-        found[early].append(([one.best[0] for one in ranked], sum(one.draws for one in ranked), settled))
+        found[name].append(([one.best[0] for one in ranked], sum(one.draws for one in ranked), settled))
         return [(time.perf_counter() - start) / len(questions)]
 
-    rounds = alternate({baseline: time_score, early: time_rank}, repeats, lambda: peaks(given.quick))
+    variants = {baseline: time_score, **{name: partial(time_rank, name) for name in early}}
+    rounds = alternate(variants, repeats, lambda: peaks(given.quick))
     rows: list[Row] = []
     for name, runs in found.items():
         agreeing = [sum(a == b for a, b in zip(best, reference, strict=True)) / len(best) for best, _, _ in runs]
@@ -110,12 +113,11 @@ def measure_ranking(
                 "rows a question": f"{sum(rows for _, rows, _ in runs) / len(runs) / len(questions):.1f}",
                 "faster": pair(rounds.ratio(baseline, name), 1),
                 f"same best as {many} draws": f"{sum(agreeing) / len(agreeing):.1%}",
-                "settled": f"{sum(s for _, _, s in runs) / len(runs):.1%}" if name == early else "",
+                "settled": f"{sum(s for _, _, s in runs) / len(runs):.1%}" if name in early else "",
             }
         )
     notes = [
         f"{len(questions)} questions, each with {sum(map(len, questions)) / len(questions):.1f} answers that are "
-        f"compared by the sum of nats; every run has another seed, the reference of {many} draws too; confidence of "
-        f"`rank` {CONFIDENCE}",
+        f"compared by the sum of nats; every run has another seed, the reference of {many} draws too",
     ]
     return rows, rounds, notes

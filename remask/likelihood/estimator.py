@@ -105,11 +105,13 @@ class Estimator(ABC):
         return torch.stack([part.mean() for part in values.split(whole_groups(groups, len(values)))])
 
     def rounds(self, request: Request) -> list[int]:
-        """The numbers of copies after which there is an estimate with an error: those of 4 groups, of 8, 16 and so on,
-        and all copies."""
-        ends = list(itertools.accumulate(self.groups_of(request)))
-        doubled = itertools.takewhile(lambda n: n < len(ends), (FIRST_ROUND * 2**i for i in itertools.count()))
-        return [*(ends[n - 1] for n in doubled), self.count(request)]
+        """The numbers of copies after which there is an estimate with an error: those of 4 groups, of 6, 9 and so on,
+        half as many again each time, and all copies."""
+        ends, rounds, n = list(itertools.accumulate(self.groups_of(request))), [], FIRST_ROUND
+        while n < len(ends):
+            rounds.append(ends[n - 1])
+            n = n * 3 // 2
+        return [*rounds, self.count(request)]
 
 
 def in_pairs(estimator: Estimator) -> Estimator:

@@ -3,11 +3,14 @@
     for ranking in rank(model, family, questions, confidence=0.95, by=("sum", "bytes")):
         print(ranking.id, ranking.best, ranking.settled, ranking.draws)
 
-The copies of a question's answers are read in rounds, and after each round an answer is dropped that is less probable
-than the best one. Both have the same noise, so what is tested is the mean of their differences in independent groups
-of copies, by Student's t. A comparison is at the level (1 - confidence) / (rounds * (answers - 1)): whatever the number
-of looks, the probability that the truly best answer is ever dropped is at most 1 - confidence, by the union bound over
-the rounds and the other answers, as far as the means of the groups are normal.
+The copies of a question's answers are read in rounds, and after each round an answer is dropped that all draws together
+would find less probable than the best one. Both have the same noise, so what is tested is the mean of their differences
+in independent groups of copies, by Student's t. When n of N groups are read, the mean of all N will differ from that of
+the n by s ((1 - n/N) / n)^(1/2) times a value that is distributed as Student's t with n - 1 degrees of freedom; where
+the last round leaves no draws, what is tested is the mean of ever more of them. A comparison is at the level
+(1 - confidence) / (rounds * (answers - 1)): whatever the number of looks, the probability that the answer which is best
+by all draws is dropped is at most 1 - confidence, by the union bound over the rounds and the other answers, as far as
+the means of the groups are normal.
 """
 
 import math
@@ -51,7 +54,8 @@ class Ranking(NamedTuple):
     estimates: list[Estimate]
     """-log p of each answer, in their order, each from the draws that it got."""
     settled: bool
-    """Whether the best answer, by every normalisation, was told apart from the others at the chosen confidence."""
+    """Whether the best answer, by every normalisation, is known at the chosen confidence: all draws would find the same
+    one, or did, and told it apart from the others."""
     draws: int
     """Copies that were read, of all answers together."""
     best: tuple[int, ...]
@@ -86,8 +90,8 @@ def rank(
         family: what it is, with its vocabulary.
         questions: the answers of each question, two or more. They should have the same `noise_key`; where no answer of
             a question has one, they get one that depends on all of them.
-        confidence: the least probability that the best answer of a question is not dropped, for each normalisation. At
-            1, all draws are read.
+        confidence: the least probability that the answer of a question that is the best by all draws is not dropped,
+            for each normalisation. At 1, all draws are read.
         by: normalisations of the answers' nats, all of which have to be settled: "sum" (none), "tokens", "bytes",
             "characters", or functions from a `Request` to what its nats are divided by.
         estimator: as for `score`. The groups of `Count` and `Draws` are of two copies unless `group` says otherwise,
@@ -185,10 +189,20 @@ class Question(Item):
                 candidates[:] = [first]
                 for i in others:
                     exact = known[i] and known[first]
-                    if not (exact or above(scaled[i], scaled[first], self.level)):
+                    if not (exact or above(scaled[i], scaled[first], self.level, self.groups_in_all(i, first))):
                         candidates.append(i)
         open_ = [i for candidates in self.candidates if len(candidates) > 1 for i in candidates]
         self.closed = all(self.answers[i].complete and i not in self.later for i in open_)
+
+    def groups_in_all(self, i: int, j: int) -> float:
+        """The number of groups that all draws of two answers have, one of which is not known; infinite where an
+        enumeration follows the draws, which has no error."""
+        numbers = (
+            math.inf if one in self.later else len(answer.estimator.groups_of(answer.request))
+            for one in (i, j)
+            if not (answer := self.answers[one]).known
+        )
+        return max(numbers)
 
     def ranking(self) -> Ranking:
         """What is known in the end."""
@@ -216,16 +230,18 @@ def with_common_noise(answers: Sequence[Request]) -> list[Request]:
     return [replace(answer, noise_key=repr(content)) for answer in answers]
 
 
-def above(values: Tensor, others: Tensor, level: float) -> bool:
-    """Whether the mean of `values` is above that of `others`, where a wrong yes has at most the probability `level`.
+def above(values: Tensor, others: Tensor, level: float, groups: float = math.inf) -> bool:
+    """Whether the mean of `values` will be above that of `others`; a wrong yes has at most the probability `level`.
 
-    Both are (g,), of the same independent groups of noise; or one is (1,), where it is known without error.
+    Both are (g,), of the same independent groups of noise; or one is (1,), where it is known without error. What is
+    compared are the means of so many `groups` as there will be in all; if these are all there, those of ever more.
     """
     difference = values - others
     mean, size = float(difference.mean()), len(difference)
     if size == 1 or mean <= RESOLUTION * float(others.mean().abs()):
         return False
-    error = float(difference.std()) / math.sqrt(size)
+    remaining = 1 - size / groups if size < groups else 1.0
+    error = float(difference.std()) * math.sqrt(remaining / size)
     return error > 0 and mean > quantile(level, size - 1) * error
 
 

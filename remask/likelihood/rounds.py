@@ -1,6 +1,6 @@
 """Copies read in rounds that grow, until what is asked is known well enough; many texts share each round.
 
-The rounds of a request end after 4 of its independent groups of copies, 8, 16 and so on (`Estimator.rounds`). They are
+The rounds of a request end after 4 of its independent groups of copies, 6, 9 and so on (`Estimator.rounds`). They are
 the copies that all draws together have, so that a request whose rounds are all read has the value of all draws.
 """
 

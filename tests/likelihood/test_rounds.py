@@ -17,7 +17,9 @@ PAIRS = Count(draws=64, group=2)
 
 def test_the_first_look_has_the_bound_as_mean() -> None:
     found = scores(TABLE, FAMILY, MANY, estimator=PAIRS, error=1e6, tokens=2**14)
-    assert {estimate.draws for estimate in found} == {16}
+    assert {estimate.draws for estimate in found} == {18}, (
+        "of 9 pairs, the first number of groups of which an error is believed"
+    )
     assert_mean(torch.tensor([e.nats for e in found], dtype=torch.float64), any_order(TABLE, TEXT))
 
 
@@ -25,7 +27,7 @@ def test_draws_end_at_the_error_and_are_reported() -> None:
     """The true error is no larger than the one asked for, and not much larger than the reported one."""
     found = scores(TABLE, FAMILY, MANY, estimator=PAIRS, error=1.0, tokens=2**14)
     draws = [estimate.draws for estimate in found]
-    assert set(draws) <= {16, 32, 64} and len(set(draws)) > 1 and sum(draws) < 0.8 * 64 * len(MANY)
+    assert set(draws) <= {18, 26, 38, 56, 64} and len(set(draws)) > 1 and sum(draws) < 0.8 * 64 * len(MANY)
     assert all(estimate.stderr < 1.0 / 1.1 for estimate in found if estimate.draws < 64)
     values = torch.tensor([e.nats for e in found], dtype=torch.float64) - any_order(TABLE, TEXT)
     assert float(values.square().mean().sqrt()) < 1.0
