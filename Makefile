@@ -46,8 +46,10 @@ $(STAMP):
 demo: setup  ## the whole job in a few minutes on a CPU; the report lands in runs/demo
 	$(BIN)/remask demo --out runs/demo
 
+# Bytecode is kept even where the environment forbids it: each process that a test starts would compile remask again,
+# and pytest would rewrite every assertion again in every run.
 test: setup  ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
 lint: setup  ## ruff: rules and format
 	$(BIN)/ruff check .
