@@ -49,11 +49,31 @@ def start(
     return process
 
 
-def _command(arguments: list[str], log: str, file_size: int | None, environment: dict[str, str]) -> None:
-    os.environ.update(environment)
+def output_of(code: str, log: Path, *arguments: object) -> str:
+    """What `python -c CODE ARGUMENTS` prints on both streams, where remask and torch have been imported already."""
+    process = _context.Process(target=_program, args=(code, [str(one) for one in arguments], str(log)))
+    process.start()
+    status = finish(process, 250)
+    assert status == 0, f"status {status}: {log.read_text()}"
+    return log.read_text()
+
+
+def _program(code: str, arguments: list[str], log: str) -> None:
+    _write_to(log)
+    sys.argv = ["-c", *arguments]
+    exec(compile(code, "-c", "exec"), {"__name__": "__main__"})
+
+
+def _write_to(log: str) -> None:
+    """Both streams of this process go to a file."""
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
+
+
+def _command(arguments: list[str], log: str, file_size: int | None, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
+    _write_to(log)
     import torch
 
     from remask.cli import main
