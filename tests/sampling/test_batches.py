@@ -126,8 +126,8 @@ class Kind:
 
 
 KINDS = {
-    "any order": Kind(MASKED, any_order, 100),
-    "any order, approximately cached": Kind(MASKED, approximately_cached, 100),
+    "any order": Kind(MASKED, any_order, 60),
+    "any order, approximately cached": Kind(MASKED, approximately_cached, 60),
     "left to right, cached": Kind(CAUSAL, left, 40, guided=False),
     "eso-lm A, cached": Kind(Interpolating(alpha_0=0.6, variant="A").over(MASKED.vocabulary), drawn_order, 40),
     "eso-lm B, cached": Kind(Interpolating(alpha_0=0.6, variant="B").over(MASKED.vocabulary), drawn_order, 40),
