@@ -26,6 +26,11 @@ TINY = "synthetic:symbols=8,states=4,length=64,documents=400,seed=0"
 Fit = Callable[..., Path]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that no worker ends with it alone."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A prepared corpus of 400 texts of 64 letters, in bytes."""

@@ -16,6 +16,7 @@ from remask.evaluation.zeroshot.command import evaluate
 from remask.families.masked import Masked
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)  # three processes begin
 def test_a_stopped_command_goes_on_with_the_numbers_of_one_process(tmp_path: Path) -> None:
     """A Ctrl-C ends all processes, its log holds whole lines, and others go on from it."""

@@ -253,6 +253,7 @@ def test_causal_never_looks_ahead(length: int, place: int, token: int, learning:
     assert torch.equal(before[:, :place], after[:, :place])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(machine.compiler() is None, reason="no C++ compiler")
 def test_compiled_is_eager() -> None:
     model, tokens, ask = made(layers=1), ids(2, 16), torch.arange(16).repeat(2, 1) % 3 == 0

@@ -103,6 +103,7 @@ def test_ctrl_c_saves_and_exits_with_130(corpus: Path, tmp_path: Path) -> None:
     assert remask.load(out).about["step"] == last
 
 
+@pytest.mark.slow
 def test_killed_at_random_instants(corpus: Path, tmp_path: Path) -> None:
     arguments = ["train", "--data", str(corpus), *killing.OPTIONS]
     wanted, seconds = killing.unbroken(arguments, tmp_path / "unbroken")
@@ -125,6 +126,7 @@ def test_one_process_at_a_time(fit: Fit, corpus: Path, tmp_path: Path) -> None:
     fit(tmp_path / "free", steps=1)
 
 
+@pytest.mark.slow
 def test_compiled_runs_repeat_bit_for_bit(corpus: Path, tmp_path: Path) -> None:
     """On two threads, in bfloat16 where the processor is fast at it: another process does the second half again.
 
@@ -168,6 +170,7 @@ def exact(language: HiddenMarkov, symbols: np.ndarray) -> np.ndarray:
     return np.logaddexp.reduce(each)
 
 
+@pytest.mark.slow
 def test_the_bound_of_a_trained_model_is_just_above_the_entropy(fit: Fit, tmp_path: Path) -> None:
     """A language of known entropy, in texts so long that rows hardly ever hold an end.
 

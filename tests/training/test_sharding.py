@@ -50,6 +50,7 @@ def train_by_one_command(corpus: Path, out: Path, strategy: str) -> None:
     assert done.stderr.count("steps of 512 tokens") == 1, "only the first process reports"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_two_processes_make_the_steps_of_one(fit: Fit, corpus: Path, tmp_path: Path, strategy: str) -> None:
     """To rounding, which Muon enlarges where singular values are small.

@@ -93,6 +93,7 @@ def test_runs_that_cannot_tell(change: object, says: str) -> None:
         repeated(change(runs(SATURATING)), FORMS["saturating"], draws=0)  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_one_corpus_cannot_tell_how_the_turn_moves_with_it() -> None:
     """That constant is held and named; the losses are the law's all the same."""
     points = runs(TURNING, corpora=(1e6,))

@@ -21,6 +21,7 @@ from remask.scaling.run.single import finished
 from tests.scaling.made import small_study
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_named_and_tried_again(
     corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -33,10 +34,11 @@ def test_a_failed_run_is_named_and_tried_again(
     assert told.count(f"{bad.name} failed: remask: architecture.heads 7 does not divide") == 2 and "once more" in told
     assert finished(tmp_path / "study", made, good)
     made.save(tmp_path / "study")
-    run(tmp_path / "study", only=bad.name, accelerator="cpu")
+    run(tmp_path / "study", only=bad.name, where="here", accelerator="cpu")
     assert finished(tmp_path / "study", made, made.runs[1])
 
 
+@pytest.mark.slow
 def test_a_study_that_is_stopped_goes_on(corpus: Path, tmp_path: Path) -> None:
     made = small_study(tmp_path / "study", corpus, budget=1.2e11)
     arguments = [sys.executable, "-m", "remask", "scale", "run", str(tmp_path / "study"), "--workers", "2"]

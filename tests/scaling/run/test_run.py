@@ -20,6 +20,7 @@ from remask.scaling.run.single import compiling, finished
 from tests.scaling.made import LOSS, shared_study, small_study
 
 
+@pytest.mark.slow
 def test_a_study_is_run_and_fitted(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = small_study(tmp_path / "study", corpus, sizes=[2.5e4])
     main(["scale", "run", str(tmp_path / "study"), "--workers", "2", "--accelerator", "cpu"])
