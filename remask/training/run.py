@@ -23,6 +23,7 @@ from remask.model.transformer import Transformer
 from remask.signals import handled
 from remask.terminal import progress, say
 from remask.training.engine import import_lightning
+from remask.training.interruption import Interruption
 from remask.training.plan import Plan, changed_options, decide, read_run, write_run
 from remask.training.prolong import prolong
 from remask.training.recipe import Recipe
@@ -106,7 +107,7 @@ def await_plan(setup: Setup) -> Plan:
 def fit(setup: Setup, plan: Plan, objective: Objective | None) -> Path:
     """Trains until the plan's last step; returns at once where that was done before."""
     import_lightning()
-    from remask.training.callbacks import CheckpointCallback
+    from remask.training.after_step import AfterStep
     from remask.training.ema import EMA
     from remask.training.log import Log
     from remask.training.module import Module
@@ -127,22 +128,23 @@ def fit(setup: Setup, plan: Plan, objective: Objective | None) -> Path:
     shown = progress("training", plan.steps, "steps", done) if setup.rank == 0 else nullcontext(lambda *_, **__: None)
     with shown as tick:
         log = Log(out, tick, recipe.log_every, plan)
-        keeper = CheckpointCallback(setup, plan, average, log)
-        trainer = build_trainer(setup, plan, [callback for callback in (average, log, keeper) if callback])
-        with handled(stop_after_this_step(keeper)), machine.deterministic(setup.device):
+        interruption = Interruption()
+        after_step = AfterStep(setup, plan, average, log, interruption)
+        trainer = build_trainer(setup, plan, [callback for callback in (average, log, after_step) if callback])
+        with handled(interruption.ask), machine.deterministic(setup.device):
             trainer.fit(module, ckpt_path=resume, weights_only=True)
             leave_processes()
-    if keeper.asked_to_stop and trainer.global_step < plan.steps:
+    if interruption.asked and trainer.global_step < plan.steps:
         raise Interrupted(f"stopped at step {trainer.global_step:,} of {plan.steps:,}, saved; the same command goes on")
     return out / "latest"
 
 
 def build_trainer(setup: Setup, plan: Plan, callbacks: list[Any]) -> Any:
-    """Lightning's Trainer: it accumulates, clips, distributes and saves; everything else is in our callbacks."""
+    """Lightning's Trainer: it accumulates, clips, distributes and saves; everything else is in `callbacks`."""
     import lightning
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    from remask.training.callbacks import AtomicIO
+    from remask.training.saving import AtomicIO
 
     recipe = setup.recipe
     trainer = lightning.Trainer(
@@ -204,15 +206,3 @@ def describe_run(setup: Setup, plan: Plan, objective: torch.nn.Module | None = N
         f"{'bf16' if plan.bf16 else 'fp32'}, {'compiled' if plan.compile else 'not compiled'}\n"
         f"  {', '.join(learns)}"
     )
-
-
-def stop_after_this_step(keeper: Any) -> Callable[[], None]:
-    """What Ctrl-C and SIGTERM do: the run ends after the step, saved. A second one ends it at once."""
-
-    def stop() -> None:
-        if keeper.asked_to_stop:
-            raise KeyboardInterrupt
-        keeper.asked_to_stop = True
-        say("\nstopping after this step; once more to stop at once, without saving")
-
-    return stop
