@@ -18,7 +18,7 @@ from remask.tasks.gsm8k.wording import WORDINGS
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromptedProblem:
     """A problem under one of the prompts."""
 
     problem: Problem
@@ -47,13 +47,15 @@ class Solution:
         return "".join(self.texts)
 
 
-def batches(asked: Sequence[Asked], size: int) -> list[list[Asked]]:
+def batches(asked: Sequence[PromptedProblem], size: int) -> list[list[PromptedProblem]]:
     """Problems that are solved together: those whose prompts are of similar length, so that little is padding."""
     order = sorted(asked, key=lambda one: len(one.prompt))
     return [order[first : first + size] for first in range(0, len(order), size)]
 
 
-def solve(checkpoint: Checkpoint, batch: Sequence[Asked], writing: Writing) -> list[tuple[Asked, Solution]]:
+def solve(
+    checkpoint: Checkpoint, batch: Sequence[PromptedProblem], writing: Writing
+) -> list[tuple[PromptedProblem, Solution]]:
     """The solutions of some problems, which are written together.
 
     A solution depends on its problem, its prompt and the seed, and not on what shares the batch, but for rounding.
