@@ -1,6 +1,7 @@
 """The folders that a run publishes, `latest/` and `best/`: weights to use, what they come from, and a model card."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -21,7 +22,7 @@ class Publishing:
     """Writes the published folders of a run."""
 
     def __init__(self, setup: Setup, plan: Plan, average: EMA | None, validation: Validation) -> None:
-        self.recipe, self.batches, self.prepared = setup.recipe, setup.batches, setup.prepared
+        self.recipe, self.batches, self.prepared, self.lora = setup.recipe, setup.batches, setup.prepared, setup.lora
         self.plan, self.average, self.validation = plan, average, validation
 
     def publish(self, trainer: lightning.Trainer, module: Module, names: list[str], step: int) -> None:
@@ -30,10 +31,10 @@ class Publishing:
         with published_weights(self.average, module.denoiser):
             weights = gather_weights(module.denoiser)
             if trainer.is_global_zero:
-                if self.recipe.lora.rank:
+                if self.lora.rank:
                     if "latest" in names:
-                        write_adapters(out / "adapter", weights, self.recipe.lora, self.recipe.model)
-                    weights = merged(weights, self.recipe.lora)
+                        write_adapters(out / "adapter", weights, self.lora, self.recipe.model)
+                    weights = merged(weights, self.lora)
                 shape, about = module.denoiser.architecture, self.about(module, step)
                 text = model_card(module, about, self.validation.estimate)
                 for name in names:
@@ -43,7 +44,7 @@ class Publishing:
         """What a published folder says of the run that it comes from."""
         recipe, plan = self.recipe, self.plan
         about: dict[str, Any] = {
-            "data": recipe.data.name,
+            "data": Path(recipe.source).name,
             "steps": plan.steps,
             "tokens_a_step": plan.tokens,
             "parameters": replace(module.denoiser.architecture, time=False).non_embedding,

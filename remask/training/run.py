@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from remask import machine
-from remask.checkpoints.folder import LazyCheckpoint
 from remask.errors import Interrupted, RemaskError
 from remask.families import Family
 from remask.families.rates import MaskRates
@@ -22,6 +21,7 @@ from remask.locking import locked
 from remask.model.transformer import Transformer
 from remask.signals import handled
 from remask.terminal import progress, say
+from remask.training.base import Training
 from remask.training.engine import import_lightning
 from remask.training.interruption import Interruption
 from remask.training.plan import Plan, changed_options, decide, read_run, write_run
@@ -46,17 +46,12 @@ def train(recipe: Recipe) -> Path:
     after a Ctrl-C, with the run saved.
     """
     objective = recipe.adversarial.objective if recipe.adversarial.radius else None
-    return launch(recipe, recipe.family, starting_checkpoint(recipe.model, recipe.out), objective)
-
-
-def launch(recipe: Recipe, family: Family, start: LazyCheckpoint | None, objective: Objective | None = None) -> Path:
-    """Runs a recipe with the weights of `start`, or with fresh ones. An objective takes the place of the family's
-    loss."""
-    return carry_out(set_up(recipe, family, start), objective)
+    setup = set_up(recipe, recipe.family, starting_checkpoint(recipe.model, recipe.out))
+    return carry_out(setup, objective)
 
 
 def carry_out(setup: Setup, objective: Objective | None = None) -> Path:
-    """Runs a recipe whose parts are opened."""
+    """Runs a recipe whose parts are opened. An objective takes the place of the family's loss."""
     recipe = setup.recipe
     machine.keep_memory()
     with locked(recipe.out, "training") if setup.rank == 0 else nullcontext():
@@ -79,7 +74,7 @@ def settle(setup: Setup) -> Plan:
         corpus = setup.prepared.fingerprint
         if plan.corpus != corpus:
             raise RemaskError(
-                f"{recipe.out} was trained on another corpus than {recipe.data} holds; choose another --out"
+                f"{recipe.out} was trained on another corpus than {recipe.source} holds; choose another --out"
             )
         changed = changed_options(before, plan, recipe)
         if any(not difference.startswith("--budget.") for difference in changed):
@@ -169,7 +164,7 @@ def build_trainer(setup: Setup, plan: Plan, callbacks: list[Any]) -> Any:
     return trainer
 
 
-def build_strategy(recipe: Recipe) -> Any:
+def build_strategy(recipe: Training) -> Any:
     """How Lightning distributes the run. A sharded one still writes whole states, each from the first process."""
     if not recipe.sharded:
         return "auto"
@@ -195,9 +190,9 @@ def describe_run(setup: Setup, plan: Plan, objective: torch.nn.Module | None = N
         learns = [f"Muon {optimizer.muon_lr:g} for matrices, AdamW {peak:g} for the rest"]
     if shape.convolution:
         learns.append(f"convolutions over {shape.convolution} positions")
-    if setup.recipe.lora.rank:
+    if setup.lora.rank:
         trained = sum(weight.numel() for weight in setup.denoiser.parameters() if weight.requires_grad)
-        learns.append(f"adapters of rank {setup.recipe.lora.rank} alone, {trained:,} weights")
+        learns.append(f"adapters of rank {setup.lora.rank} alone, {trained:,} weights")
     if objective is None and isinstance(family, MaskRates):
         learns.append(family.rates_in_words())
     return (

@@ -7,8 +7,8 @@ from typing import Any
 import lightning
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from remask.training.base import Training
 from remask.training.plan import Plan
-from remask.training.recipe import Recipe
 from remask.training.states import KEPT, list_states, stable_state, state_path, step_of, write_state
 
 SAVED_RECENTLY = 15.0
@@ -25,7 +25,7 @@ class AtomicIO(TorchCheckpointIO):
 class Saving:
     """The training states of a run: every so many steps, and not within some seconds of the last one."""
 
-    def __init__(self, recipe: Recipe, plan: Plan) -> None:
+    def __init__(self, recipe: Training, plan: Plan) -> None:
         self.out, self.unless_recent = recipe.out, recipe.save_every is None
         self.every = recipe.save_every or max(1, plan.steps // 20)
         self.saved_at = time.monotonic()

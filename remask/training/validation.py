@@ -27,9 +27,8 @@ class Validation:
     """Validates the weights that are published, every so many steps, and keeps what was found."""
 
     def __init__(self, setup: Setup, plan: Plan, average: EMA | None) -> None:
-        self.recipe, self.plan, self.average, self.rows = setup.recipe, plan, average, setup.validation
-        usual = max(1, plan.steps // 20, math.ceil(plan.steps / self.affordable()))
-        self.every = self.recipe.validate_every or usual
+        self.recipe, self.plan, self.average, self.validated = setup.recipe, plan, average, setup.validation
+        self.every = self.steps_between()
         self.best = float("inf")
         """Fewest bits per byte so far."""
         self.estimate: Estimate | None = None
@@ -40,10 +39,13 @@ class Validation:
         self.compiled_for: set[tuple[Any, ...]] = set()
         """The kinds of call that training has made."""
 
-    def affordable(self) -> int:
-        """Validations that together take at most a twentieth of the training's arithmetic; one at least."""
-        read = DRAWS * max(1, self.recipe.validation_rows)
-        return max(1, int(0.05 * self.plan.steps * BACKWARD * self.recipe.batch / read))
+    def steps_between(self) -> int:
+        """Steps between validations, which by default take at most a twentieth of the training's arithmetic."""
+        if self.validated is None:
+            return self.plan.steps
+        read, steps = DRAWS * max(1, self.validated.number), self.plan.steps
+        affordable = max(1, int(0.05 * steps * BACKWARD * self.recipe.batch / read))
+        return self.validated.every or max(1, steps // 20, math.ceil(steps / affordable))
 
     def watch_calls(self, denoiser: Transformer) -> None:
         """Has the calls of training noted, of a network that is compiled."""
@@ -59,7 +61,7 @@ class Validation:
         """Sets `estimate`, to None where nothing is due. Whether it is the best so far."""
         self.estimate = None
         over = step >= self.plan.steps
-        if self.rows is None or not (over or step % self.every == 0):
+        if self.validated is None or not (over or step % self.every == 0):
             return False
         self.estimate = self.validate(trainer, module)
         if over:
@@ -71,8 +73,9 @@ class Validation:
     def validate(self, trainer: lightning.Trainer, module: Module) -> Estimate:
         """The bound of the validation rows, and the loss by noise level; each process scores its share of them."""
         by_level = LossByLevel()
-        assert self.rows is not None
-        rows = list(enumerate(in_order(self.rows, self.recipe.validation_rows, min(32, self.recipe.batch))))
+        assert self.validated is not None
+        size = min(32, self.recipe.batch)
+        rows = list(enumerate(in_order(self.validated.rows, self.validated.number, size)))
         mine = rows[trainer.global_rank :: trainer.world_size]
         moved = ((number, (batch.to(module.device), sizes)) for number, (batch, sizes) in mine)
         denoiser = self.as_compiled(module.denoiser)
@@ -84,19 +87,20 @@ class Validation:
         numbers = torch.tensor([found.nats, found.stderr**2, found.tokens, found.bytes], dtype=torch.float64)
         numbers = torch.cat([numbers, by_level.total, by_level.tokens]).to(module.device)
         every = trainer.strategy.reduce(numbers, reduce_op="sum").cpu()
-        nats, variance, tokens, size = every[:4].tolist()
+        nats, variance, tokens, bytes_ = every[:4].tolist()
         self.by_level = LossByLevel(*every[4:].chunk(2))
-        return Estimate(nats, variance**0.5, found.kind, int(tokens), int(size))
+        return Estimate(nats, variance**0.5, found.kind, int(tokens), int(bytes_))
 
     def compare_left_to_right(self, trainer: lightning.Trainer, module: Module) -> tuple[Estimate, Estimate] | None:
         """The bound of a few validation rows, and their likelihood from left to right; None where there is none."""
-        assert self.rows is not None
+        assert self.validated is not None
+        every = self.validated.rows
         length, affordable = self.recipe.length or 1, 0.03 * self.plan.steps * BACKWARD * self.recipe.batch
-        count = min(self.recipe.left_to_right_rows, int(affordable / (2 * length)), len(self.rows))
+        count = min(self.validated.left_to_right, int(affordable / (2 * length)), len(every))
         if not count or "chain" not in module.family.estimators or trainer.world_size > 1:
             return None  # with several processes the others would wait for one
-        chosen = [i * len(self.rows) // count for i in range(count)]
-        rows = [row for i in chosen if (row := self.rows.text(i)) is not None]
+        chosen = [i * len(every) // count for i in range(count)]
+        rows = [row for i in chosen if (row := every.text(i)) is not None]
         if not rows:
             return None
         # eagerly, since compiling for so few calls takes longer than they do
