@@ -16,11 +16,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from remask.api import encode_prompt, seeds_of
 from remask.batch import Batch
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError
 from remask.families.denoiser import cross_entropy
+from remask.generation.rows import encode_prompt, seeds_of
 from remask.model.attention import Padded
 from remask.robustness.drafts import Draft
 from remask.robustness.revision import Revision

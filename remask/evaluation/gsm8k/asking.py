@@ -8,13 +8,14 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from remask.api import GenerationRequest, begin_rows, encode_prompt
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.checkpoints.opening import Opening
 from remask.errors import RemaskError
 from remask.evaluation.gsm8k.log import SolutionLog
 from remask.evaluation.gsm8k.solving import PromptedProblem, Solution, batches, solve
 from remask.evaluation.gsm8k.writing import Writing
+from remask.generation.request import GenerationRequest
+from remask.generation.rows import begin_rows, encode_prompt
 from remask.processes import in_processes
 from remask.tasks.gsm8k.problems import Problem, read_problems
 from remask.tasks.gsm8k.wording import WORDINGS

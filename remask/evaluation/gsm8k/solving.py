@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from remask.api import GenerationRequest, begin_rows, encode_prompt, finished_text
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.evaluation.gsm8k.writing import Writing
+from remask.generation.request import GenerationRequest
+from remask.generation.result import finished_text
+from remask.generation.rows import begin_rows, encode_prompt
 from remask.sampling import stream
 from remask.seeds import mix_seeds
 from remask.tasks.gsm8k.problems import Problem
