@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from remask.api import Sample, sample, stream
+    from remask.api import sample, stream
     from remask.checkpoints.checkpoint import Checkpoint, load
     from remask.checkpoints.convert import convert
     from remask.checkpoints.overrides import Overrides
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from remask.evaluation.periods import ByPeriod, perplexity_by
     from remask.evaluation.perplexity import Perplexity, perplexity
     from remask.evaluation.quality import TextQuality, quality
+    from remask.generation.result import Sample
     from remask.likelihood import Estimate
     from remask.presets import preset
     from remask.scoring import TokenScores, score, score_tokens
@@ -41,7 +42,7 @@ _HOME = {
     "Recipe": "remask.training.recipe",
     "Reinforcement": "remask.training.reinforcement.run",
     "RemaskError": "remask.errors",
-    "Sample": "remask.api",
+    "Sample": "remask.generation.result",
     "TextQuality": "remask.evaluation.quality",
     "TokenScores": "remask.scoring",
     "convert": "remask.checkpoints.convert",

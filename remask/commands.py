@@ -55,7 +55,8 @@ def sample(
         params: How the text is written.
     """
     import remask
-    from remask.api import GenerationRequest, finished_texts
+    from remask.generation.request import GenerationRequest
+    from remask.generation.result import finished_texts
 
     end_named = Overrides(end=end)
     how: dict[str, Any] = {"device": device, "precision": precision, "pack": pack}

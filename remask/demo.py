@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from remask.api import Sample, sample, stream
+from remask.api import sample, stream
 from remask.checkpoints.checkpoint import Checkpoint, load
 from remask.checkpoints.replacing import replacing
 from remask.data.batches import Rows, in_order
@@ -24,6 +24,7 @@ from remask.data.tokens import Prepared, prepare
 from remask.denoising_strip import denoising_strip
 from remask.errors import RemaskError
 from remask.families.autoregressive import Autoregressive
+from remask.generation.result import Sample
 from remask.likelihood import Estimate, LossByLevel, validate
 from remask.plots import loss_by_level, loss_curves
 from remask.sampling.loop import Step

@@ -12,14 +12,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from remask.api import Prompt, encode_prompt, sampler_of
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError
 from remask.families.base import Family
+from remask.generation.request import Prompt
+from remask.generation.rows import encode_prompt
 from remask.likelihood import Estimate, Estimator, Ranking, Request, choose, token_values
 from remask.likelihood import rank as rank_requests
 from remask.likelihood import score as score_requests
 from remask.sampling import Sampler, SamplingParams
+from remask.sampling.sampler import sampler_of
 
 
 def score(

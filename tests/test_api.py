@@ -9,16 +9,18 @@ import torch
 from tables import rng, tiny
 
 import remask
-from remask.api import GenerationRequest, begin, prompts_of, sampler_of, seeds_of
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
+from remask.generation.request import GenerationRequest, prompts_of
+from remask.generation.rows import begin, seeds_of
 from remask.model.transformer import Transformer
 from remask.presets import presets
 from remask.sampling.confidence import Confidence
 from remask.sampling.llada import LLaDA
 from remask.sampling.params import SamplingParams
+from remask.sampling.sampler import sampler_of
 from remask.vocabulary import Vocabulary
 
 PROMPTS = [[1, 2, 3], [4], [1, 2, 3], [5, 6], [], [1, 2, 3]]

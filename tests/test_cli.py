@@ -65,6 +65,29 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert not {"torch", "numpy", "lightning"} & set(process("-c", code).out.split())
 
 
+LIGHT = (
+    "bench infill", "chat", "classify", "convert", "info", "perplexity", "prepare", "quality", "revise", "rows",
+    "sample", "scale fit", "scale report", "score",
+)  # fmt: skip
+"""Verbs whose options are known without the network."""
+
+
+def test_help_of_light_verbs_imports_no_torch() -> None:
+    code = """
+import sys
+from remask import cli
+for verb in sys.argv[1:]:
+    try:
+        cli.main([*verb.split(), "--help"])
+    except SystemExit as end:
+        assert not end.code
+    assert not {"torch", "lightning"} & set(sys.modules), verb
+"""
+    done = process("-c", code, *LIGHT)
+    assert done.status == 0, done.err
+    assert all(f"usage: remask {verb} " in done.out for verb in LIGHT)
+
+
 @pytest.mark.parametrize("verb", sorted(cli.VERBS))
 def test_help_of_a_verb(remask: Any, verb: str) -> None:
     done = remask(verb, "--help")

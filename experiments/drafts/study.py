@@ -28,8 +28,10 @@ from remask.evaluation.questions import questions_of
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.model.sizes import SizeOverrides
+from remask.robustness.drafts import Draft
 from remask.robustness.judging import judged
-from remask.robustness.revision import Draft, Revised, Revision, revise
+from remask.robustness.revising import Revised, revise
+from remask.robustness.revision import Revision
 from remask.tasks.base import Example, Task
 from remask.tasks.rows import write_rows
 from remask.training.fine_tuning import FineTuning

@@ -7,11 +7,13 @@ from typing import Any
 import torch
 
 import remask
-from remask.api import GenerationRequest, begin, finished_texts
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.conversation import Reading, require_template, within_context
 from remask.data.chat import TemplateName
 from remask.errors import RemaskError
+from remask.generation.request import GenerationRequest
+from remask.generation.result import finished_texts
+from remask.generation.rows import begin
 from remask.sampling.loop import Step
 from remask.sampling.params import SamplingParams
 from remask.seeds import mix_seeds

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import remask
-from remask.api import Sample
 from remask.checkpoints.checkpoint import Checkpoint, load
 from remask.checkpoints.precision import Precision
 from remask.conversation import prompt_of, require_template
@@ -27,6 +26,7 @@ from remask.data.json_lines import numbered_lines
 from remask.errors import RemaskError
 from remask.evaluation.judging import fingerprint
 from remask.files import differences
+from remask.generation.result import Sample
 from remask.sampling.params import USUAL_LENGTH, SamplingParams
 from remask.seeds import mix_seeds
 from remask.terminal import progress, say

@@ -30,7 +30,7 @@ from remask.terminal import progress, say
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class BenchOptions:
     """What is written, in which ways, and how it is measured."""
 
     tasks: list[str] | None = None
@@ -113,7 +113,7 @@ def bench_sample(
     pack: bool = False,
     json: bool = False,
     *,
-    asked: Asked,
+    options: BenchOptions,
 ) -> dict[str, Any]:
     """Measures quality and speed of sampling; rerunning the command goes on where it stopped.
 
@@ -124,24 +124,24 @@ def bench_sample(
         precision: Number format of the networks, as for `remask sample`.
         pack: Lay the weights out for a CPU, as for `remask sample`.
         json: Print one JSON document on standard output, and nothing else.
-        asked: What is measured.
+        options: What is measured.
 
     Returns the settings, the rows of bench.csv and the lines of bench.md. RemaskError for what cannot be measured, and
     where `out` holds measurements with other settings or weights; Interrupted after a Ctrl-C, all that was measured
     saved.
     """
-    ways = asked.named_ways()
-    questions = questions_asked(asked, str(usable_device(device)))
+    ways = options.named_ways()
+    questions = questions_asked(options, str(usable_device(device)))
     paths = list(dict.fromkeys(str(Path(run)) for run in runs))  # by which the models are told apart
     models = {path: load(path, device=device, precision=precision, pack=pack) for path in paths}
     for name, model in models.items():
         for one in questions:
             one.check(model, name)
     chosen = ways_of_models(models, questions, ways)
-    settings = settings_of(asked, questions, precision, pack, next(iter(models.values())))
+    settings = settings_of(options, questions, precision, pack, next(iter(models.values())))
     settings |= {f"weights of {path}": fingerprint(path) for path in paths}
     jobs = [Job(name, models[name], q, way) for q in questions for name in models for way in chosen[name]]
-    plan = Plan(tuple(jobs), asked.batches, asked.repeats, asked.timed, asked.temperature, asked.seed)
+    plan = Plan(tuple(jobs), options.batches, options.repeats, options.timed, options.temperature, options.seed)
     with locked(out, "measuring"):
         bench = Bench.open(out, settings)
         bench.families |= {name: type(model.family).__name__ for name, model in models.items()}
@@ -158,15 +158,15 @@ def bench_sample(
         return write_report(bench, out, json)
 
 
-def questions_asked(asked: Asked, device: str) -> list[Questions]:
+def questions_asked(options: BenchOptions, device: str) -> list[Questions]:
     """The questions of every task under each of its templates, and the texts to continue for the judge."""
     found: list[Questions] = []
-    for name in dict.fromkeys(asked.tasks or []):
-        found += questions_of(name, asked.limit, asked.seed, asked.slack, asked.length)
-    if asked.judge is not None and asked.data is not None:
-        prepared = open_tokens(asked.data)
-        critic = open_judge(asked.judge, asked.judge, prepared, device)
-        found.append(continuations(critic, prepared, asked.limit, asked.prompt_tokens, asked.length or 128))
+    for name in dict.fromkeys(options.tasks or []):
+        found += questions_of(name, options.limit, options.seed, options.slack, options.length)
+    if options.judge is not None and options.data is not None:
+        prepared = open_tokens(options.data)
+        critic = open_judge(options.judge, options.judge, prepared, device)
+        found.append(continuations(critic, prepared, options.limit, options.prompt_tokens, options.length or 128))
     return found
 
 
@@ -209,15 +209,15 @@ def ways_of_models(
 
 
 def settings_of(
-    asked: Asked, questions: Sequence[Questions], precision: str, pack: bool, model: Checkpoint
+    options: BenchOptions, questions: Sequence[Questions], precision: str, pack: bool, model: Checkpoint
 ) -> dict[str, Any]:
     """The options that decide the results, without those by which more is measured: ways, models, batches, rounds."""
     place = model.model.device
     device = torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu"
-    names = ["limit", "temperature", "seed", "timed", *(["slack"] if asked.tasks else [])]
-    names += ["prompt_tokens", "judge"] if asked.judge is not None else []
-    settings = {name: getattr(asked, name) for name in names}
-    settings |= {"length": asked.length, "device": device, "threads": torch.get_num_threads(), "precision": precision}
+    names = ["limit", "temperature", "seed", "timed", *(["slack"] if options.tasks else [])]
+    names += ["prompt_tokens", "judge"] if options.judge is not None else []
+    settings = {name: getattr(options, name) for name in names}
+    settings |= {"length": options.length, "device": device, "threads": torch.get_num_threads(), "precision": precision}
     settings |= {"pack": pack}
-    settings |= {} if asked.judge is None else {"weights of the judge": fingerprint(asked.judge)}
+    settings |= {} if options.judge is None else {"weights of the judge": fingerprint(options.judge)}
     return settings | {f"questions of {one.name}, template {one.template}": one.fingerprint for one in questions}

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 
 from remask import machine
-from remask.api import sampler_of
 from remask.checkpoints.checkpoint import Checkpoint, load
 from remask.data.batches import Rows
 from remask.data.tokens import open_tokens
@@ -29,6 +28,7 @@ from remask.evaluation.judging import fingerprint, judge_texts, open_judge
 from remask.likelihood import Estimate, Request, score
 from remask.locking import locked
 from remask.sampling import Canvas, SamplingParams, fill
+from remask.sampling.sampler import sampler_of
 from remask.terminal import progress
 
 

@@ -17,15 +17,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from remask.api import sampler_of
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.data.json_lines import value_of
 from remask.data.streams import name_errors, open_text
 from remask.errors import RemaskError
 from remask.evaluation.execution import check_sandbox, pass_all
-from remask.evaluation.rouge import Mean, rouge, scorer
+from remask.evaluation.mean import Mean
+from remask.evaluation.rouge import rouge, scorer
 from remask.evaluation.stories import Item, sentences_removed, story_item
 from remask.sampling import Canvas, Sampler, SamplingParams, start, stream
+from remask.sampling.sampler import sampler_of
 from remask.seeds import mix_seeds
 from remask.terminal import progress, say
 

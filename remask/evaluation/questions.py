@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from remask.api import Sample, encode_prompt
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.data.batches import Rows
 from remask.data.tokens import Prepared
 from remask.errors import RemaskError
 from remask.evaluation.judging import judge_texts
+from remask.generation.result import Sample
+from remask.generation.rows import encode_prompt
 from remask.tasks.base import Example, Task, task_of
 
 PATIENCE = 1000

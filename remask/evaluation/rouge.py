@@ -5,23 +5,14 @@ F-measures of words in lower case, without a stemmer, which is how the infilling
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from remask.errors import RemaskError
+from remask.evaluation.mean import Mean
 
 KINDS = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L"}
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A mean over texts, between 0 and 1."""
-
-    value: float
-    error: float
-    """Standard error over the texts; nan of one."""
 
 
 def scorer() -> Any:
@@ -34,7 +25,7 @@ def scorer() -> Any:
 
 
 def rouge(pairs: Sequence[tuple[str, str]]) -> dict[str, Mean]:
-    """The mean F-measures of (true text, written text), by their names."""
+    """The mean F-measures of (true text, written text), from 0 to 1, by their names; errors are over the texts."""
     by = scorer()
     scores = [by.score(true, written) for true, written in pairs]
     found = {}

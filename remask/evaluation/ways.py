@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, fields
 from itertools import product
 from typing import Any
 
-from remask.api import sampler_of
 from remask.errors import RemaskError, unknown
 from remask.families.base import Family
 from remask.options import parse_options
@@ -18,7 +17,7 @@ from remask.sampling import Sampler, SamplingParams, samplers
 from remask.sampling.caching import policy_of
 from remask.sampling.expanding import expansion_of
 from remask.sampling.loop import resolve
-from remask.sampling.sampler import require_fit
+from remask.sampling.sampler import require_fit, sampler_of
 
 SHARES = (1, 2, 4, 8)
 """Tokens a step, on average, in the sweep that is made where nothing is named."""

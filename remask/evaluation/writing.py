@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from remask.api import GenerationRequest, Sample, begin, finished_texts
 from remask.checkpoints.checkpoint import Checkpoint
+from remask.generation.request import GenerationRequest
+from remask.generation.result import Sample, finished_texts
+from remask.generation.rows import begin
 from remask.sampling import SamplingParams, stream
 from remask.seeds import mix_seeds
 

@@ -61,8 +61,8 @@ def classify(
     from remask.likelihood import choose
     from remask.robustness.classification import Classifier
     from remask.robustness.labelled import Template, labelled_of, labels_in
-    from remask.robustness.smoothing import require_denoiser
     from remask.robustness.verdicts import Trial, neutral_tokens, summary
+    from remask.robustness.voting import require_denoiser
 
     rows = list(labelled_of(file))
     if not rows or (limit is not None and limit < 1):
@@ -125,9 +125,9 @@ def revise(
         how: How drafts are revised.
     """
     import remask
+    from remask.robustness.drafts import drafts_of
     from remask.robustness.judging import judged
-    from remask.robustness.revision import drafts_of
-    from remask.robustness.revision import revise as revise_drafts
+    from remask.robustness.revising import revise as revise_drafts
     from remask.terminal import say
 
     given = drafts_of(file)

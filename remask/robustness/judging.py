@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError
 from remask.evaluation.judging import Quality, judge_texts
-from remask.robustness.revision import Revised
+from remask.robustness.revising import Revised
 
 
 def judged(critic: Checkpoint, found: Sequence[Revised]) -> dict[str, Quality]:

@@ -9,7 +9,8 @@ from remask.evaluation.proportions import binomial_error
 from remask.robustness.attack import attack, neutral
 from remask.robustness.classification import Classifier, Ids
 from remask.robustness.labelled import Labelled
-from remask.robustness.smoothing import Smoothing, Vote
+from remask.robustness.smoothing import Smoothing
+from remask.robustness.voting import Vote, certify, vote
 from remask.seeds import mix_seeds
 
 
@@ -76,16 +77,16 @@ class Trial:
                 ranking.settled,
                 attacked,
                 sum(a != b for a, b in zip(text, changed, strict=True)),
-                self.vote(classifier, text, certify=True),
-                self.vote(classifier, changed, certify=False) if self.attack else None,
+                self.vote(classifier, text, certified=True),
+                self.vote(classifier, changed, certified=False) if self.attack else None,
             )
 
-    def vote(self, classifier: Classifier, text: Ids, certify: bool) -> Vote | None:
+    def vote(self, classifier: Classifier, text: Ids, certified: bool) -> Vote | None:
         """What masked copies of a text say, with or without a certificate."""
         if self.smoothing is None:
             return None
-        vote = self.smoothing.certify if certify else self.smoothing.vote
-        return vote(classifier, self.denoiser or classifier.checkpoint, text, self.seed)
+        taken = certify if certified else vote
+        return taken(self.smoothing, classifier, self.denoiser or classifier.checkpoint, text, self.seed)
 
 
 def neutral_tokens(classifier: Classifier, rows: Sequence[Labelled]) -> list[int]:

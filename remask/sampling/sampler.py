@@ -16,9 +16,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from remask.errors import RemaskError
+from remask.errors import RemaskError, unknown
 from remask.extensions import import_files, subclasses_in
 from remask.families.base import Family
+from remask.options import parse_options
 from remask.sampling.state import State
 
 
@@ -143,6 +144,17 @@ def samplers() -> dict[str, type[Sampler]]:
     """Every sampler of this package by its class name. Imports the files of this folder."""
     import_files("remask.sampling")
     return {kind.__name__: kind for kind in subclasses_in("remask.sampling", Sampler)}
+
+
+def sampler_of(family: Family, name: str | Sampler | None = None) -> Sampler:
+    """A sampler from its name and options, such as "LLaDA:late_end=true"; by default that of the family."""
+    if isinstance(name, Sampler):
+        return name
+    known = samplers()
+    name, _, given = (name or family.sampler).partition(":")
+    if name not in known:
+        raise unknown("sampler", name, known)
+    return known[name](**parse_options(known[name], given))
 
 
 def require_fit(sampler: Sampler, family: Family) -> None:

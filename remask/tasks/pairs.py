@@ -42,7 +42,7 @@ THINGS = (
     "umbrella", "carousel", "telescope", "kitchen", "opera", "island", "tunnel", "lantern", "compass", "orchestra",
     "museum", "ladder", "theatre", "harbour",
 )  # fmt: skip
-Asked = Literal["reverse", "same", "both"]
+AskedOrder = Literal["reverse", "same", "both"]
 MOST = 1000
 """Most people of a world."""
 
@@ -78,7 +78,7 @@ class Pairs(Task):
     """Seed of the people. The seed of a corpus chooses among sentences about the same people."""
     taught: Literal["one_way", "both_ways"] = "one_way"
     """both_ways: all people are told both ways, which is the control that every model should pass."""
-    asked: Asked = "reverse"
+    asked: AskedOrder = "reverse"
     """Whose questions are asked: of the people who were told in the other order, in the order of the task, or both."""
     control: bool = False
     """Give each person what belongs to another one: whoever gets these right as often as the true ones knows

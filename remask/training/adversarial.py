@@ -56,7 +56,7 @@ class Adversarial:
             raise RemaskError(f"adversarial.away is {self.away}; it must be 0 or more, and finite")
 
     def objective(self, denoiser: Any, family: Family, compiled: bool) -> "AdversarialLoss":
-        """What `remask.training.run.launch` minimises."""
+        """What `remask.training.run.carry_out` minimises."""
         return AdversarialLoss(self, family)
 
 

@@ -8,9 +8,9 @@ KL(student || teacher). From round to round dt doubles, and the student becomes 
 (Sahoo et al. 2025, *The Diffusion Duality*, section 4).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,16 +21,13 @@ from remask.checkpoints.folder import find
 from remask.errors import RemaskError
 from remask.families import Family, Loss
 from remask.families.latent import Latent, check_gamma_range, operator_of
-from remask.families.uniform import Uniform
 from remask.model.networks import network
-from remask.model.sizes import SizeOverrides
-from remask.model.transformer import Initialisation, Transformer
-from remask.training.adapters import LowRank
-from remask.training.adversarial import Adversarial
-from remask.training.fine_tuning import FineTuning
+from remask.model.transformer import Transformer
+from remask.training.base import CorpusTraining, listed_first
 from remask.training.optim import Budget, Optimizer
-from remask.training.recipe import Conversion, Recipe
-from remask.training.run import launch
+from remask.training.recipe import Recipe
+from remask.training.run import carry_out
+from remask.training.start import Setup, set_up
 from remask.training.states import list_states
 
 CLEAN = (0.9987, 0.0062)
@@ -60,21 +57,14 @@ class Rounds:
         object.__setattr__(self, "gamma", check_gamma_range(self.gamma))
 
 
+@listed_first("model", "data", "out", "distillation")
 @dataclass(frozen=True, kw_only=True)
-class Distillation(Recipe):
+class Distillation(CorpusTraining):
     """The recipe of a distillation: family, shape and first weights are those of the checkpoint `model`."""
 
     progress_matters: ClassVar[bool] = True
-    family: Family = field(default_factory=Uniform, init=False)
-    architecture: SizeOverrides = field(default_factory=SizeOverrides, init=False)
-    initialisation: Initialisation = field(default="smdm", init=False)
-    conversion: Conversion = field(default_factory=Conversion, init=False)
-    adversarial: Adversarial = field(default_factory=Adversarial, init=False)
-    sft: FineTuning = field(default_factory=FineTuning, init=False)
-    lora: LowRank = field(default_factory=LowRank, init=False)
-    strategy: Literal["ddp", "fsdp"] = field(default="ddp", init=False)
 
-    model: str = field()
+    model: str
     """Checkpoint of a uniform-state model: the first teacher."""
     distillation: Rounds = field(default_factory=Rounds)
     """Rounds, and how far apart student and teacher stand."""
@@ -82,8 +72,6 @@ class Distillation(Recipe):
     """How much to train: one of flops (the student's), tokens, steps."""
     optimizer: Optimizer = field(default_factory=lambda: Optimizer(kind="adamw", lr=6e-5, weight_decay=0.0))
     """AdamW and its learning rate over the run."""
-    length: int | None = None
-    """Tokens in a row; by default the context of the model."""
     ema: float = 0.999
     """Decay of the moving average of the weights that is published; 0 publishes the weights themselves."""
 
@@ -95,11 +83,18 @@ class Distillation(Recipe):
 
 def distill(recipe: Distillation) -> Path:
     """Distils a uniform-state model into one that needs fewer steps. Returns the published folder `out/latest`."""
-    out, rounds = recipe.out, recipe.distillation
+    return carry_out(set_up_distillation(recipe), lambda *given: Consistency(recipe.distillation, *given))
+
+
+def set_up_distillation(recipe: Distillation) -> Setup:
+    """Opens what a recipe names: a run on its data, of the family, shape and weights of the checkpoint. RemaskError
+    where its parts do not fit together, before anything is written."""
+    out = recipe.out
     start = open_checkpoint(out if out.is_dir() and find(out) and list_states(out) else recipe.model)
-    family = start.family
-    family.gammas(rounds.gamma, *CLEAN)  # refused before anything is written
-    return launch(recipe, family, start, lambda *given: Consistency(rounds, *given))
+    start.family.gammas(recipe.distillation.gamma, *CLEAN)
+    shared = {f.name: getattr(recipe, f.name) for f in fields(CorpusTraining)}
+    setup = set_up(Recipe(**shared, family=start.family), start.family, start)
+    return replace(setup, recipe=replace(recipe, length=setup.recipe.length))
 
 
 class Consistency(nn.Module):

@@ -1,7 +1,7 @@
 """An exponential moving average of the weights."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, cast
 
 import lightning
@@ -48,3 +48,8 @@ class EMA(lightning.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.weights, self.steps = state_dict["weights"], state_dict["steps"]
+
+
+def published_weights(average: EMA | None, denoiser: nn.Module) -> AbstractContextManager[None]:
+    """A context in which the network has the weights that are published: their moving average, where one is kept."""
+    return average.applied(denoiser) if average else nullcontext()

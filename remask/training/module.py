@@ -20,10 +20,6 @@ PATIENCE = 10
 """Steps in a row that may be skipped for a loss or gradient that is not finite."""
 
 
-class StepFailed(RemaskError):
-    """A step could not be made, for a reason outside the run, which is saved as it stands after the step before."""
-
-
 class Module(lightning.LightningModule):
     """Batch i and its noise are functions of (seed, i), so there is no state of either to resume."""
 

@@ -17,8 +17,9 @@ from remask.families.description import build, families, in_effect, renewed
 from remask.files import differences, write_atomically
 from remask.model.sizes import SIZES
 from remask.terminal import say
+from remask.training.base import Training, to_plain
 from remask.training.optim import usual_warmup
-from remask.training.recipe import Recipe, to_plain
+from remask.training.recipe import Recipe
 from remask.training.start import Setup
 from remask.training.timing import seconds_per_step
 
@@ -62,7 +63,7 @@ def decide(setup: Setup, seconds: Callable[[], float] | None = None) -> Plan:
         expected = 60 * recipe.budget.minutes
     else:
         expected = steps * setup.tokens_per_step * per_token / (LIKELY * machine.peak(setup.device, bf16))
-        if recipe.compile == "auto" and setup.world == 1 and steps > 100:
+        if setup.compile == "auto" and setup.world == 1 and steps > 100:
             least, most = LIKELY * expected, 10 * expected
             if least < WORTH_COMPILING < most:  # small networks reach a tenth of the speed of large ones
                 expected = steps * measure()
@@ -111,7 +112,7 @@ def time_step(setup: Setup, bf16: bool) -> float:
 
 def worth_compiling(setup: Setup, seconds: float) -> bool:
     """Whether to compile the network of a run that is expected to take so long."""
-    wanted = setup.recipe.compile
+    wanted = setup.compile
     if wanted == "off" or setup.recipe.sharded:
         return False
     if wanted == "auto" and (seconds < WORTH_COMPILING or not setup.batches.one_length):
@@ -122,7 +123,7 @@ def worth_compiling(setup: Setup, seconds: float) -> bool:
     return True
 
 
-def write_run(recipe: Recipe, plan: Plan) -> None:
+def write_run(recipe: Training, plan: Plan) -> None:
     """Writes config.yaml and run.json."""
     options = recipe.to_dict()
     write_atomically(recipe.out / "config.yaml", yaml.safe_dump(options, sort_keys=False))
@@ -151,21 +152,23 @@ def read_run(out: Path) -> tuple[dict[str, Any], Plan] | None:
         raise RemaskError(f"{path} is damaged: {error}; remove it, or choose another --out") from None
 
 
-def changed_options(saved: dict[str, Any], plan: Plan, recipe: Recipe) -> list[str]:
+def changed_options(saved: dict[str, Any], plan: Plan, recipe: Training) -> list[str]:
     """What differs between the options of a run and a recipe that is to go on with it, as `differences` says it.
 
     Where the data lies and what the run is carried out on may change. An option that the run's version of remask did
     not have counts as left at its default, and one that is gone does not count.
     """
-    needed = [f.name for f in fields(recipe) if f.init and f.default is MISSING and f.default_factory is MISSING]
+    needed = [f.name for f in fields(recipe) if f.default is MISSING and f.default_factory is MISSING]
     plain = type(recipe)(**{name: getattr(recipe, name) for name in needed})
-    defaults = plain.to_dict() | {"family": to_plain(type(recipe.family)())}
+    defaults = plain.to_dict()
+    if isinstance(recipe, Recipe):
+        defaults["family"] = to_plain(type(recipe.family)())
     there, now = _align(saved, defaults), recipe.to_dict()
     if recipe.optimizer.warmup_steps(plan.steps) == plan.warmup:
         there["optimizer"]["warmup"] = now["optimizer"]["warmup"]  # the same, written in another way
     for name in {"data", "devices", "nodes", "accelerator", "strategy"} & now.keys():
         there[name] = now[name]
-    if "family" in there and "family" in now:  # distilling is told none
+    if isinstance(recipe, Recipe):  # others are told no family
         there["family"], now["family"] = with_rates(there["family"]), with_rates(now["family"])
     return differences({name: there[name] for name in now}, now)
 

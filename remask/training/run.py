@@ -14,7 +14,6 @@ from typing import Any
 import torch
 
 from remask import machine
-from remask.checkpoints.folder import LazyCheckpoint
 from remask.errors import Interrupted, RemaskError
 from remask.families import Family
 from remask.families.rates import MaskRates
@@ -22,7 +21,9 @@ from remask.locking import locked
 from remask.model.transformer import Transformer
 from remask.signals import handled
 from remask.terminal import progress, say
+from remask.training.base import Training
 from remask.training.engine import import_lightning
+from remask.training.interruption import Interruption
 from remask.training.plan import Plan, changed_options, decide, read_run, write_run
 from remask.training.prolong import prolong
 from remask.training.recipe import Recipe
@@ -45,17 +46,12 @@ def train(recipe: Recipe) -> Path:
     after a Ctrl-C, with the run saved.
     """
     objective = recipe.adversarial.objective if recipe.adversarial.radius else None
-    return launch(recipe, recipe.family, starting_checkpoint(recipe.model, recipe.out), objective)
-
-
-def launch(recipe: Recipe, family: Family, start: LazyCheckpoint | None, objective: Objective | None = None) -> Path:
-    """Runs a recipe with the weights of `start`, or with fresh ones. An objective takes the place of the family's
-    loss."""
-    return carry_out(set_up(recipe, family, start), objective)
+    setup = set_up(recipe, recipe.family, starting_checkpoint(recipe.model, recipe.out))
+    return carry_out(setup, objective)
 
 
 def carry_out(setup: Setup, objective: Objective | None = None) -> Path:
-    """Runs a recipe whose parts are opened."""
+    """Runs a recipe whose parts are opened. An objective takes the place of the family's loss."""
     recipe = setup.recipe
     machine.keep_memory()
     with locked(recipe.out, "training") if setup.rank == 0 else nullcontext():
@@ -78,7 +74,7 @@ def settle(setup: Setup) -> Plan:
         corpus = setup.prepared.fingerprint
         if plan.corpus != corpus:
             raise RemaskError(
-                f"{recipe.out} was trained on another corpus than {recipe.data} holds; choose another --out"
+                f"{recipe.out} was trained on another corpus than {recipe.source} holds; choose another --out"
             )
         changed = changed_options(before, plan, recipe)
         if any(not difference.startswith("--budget.") for difference in changed):
@@ -106,7 +102,7 @@ def await_plan(setup: Setup) -> Plan:
 def fit(setup: Setup, plan: Plan, objective: Objective | None) -> Path:
     """Trains until the plan's last step; returns at once where that was done before."""
     import_lightning()
-    from remask.training.callbacks import CheckpointCallback
+    from remask.training.after_step import AfterStep
     from remask.training.ema import EMA
     from remask.training.log import Log
     from remask.training.module import Module
@@ -127,22 +123,23 @@ def fit(setup: Setup, plan: Plan, objective: Objective | None) -> Path:
     shown = progress("training", plan.steps, "steps", done) if setup.rank == 0 else nullcontext(lambda *_, **__: None)
     with shown as tick:
         log = Log(out, tick, recipe.log_every, plan)
-        keeper = CheckpointCallback(setup, plan, average, log)
-        trainer = build_trainer(setup, plan, [callback for callback in (average, log, keeper) if callback])
-        with handled(stop_after_this_step(keeper)), machine.deterministic(setup.device):
+        interruption = Interruption()
+        after_step = AfterStep(setup, plan, average, log, interruption)
+        trainer = build_trainer(setup, plan, [callback for callback in (average, log, after_step) if callback])
+        with handled(interruption.ask), machine.deterministic(setup.device):
             trainer.fit(module, ckpt_path=resume, weights_only=True)
             leave_processes()
-    if keeper.asked_to_stop and trainer.global_step < plan.steps:
+    if interruption.asked and trainer.global_step < plan.steps:
         raise Interrupted(f"stopped at step {trainer.global_step:,} of {plan.steps:,}, saved; the same command goes on")
     return out / "latest"
 
 
 def build_trainer(setup: Setup, plan: Plan, callbacks: list[Any]) -> Any:
-    """Lightning's Trainer: it accumulates, clips, distributes and saves; everything else is in our callbacks."""
+    """Lightning's Trainer: it accumulates, clips, distributes and saves; everything else is in `callbacks`."""
     import lightning
     from lightning.pytorch.loggers import TensorBoardLogger
 
-    from remask.training.callbacks import AtomicIO
+    from remask.training.saving import AtomicIO
 
     recipe = setup.recipe
     trainer = lightning.Trainer(
@@ -167,7 +164,7 @@ def build_trainer(setup: Setup, plan: Plan, callbacks: list[Any]) -> Any:
     return trainer
 
 
-def build_strategy(recipe: Recipe) -> Any:
+def build_strategy(recipe: Training) -> Any:
     """How Lightning distributes the run. A sharded one still writes whole states, each from the first process."""
     if not recipe.sharded:
         return "auto"
@@ -193,9 +190,9 @@ def describe_run(setup: Setup, plan: Plan, objective: torch.nn.Module | None = N
         learns = [f"Muon {optimizer.muon_lr:g} for matrices, AdamW {peak:g} for the rest"]
     if shape.convolution:
         learns.append(f"convolutions over {shape.convolution} positions")
-    if setup.recipe.lora.rank:
+    if setup.lora.rank:
         trained = sum(weight.numel() for weight in setup.denoiser.parameters() if weight.requires_grad)
-        learns.append(f"adapters of rank {setup.recipe.lora.rank} alone, {trained:,} weights")
+        learns.append(f"adapters of rank {setup.lora.rank} alone, {trained:,} weights")
     if objective is None and isinstance(family, MaskRates):
         learns.append(family.rates_in_words())
     return (
@@ -204,15 +201,3 @@ def describe_run(setup: Setup, plan: Plan, objective: torch.nn.Module | None = N
         f"{'bf16' if plan.bf16 else 'fp32'}, {'compiled' if plan.compile else 'not compiled'}\n"
         f"  {', '.join(learns)}"
     )
-
-
-def stop_after_this_step(keeper: Any) -> Callable[[], None]:
-    """What Ctrl-C and SIGTERM do: the run ends after the step, saved. A second one ends it at once."""
-
-    def stop() -> None:
-        if keeper.asked_to_stop:
-            raise KeyboardInterrupt
-        keeper.asked_to_stop = True
-        say("\nstopping after this step; once more to stop at once, without saving")
-
-    return stop

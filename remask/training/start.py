@@ -2,9 +2,9 @@
 
 import os
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -19,10 +19,11 @@ from remask.families import Family
 from remask.model.convolution import Convolution
 from remask.model.networks import network
 from remask.model.sizes import SIZES, Architecture, SizeOverrides, size
-from remask.model.transformer import initialise
+from remask.model.transformer import Initialisation, initialise
 from remask.seeds import mix_seeds
 from remask.terminal import say
-from remask.training.adapters import add_adapters, published_name
+from remask.training.adapters import LowRank, add_adapters, published_name
+from remask.training.base import Training
 from remask.training.fine_tuning import (
     Conversations,
     FineTuning,
@@ -38,10 +39,23 @@ from remask.training.states import list_states
 
 
 @dataclass(frozen=True)
+class Validated:
+    """What a run is validated on, and how often."""
+
+    rows: Rows | ExampleRows
+    number: int
+    """Rows that are scored."""
+    left_to_right: int
+    """Rows whose likelihood from left to right is worked out after the last step."""
+    every: int | None
+    """Steps between validations; None: as many as the arithmetic allows."""
+
+
+@dataclass(frozen=True)
 class Setup:
     """A recipe with everything that it names opened. The network's weights are not filled yet."""
 
-    recipe: Recipe
+    recipe: Training
     """Its `length` is the row length, never None."""
     start: LazyCheckpoint | None
     """The checkpoint that the weights come from; None where they are drawn."""
@@ -50,12 +64,21 @@ class Setup:
     """Bound to the vocabulary of the network."""
     denoiser: Any
     batches: GlobalBatches
-    validation: Rows | ExampleRows | None
     device: torch.device
     world: int
     """Processes of the run."""
     rank: int
     """The number of this process among them."""
+    validation: Validated | None = None
+    """What the run is validated on; None where it is not."""
+    compile: Literal["auto", "on", "off"] = "off"
+    """Whether the network may be compiled, as the recipe has it."""
+    lora: LowRank = field(default_factory=LowRank)
+    """Low-rank adapters that are trained in place of the weights; of rank 0 where there are none."""
+    initialisation: Initialisation = "smdm"
+    """How fresh weights are drawn."""
+    fresh_head: bool = False
+    """Whether the output head of a checkpoint is drawn anew."""
     passes: float = 1.0
     """How often a step does the arithmetic of a plain training step on its rows; for counting FLOPs."""
 
@@ -78,7 +101,7 @@ class Setup:
         if denoiser.device.type == "meta":
             return
         if self.start is None:
-            initialise(denoiser, self.recipe.initialisation, _generator(self.recipe.seed))
+            initialise(denoiser, self.initialisation, _generator(self.recipe.seed))
             return
         with torch.no_grad():
             for name, weight in denoiser.named_parameters():
@@ -86,9 +109,9 @@ class Setup:
                     weight.copy_(self.start.tensors[published])
             if self.converts:
                 open_to_the_right(denoiser)
-                if self.recipe.conversion.fresh_head:
+                if self.fresh_head:
                     fresh = network(self.denoiser.architecture)
-                    initialise(fresh, self.recipe.initialisation, _generator(self.recipe.seed))
+                    initialise(fresh, self.initialisation, _generator(self.recipe.seed))
                     denoiser.lm_head.weight.copy_(fresh.lm_head.weight)
 
     @property
@@ -123,19 +146,19 @@ def set_up(recipe: Recipe, family: Family, start: LazyCheckpoint | None) -> Setu
     recipe = replace(recipe, length=recipe.length or default_length(recipe, start))
     assert recipe.length is not None
     batches: GlobalBatches
-    validation: Rows | ExampleRows | None
+    rows: Rows | ExampleRows | None
     if is_conversations(recipe.data):
         shape, family = resolve_architecture(recipe, family, start, own := tokenizer_for(recipe, start))
         prepared = open_conversations(recipe.data, recipe.sft, family, own, recipe.length)
         batches = batches_of(prepared, recipe.sft, family, recipe.length, recipe.batch, recipe.seed)
-        validation = validation_of(prepared, recipe.sft, family) if recipe.validation_rows else None
+        rows = validation_of(prepared, recipe.sft, family) if recipe.validation_rows else None
     else:
         prepared = open_tokens(recipe.data)
         if recipe.sft != FineTuning():
             raise RemaskError(f"sft is for conversations, and {recipe.data} is a prepared corpus")
         shape, family = resolve_architecture(recipe, family, start, prepared.tokenizer)
         batches = Batches(Rows(prepared.train, recipe.length), recipe.batch, recipe.seed, recipe.random_length)
-        validation = validation_rows(recipe, prepared)
+        rows = validation_rows(recipe, prepared)
     with torch.device("meta") if recipe.sharded else nullcontext():
         denoiser = network(shape)
     if recipe.lora.rank:
@@ -146,7 +169,25 @@ def set_up(recipe: Recipe, family: Family, start: LazyCheckpoint | None) -> Setu
             f"{type(family).__name__} models take both of their terms in every process: --strategy fsdp needs at least "
             f"2 rows in each, a batch of {2 * recipe.processes * recipe.accumulate}"
         )
-    return Setup(recipe, start, prepared, family, denoiser, batches, validation, device, world, rank)
+    validation = None
+    if rows is not None:
+        validation = Validated(rows, recipe.validation_rows, recipe.left_to_right_rows, recipe.validate_every)
+    return Setup(
+        recipe,
+        start,
+        prepared,
+        family,
+        denoiser,
+        batches,
+        device,
+        world,
+        rank,
+        validation=validation,
+        compile=recipe.compile,
+        lora=recipe.lora,
+        initialisation=recipe.initialisation,
+        fresh_head=recipe.conversion.fresh_head,
+    )
 
 
 def tokenizer_for(recipe: Recipe, start: LazyCheckpoint | None) -> Tokenizer:
@@ -176,7 +217,7 @@ def process_rank(devices: int) -> int:
     return int(os.environ.get("SLURM_PROCID", "0"))
 
 
-def count_processes(recipe: Recipe) -> int:
+def count_processes(recipe: Training) -> int:
     """Processes of the run. RemaskError where a launcher started another number than the recipe says."""
     world = int(os.environ.get("WORLD_SIZE") or recipe.processes)
     if world != recipe.processes:

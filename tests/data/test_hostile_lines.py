@@ -12,8 +12,8 @@ from remask.errors import RemaskError
 from remask.evaluation.dated import dated_texts
 from remask.evaluation.infilling import read_items
 from remask.evaluation.reversal.sources import rows_in
+from remask.robustness.drafts import drafts_of
 from remask.robustness.labelled import labelled_of
-from remask.robustness.revision import drafts_of
 from remask.scoring_files import lines_of
 from remask.tasks.zeroshot import file_of, questions_of
 

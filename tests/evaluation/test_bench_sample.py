@@ -21,7 +21,7 @@ from remask.errors import RemaskError
 from remask.evaluation.bench_points import Bench, Grade, Timing, mean_accuracy
 from remask.evaluation.bench_report import note, page_text, shown_names
 from remask.evaluation.bench_rows import lines_of, rows_of
-from remask.evaluation.bench_sample import Asked, bench_sample
+from remask.evaluation.bench_sample import BenchOptions, bench_sample
 from remask.evaluation.proportions import binomial_error
 from remask.evaluation.questions import questions_of
 from remask.evaluation.ways import fitting, product_of, usual_ways, way_of
@@ -86,7 +86,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def bench(runs: list[Path], out: Path, **more: Any) -> dict[str, Any]:
-    return bench_sample([str(run) for run in runs], out, "cpu", "fp32", asked=Asked(**{**SMALL, **more}))
+    return bench_sample([str(run) for run in runs], out, "cpu", "fp32", options=BenchOptions(**{**SMALL, **more}))
 
 
 @pytest.fixture(scope="module")
@@ -341,11 +341,11 @@ def test_questions_are_different() -> None:
 
 
 def test_weights_of_8_bits_and_packed_ones(models: list[Path], tmp_path: Path) -> None:
-    asked = Asked(**{**SMALL, "ways": WAYS[:1], "batch": [3], "repeats": 1})
+    options = BenchOptions(**{**SMALL, "ways": WAYS[:1], "batch": [3], "repeats": 1})
     if "fbgemm" in torch.backends.quantized.supported_engines:
-        result = bench_sample([str(models[0])], tmp_path / "8", "cpu", "int8", asked=asked)
+        result = bench_sample([str(models[0])], tmp_path / "8", "cpu", "int8", options=options)
         assert result["settings"]["precision"] == "int8" and len(result["lines"]) == 1
-    assert bench_sample([str(models[0])], tmp_path, "cpu", "fp32", pack=True, asked=asked)["settings"]["pack"]
+    assert bench_sample([str(models[0])], tmp_path, "cpu", "fp32", pack=True, options=options)["settings"]["pack"]
 
 
 def test_errors_of_accuracy() -> None:

@@ -16,7 +16,7 @@ from remask.evaluation.gsm8k import asking
 from remask.evaluation.gsm8k.asking import Problems, solve_share
 from remask.evaluation.gsm8k.log import SolutionLog
 from remask.evaluation.gsm8k.results import results_of
-from remask.evaluation.gsm8k.solving import Asked, Solution, batches, solve
+from remask.evaluation.gsm8k.solving import PromptedProblem, Solution, batches, solve
 from remask.evaluation.gsm8k.writing import Writing
 from remask.evaluation.proportions import wilson
 from remask.evaluation.zeroshot.command import Settings, evaluate
@@ -48,8 +48,8 @@ def files(tmp_path: Path) -> Path:
     return write_rows(tmp_path / "files" / "gsm8k.jsonl", rows).parent
 
 
-def all_asked(files: Path, *templates: int) -> list[Asked]:
-    return [Asked(problem, t) for t in templates for problem in read_problems(files / "gsm8k.jsonl")]
+def all_asked(files: Path, *templates: int) -> list[PromptedProblem]:
+    return [PromptedProblem(problem, t) for t in templates for problem in read_problems(files / "gsm8k.jsonl")]
 
 
 @pytest.mark.parametrize("name", ["masked", "left"])
@@ -83,7 +83,7 @@ def test_where_the_context_has_no_room(runs: dict[str, Path], files: Path) -> No
     model = remask.load(runs["left"], device="cpu")
     long, short = Problem("x" * 90, "s", "1", 1, ""), Problem("x" * 66, "s", "1", 2, "")
     writing = Writing(length=20, answer_length=4, batch=2, stop=False)
-    found = solve(model, [Asked(long, 0), Asked(short, 0)], writing)
+    found = solve(model, [PromptedProblem(long, 0), PromptedProblem(short, 0)], writing)
     by_line = {one.problem.line: solution for one, solution in found}
     assert by_line[1] == Solution(texts=("", ""), evaluations=0, fits=False)
     assert by_line[2].evaluations == 80 - 76 and not by_line[2].fits, "as long as there was room, and then none"

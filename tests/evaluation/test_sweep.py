@@ -16,7 +16,7 @@ from zero_shot_rows import publish, short_rows, write_rows
 from remask import cli
 from remask.errors import RemaskError
 from remask.evaluation.zeroshot.answers import Answer
-from remask.evaluation.zeroshot.asking import Asked, Settings
+from remask.evaluation.zeroshot.asking import BenchmarkQuestions, Settings
 from remask.evaluation.zeroshot.metrics import difference
 from remask.evaluation.zeroshot.protocol import Scoring
 from remask.evaluation.zeroshot.sweep import best_weight, divided, sweep_guidance
@@ -27,9 +27,9 @@ from remask.tasks.zeroshot import Question, benchmark
 from remask.tasks.zeroshot.base import of_choices
 
 
-def asked(count: int) -> Asked:
+def asked(count: int) -> BenchmarkQuestions:
     questions = {i + 1: of_choices(f"{i // 2}?", ["a", "b"], 0) for i in range(count)}  # each question twice
-    return Asked(benchmark("boolq"), Path("boolq.jsonl"), questions, Scoring())
+    return BenchmarkQuestions(benchmark("boolq"), Path("boolq.jsonl"), questions, Scoring())
 
 
 @UNHURRIED

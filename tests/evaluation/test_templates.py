@@ -11,7 +11,7 @@ from zero_shot_rows import publish, short_rows, write_rows
 
 from remask import cli
 from remask.evaluation.zeroshot.answers import Answer
-from remask.evaluation.zeroshot.asking import Asked, Settings
+from remask.evaluation.zeroshot.asking import BenchmarkQuestions, Settings
 from remask.evaluation.zeroshot.command import evaluate
 from remask.evaluation.zeroshot.log import Log
 from remask.evaluation.zeroshot.protocol import Scoring
@@ -34,7 +34,7 @@ def test_the_error_of_a_perplexity_over_templates_is_that_of_the_jackknife() -> 
     nats = np.random.default_rng(1).normal([[2.0], [3.0]], 0.4, (2, 60))
     one, log = benchmark("lambada_openai"), Log(Path())
     ways = [
-        Asked(one, Path(), dict.fromkeys(range(60), Question((("c", " w"),), (" w",), 0)), Scoring(), part)
+        BenchmarkQuestions(one, Path(), dict.fromkeys(range(60), Question((("c", " w"),), (" w",), 0)), Scoring(), part)
         for part in ("", ", template 2")
     ]
     for way, own in zip(ways, nats, strict=True):

@@ -9,8 +9,8 @@ import pytest
 
 from remask.errors import RemaskError
 from remask.robustness.reviews import LABELS, WORDS, reviews
-from remask.robustness.smoothing import Vote
 from remask.robustness.verdicts import Verdict, summary
+from remask.robustness.voting import Vote
 
 
 def write(path: Path, records: list[dict[str, Any]]) -> Path:

@@ -10,7 +10,9 @@ import torch
 
 from remask.errors import RemaskError
 from remask.families.masked import Masked
-from remask.robustness.revision import Draft, Revision, certainty, draft_of, drafts_of, revise, revise_tokens
+from remask.robustness.drafts import Draft, draft_of, drafts_of
+from remask.robustness.revising import certainty, revise, revise_tokens
+from remask.robustness.revision import Revision
 from remask.sampling import Canvas
 from remask.vocabulary import Vocabulary
 from robustness.letters import MASK, checkpoint, log_probs

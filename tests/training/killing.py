@@ -35,7 +35,7 @@ OPTIONS = (
 # forkserver: a command starts at once, from a process that has imported everything and run nothing
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["remask.cli", "remask.training.run", "remask.training.callbacks", "remask.training.module", "jsonargparse",
+    ["remask.cli", "remask.training.run", "remask.training.after_step", "remask.training.module", "jsonargparse",
      "lightning.pytorch.loggers", "grain", "tokenizers", "tensorboard.summary.writer.event_file_writer"]
 )  # fmt: skip
 

@@ -13,16 +13,15 @@ from torch import Tensor, nn
 
 import remask
 from remask.batch import Batch
-from remask.checkpoints.checkpoint import open_checkpoint
 from remask.cli import main
 from remask.data.tokens import prepare
 from remask.errors import Interrupted, RemaskError
 from remask.families.latent import gamma_of
 from remask.families.uniform import Uniform
 from remask.model.transformer import Transformer
-from remask.training.distill import Consistency, Distillation, Rounds, distill, divergence
+from remask.training.distill import Consistency, Distillation, Rounds, distill, divergence, set_up_distillation
 from remask.training.optim import Budget, Optimizer
-from remask.training.run import launch
+from remask.training.run import carry_out
 from remask.training.states import list_states
 from remask.vocabulary import Vocabulary
 
@@ -163,8 +162,7 @@ def test_a_stopped_distillation_resumes_bit_for_bit(teacher: Path, corpus: Path,
             optimizer=Optimizer(lr=1e-3), batch=4, ema=0.9, precision="fp32", compile="off", validation_rows=0,
             save_every=5, log_every=1, accelerator="cpu",
         )  # fmt: skip
-        start = open_checkpoint(teacher)
-        return launch(recipe, start.family, start, lambda *given: Stopping(recipe.distillation, *given))
+        return carry_out(set_up_distillation(recipe), lambda *given: Stopping(recipe.distillation, *given))
 
     with pytest.raises(Interrupted):
         go(tmp_path / "parts")

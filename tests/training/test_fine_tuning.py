@@ -12,7 +12,6 @@ from runs import Stopping, assert_same_run, column, stopped_at
 
 import remask
 from remask import cli
-from remask.api import encode_prompt
 from remask.checkpoints.convert import convert
 from remask.data.example_batches import Layout
 from remask.data.tokenizer import Tokenizer
@@ -22,6 +21,7 @@ from remask.families.autoregressive import Autoregressive
 from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform
+from remask.generation.rows import encode_prompt
 from remask.model.sizes import SizeOverrides
 from remask.training.fine_tuning import FineTuning, layout_for, open_conversations
 from remask.training.optim import Budget

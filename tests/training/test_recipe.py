@@ -11,7 +11,9 @@ import yaml
 import remask
 from remask.errors import RemaskError
 from remask.model.sizes import SizeOverrides
+from remask.training.distill import Distillation
 from remask.training.optim import Budget, Optimizer
+from remask.training.reinforcement.run import Reinforcement
 
 Fit = Callable[..., Path]
 ROOT = Path(__file__).parents[2]
@@ -96,3 +98,29 @@ def test_wrong_options(fit: Fit, tmp_path: Path, options: dict, says: str) -> No
     with pytest.raises(RemaskError, match=says):
         fit(tmp_path / "run", **options)
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+SHARED = {
+    "model", "budget", "optimizer", "length", "batch", "accumulate", "ema", "precision", "seed", "save_every",
+    "log_every", "devices", "nodes", "accelerator",
+}  # fmt: skip
+"""The options of every training in config.yaml, of earlier versions too."""
+OF_CORPORA = {"data", "random_length", "compile", "validation_rows", "left_to_right_rows", "validate_every"}
+
+
+def test_options_of_each_kind_of_training() -> None:
+    """Each has those that it honours, under the names by which earlier runs have kept them; required ones come first,
+    so that they are at the top of the help."""
+    distillation = Distillation(model="runs/duo", data=Path("data"), out=Path("out")).to_dict()
+    assert distillation.keys() == SHARED | OF_CORPORA | {"distillation"}
+    reinforcement = Reinforcement(model="runs/first", out=Path("out"), tasks=["Sort"]).to_dict()
+    assert reinforcement.keys() == SHARED | {"tasks", "objective"}
+    recipe = remask.Recipe(data=Path("data"), out=Path("out")).to_dict()
+    assert recipe.keys() == SHARED | OF_CORPORA | {
+        "family", "architecture", "conversion", "adversarial", "sft", "lora", "initialisation", "strategy"
+    }  # fmt: skip
+    assert [list(one)[:2] for one in (recipe, distillation, reinforcement)] == [
+        ["data", "family"],
+        ["model", "data"],
+        ["model", "tasks"],
+    ]

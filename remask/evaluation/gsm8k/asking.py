@@ -8,13 +8,14 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
-from remask.api import GenerationRequest, begin_rows, encode_prompt
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.checkpoints.opening import Opening
 from remask.errors import RemaskError
 from remask.evaluation.gsm8k.log import SolutionLog
-from remask.evaluation.gsm8k.solving import Asked, Solution, batches, solve
+from remask.evaluation.gsm8k.solving import PromptedProblem, Solution, batches, solve
 from remask.evaluation.gsm8k.writing import Writing
+from remask.generation.request import GenerationRequest
+from remask.generation.rows import begin_rows, encode_prompt
 from remask.processes import in_processes
 from remask.tasks.gsm8k.problems import Problem, read_problems
 from remask.tasks.gsm8k.wording import WORDINGS
@@ -66,7 +67,7 @@ def solve_all(
     """Has every model solve every problem that the log does not have, under every prompt, and writes each solution to
     it. A run that is not among `models` is opened when its turn comes; with several `workers` each process opens its
     own. Raises what `in_processes` raises."""
-    every = [Asked(problem, template) for template in range(asked.templates) for problem in asked.problems]
+    every = [PromptedProblem(problem, template) for template in range(asked.templates) for problem in asked.problems]
     left = {run: [x for x in every if (run, x.template, x.problem.line) not in log.known] for run in runs}
     todo = [(run, batch) for run, own in left.items() for batch in batches(own, writing.batch)]
     if min(workers, len(todo)) > 1:
@@ -84,9 +85,9 @@ def solve_all(
             tick(1)
 
 
-Solved = tuple[str, Asked, Solution, float]
+Solved = tuple[str, PromptedProblem, Solution, float]
 """Run, problem, solution, and the seconds that it took."""
-Todo = Sequence[tuple[str, list[Asked]]]
+Todo = Sequence[tuple[str, list[PromptedProblem]]]
 """Runs with what they are to solve together."""
 
 

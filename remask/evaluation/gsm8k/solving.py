@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from remask.api import GenerationRequest, begin_rows, encode_prompt, finished_text
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.evaluation.gsm8k.writing import Writing
+from remask.generation.request import GenerationRequest
+from remask.generation.result import finished_text
+from remask.generation.rows import begin_rows, encode_prompt
 from remask.sampling import stream
 from remask.seeds import mix_seeds
 from remask.tasks.gsm8k.problems import Problem
@@ -18,7 +20,7 @@ from remask.tasks.gsm8k.wording import WORDINGS
 
 
 @dataclass(frozen=True)
-class Asked:
+class PromptedProblem:
     """A problem under one of the prompts."""
 
     problem: Problem
@@ -47,13 +49,15 @@ class Solution:
         return "".join(self.texts)
 
 
-def batches(asked: Sequence[Asked], size: int) -> list[list[Asked]]:
+def batches(asked: Sequence[PromptedProblem], size: int) -> list[list[PromptedProblem]]:
     """Problems that are solved together: those whose prompts are of similar length, so that little is padding."""
     order = sorted(asked, key=lambda one: len(one.prompt))
     return [order[first : first + size] for first in range(0, len(order), size)]
 
 
-def solve(checkpoint: Checkpoint, batch: Sequence[Asked], writing: Writing) -> list[tuple[Asked, Solution]]:
+def solve(
+    checkpoint: Checkpoint, batch: Sequence[PromptedProblem], writing: Writing
+) -> list[tuple[PromptedProblem, Solution]]:
     """The solutions of some problems, which are written together.
 
     A solution depends on its problem, its prompt and the seed, and not on what shares the batch, but for rounding.

@@ -85,8 +85,8 @@ def reversal(
     how = None if way is None else way_of(way)
     paths = list(dict.fromkeys(str(Path(run)) for run in runs))
     models = {path: load(path, device=device, precision=precision, tokenizer=tokenizer) for path in paths}
-    asked = {path: Asked(path, models[path], how, length, total, chat, draws, seed) for path in paths}
-    for one in asked.values():
+    respondents = {path: Respondent(path, models[path], how, length, total, chat, draws, seed) for path in paths}
+    for one in respondents.values():
         one.check(cells)
     kept: dict[str, Any] = {"way": None if how is None else how.name, "length": length, "total": total, "chat": chat}
     kept |= {"draws": draws, "seed": seed, "device": str(usable_device(device)), "precision": precision}
@@ -94,13 +94,13 @@ def reversal(
     with locked(out, "asking"):
         log = open_log(out, kept, cells)
         try:
-            ask_all(list(asked.values()), cells, log)
+            ask_all(list(respondents.values()), cells, log)
         except KeyboardInterrupt:
             raise Interrupted(f"stopped; the answers so far are in {out}, and the same command goes on") from None
         return write_report(paths, cells, log, kept, out, json)
 
 
-class Asked:
+class Respondent:
     """A model, and how it is asked."""
 
     def __init__(
@@ -172,14 +172,14 @@ class Asked:
         return [estimate.nats for _, estimate in found]
 
 
-def ask_all(asked: Sequence[Asked], cells: Sequence[Cell], log: Log) -> None:
+def ask_all(respondents: Sequence[Respondent], cells: Sequence[Cell], log: Log) -> None:
     """Has every model answer every question that the log does not have, and writes each answer to it."""
     todo = [
         (one, cell, [i for i in range(len(cell.rows)) if (one.name, cell.name, i) not in log.known])
-        for one in asked
+        for one in respondents
         for cell in cells
     ]
-    total = len(asked) * sum(len(cell.rows) for cell in cells)
+    total = len(respondents) * sum(len(cell.rows) for cell in cells)
     with log.adding() as add, progress("asking", total, "questions", total - sum(len(p) for *_, p in todo)) as tick:
         for one, cell, places in todo:
             for start in range(0, len(places), TOGETHER):

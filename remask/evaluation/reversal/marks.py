@@ -9,26 +9,14 @@ many rows (Kish 1965): so many there are where the marks of a subject are all th
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from remask.evaluation.mean import MeanWithInterval
 from remask.evaluation.ngrams import bleu
 from remask.evaluation.proportions import Z, wilson
 
 MARKS = ("match", "exact", "bleu", "word_bleu")
-
-
-@dataclass(frozen=True)
-class Mean:
-    """A mean over rows."""
-
-    value: float
-    error: float
-    """Standard error between subjects; nan with one subject."""
-    low: float
-    """Ends of the 95 % interval."""
-    high: float
 
 
 def marks_of(text: str, wanted: str) -> dict[str, float]:
@@ -47,7 +35,7 @@ def marks_of(text: str, wanted: str) -> dict[str, float]:
     }
 
 
-def mean_of(values: Sequence[float], subjects: Sequence[str], share: bool = True) -> Mean:
+def mean_of(values: Sequence[float], subjects: Sequence[str], share: bool = True) -> MeanWithInterval:
     """The mean of some rows with its error between subjects. `share`: values are 0 or 1, and the interval is Wilson's;
     otherwise it is 1.96 errors to each side."""
     x = np.array(values, dtype=np.float64)
@@ -57,8 +45,8 @@ def mean_of(values: Sequence[float], subjects: Sequence[str], share: bool = True
     count = len(sums)
     error = math.sqrt(count / (count - 1) * float((sums**2).sum())) / n if count > 1 else math.nan
     if not share:
-        return Mean(value, error, value - Z * error, value + Z * error)
+        return MeanWithInterval(value, error, value - Z * error, value + Z * error)
     least = n**2 / float((np.bincount(group) ** 2).sum())
     alike = value * (1 - value) / error**2 if error > 0 else least
     low, high = wilson(value, min(max(alike, least), n))
-    return Mean(value, error, low, high)
+    return MeanWithInterval(value, error, low, high)

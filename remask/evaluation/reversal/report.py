@@ -10,8 +10,9 @@ from typing import Any
 
 from remask.evaluation.bench_report import shown_names
 from remask.evaluation.frontier_report import COLOURS
+from remask.evaluation.mean import MeanWithInterval
 from remask.evaluation.reversal.log import Log
-from remask.evaluation.reversal.marks import MARKS, Mean, marks_of, mean_of
+from remask.evaluation.reversal.marks import MARKS, marks_of, mean_of
 from remask.evaluation.reversal.sources import Cell
 from remask.files import write_atomically
 from remask.terminal import document
@@ -45,7 +46,7 @@ def results_of(run: str, cell: Cell, log: Log) -> Iterator[Result]:
     said = [log.known[run, cell.name, i] for i in range(len(cell.rows))]
     subjects = [row.subject for row in cell.rows]
     marks = [marks_of(one.text, row.completion) for one, row in zip(said, cell.rows, strict=True)]
-    found: dict[str, Mean] = {
+    found: dict[str, MeanWithInterval] = {
         name: mean_of([one[name] for one in marks], subjects, name in ("match", "exact")) for name in MARKS
     }
     with_control = [i for i, row in enumerate(cell.rows) if row.control is not None]

@@ -15,7 +15,7 @@ from remask.data.json_lines import numbered_lines, object_of, text_lines, value_
 from remask.data.records import type_name
 from remask.errors import RemaskError
 from remask.options import parse_options
-from remask.tasks.pairs import Asked, DescriptionOf, NameOf, Pairs
+from remask.tasks.pairs import AskedOrder, DescriptionOf, NameOf, Pairs
 
 PAIRS = "pairs"
 """What names a generated world."""
@@ -97,7 +97,7 @@ def generated(options: str) -> list[Cell]:
         if name in given:
             raise RemaskError(f"{PAIRS}: {name} is not given here: all of them are asked")
     found = []
-    orders: dict[Asked, str] = {"same": "same order", "reverse": "reversed", "both": "told both ways"}
+    orders: dict[AskedOrder, str] = {"same": "same order", "reverse": "reversed", "both": "told both ways"}
     for kind, wanted in ((NameOf, "name"), (DescriptionOf, "description")):
         for asked, told in orders.items():
             found.append(Cell(f"{wanted}, {told}", tuple(rows_of(kind(asked=asked, **given)))))

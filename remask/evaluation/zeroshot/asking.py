@@ -53,7 +53,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Asked:
+class BenchmarkQuestions:
     """A benchmark with its questions and settings."""
 
     benchmark: Benchmark
@@ -72,7 +72,7 @@ class Asked:
 
 def questions_asked(
     tasks: str, files: Path | None, limit: int | None, settings: Settings, templates: int = 1
-) -> tuple[list[Asked], list[str]]:
+) -> tuple[list[BenchmarkQuestions], list[str]]:
     """The benchmarks with their questions, each in the first so many templates, and what was left out: members of a
     group that have no file."""
     if settings.settle is not None and not 0.5 <= settings.settle <= 1:
@@ -98,14 +98,14 @@ def questions_asked(
                 f"templates is {templates}; it must be at least 1, and {benchmark.name} has {len(benchmark.frames)}"
             )
         own = replace(settings, settle=None) if benchmark.greedy else settings  # one answer is compared with no other
-        one = Asked(benchmark, path, questions, own.scoring(chosen, benchmark.name))
+        one = BenchmarkQuestions(benchmark, path, questions, own.scoring(chosen, benchmark.name))
         found += [in_template(one, place) for place in range(templates)]
     if not found:
         raise RemaskError(f"none of {tasks} has a file in {files}")
     return found, notes
 
 
-def in_template(one: Asked, place: int) -> Asked:
+def in_template(one: BenchmarkQuestions, place: int) -> BenchmarkQuestions:
     """A benchmark in another of its templates; that of the harness is the first, and needs no name."""
     if not place:
         return one
@@ -119,7 +119,7 @@ def check(family: Family, scoring: Scoring) -> None:
     greedy_estimator(family, scoring.greedy, scoring.guidance)
 
 
-def open_all(runs: Sequence[str], asked: Sequence[Asked], opening: Opening) -> dict[str, Checkpoint]:
+def open_all(runs: Sequence[str], asked: Sequence[BenchmarkQuestions], opening: Opening) -> dict[str, Checkpoint]:
     """The models by their paths. RemaskError where the settings of a benchmark do not fit one."""
     models: dict[str, Checkpoint] = {}
     for path in dict.fromkeys(str(Path(run)) for run in runs):
@@ -129,7 +129,7 @@ def open_all(runs: Sequence[str], asked: Sequence[Asked], opening: Opening) -> d
     return models
 
 
-def identity(models: Mapping[str, Checkpoint], asked: Sequence[Asked], opening: Opening) -> dict[str, Any]:
+def identity(models: Mapping[str, Checkpoint], asked: Sequence[BenchmarkQuestions], opening: Opening) -> dict[str, Any]:
     """What answers depend on, for the log of them."""
     found: dict[str, Any] = {"device": str(usable_device(opening.device)), "precision": opening.precision}
     found |= {f"weights of {path}": fingerprint(path) for path in models}
@@ -141,7 +141,7 @@ def identity(models: Mapping[str, Checkpoint], asked: Sequence[Asked], opening: 
 def ask_all(
     runs: Sequence[str],
     models: Mapping[str, Checkpoint],
-    asked: Sequence[Asked],
+    asked: Sequence[BenchmarkQuestions],
     log: Log,
     opening: Opening,
     workers: int = 1,
@@ -169,7 +169,7 @@ Answered = tuple[str, str, int, Answer, float]
 """Run, task, line of the question, its answer, and the seconds that it took."""
 
 
-def answered(open_: Callable[[str], Checkpoint], todo: Sequence[tuple[str, Asked]]) -> Generator[Answered]:
+def answered(open_: Callable[[str], Checkpoint], todo: Sequence[tuple[str, BenchmarkQuestions]]) -> Generator[Answered]:
     """The answers of runs to the questions of benchmarks."""
     for run, own in groupby(todo, key=lambda pair: pair[0]):
         asked = [one for _, one in own if one.questions]
@@ -184,7 +184,9 @@ def answered(open_: Callable[[str], Checkpoint], todo: Sequence[tuple[str, Asked
                 before = now
 
 
-def answer_share(worker: int, workers: int, opening: Opening, todo: Sequence[tuple[str, Asked]]) -> Iterator[Answered]:
+def answer_share(
+    worker: int, workers: int, opening: Opening, todo: Sequence[tuple[str, BenchmarkQuestions]]
+) -> Iterator[Answered]:
     """The answers of one of several processes: to every so many-th part of the questions that are scored together, so
     that these are the same questions however many processes there are."""
     every = [
@@ -206,7 +208,7 @@ class Place:
         return f"{self.path}, line {self.line}"
 
 
-def missing(one: Asked, log: Log, run: str) -> Asked:
+def missing(one: BenchmarkQuestions, log: Log, run: str) -> BenchmarkQuestions:
     """A benchmark with the questions that a run has not answered."""
     known = log.of(run, one.name)
     return replace(one, questions={line: question for line, question in one.questions.items() if line not in known})

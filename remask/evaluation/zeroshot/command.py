@@ -19,7 +19,7 @@ from remask.evaluation.gsm8k.log import open_solutions
 from remask.evaluation.gsm8k.results import results_of as solution_results
 from remask.evaluation.gsm8k.writing import Writing
 from remask.evaluation.zeroshot.answers import Answer, estimator_for
-from remask.evaluation.zeroshot.asking import Asked, Settings, ask_all, identity, open_all, questions_asked
+from remask.evaluation.zeroshot.asking import BenchmarkQuestions, Settings, ask_all, identity, open_all, questions_asked
 from remask.evaluation.zeroshot.log import Log, open_log
 from remask.evaluation.zeroshot.metrics import Result, metrics_of
 from remask.evaluation.zeroshot.report import write_report
@@ -134,7 +134,7 @@ def split(tasks: str) -> tuple[list[str], str, str]:
     return list(dict.fromkeys(theirs)), "".join(written), ours if theirs or written else tasks
 
 
-def results_of(run: str, family: Family, one: Asked, log: Log) -> Iterator[Result]:
+def results_of(run: str, family: Family, one: BenchmarkQuestions, log: Log) -> Iterator[Result]:
     """The metrics of a run on a benchmark."""
     found = [log.of(run, one.name)[line] for line in one.questions]
     for metric, (value, error, noise, kind, chance) in metrics_of(
@@ -165,7 +165,7 @@ def draws_of(found: Sequence[Answer]) -> float:
     return sum(answer.draws for answer in found) / sum(len(answer.nats) for answer in found)
 
 
-def described(family: Family, one: Asked) -> str:
+def described(family: Family, one: BenchmarkQuestions) -> str:
     """How a family's answers are scored, in words."""
     scoring, estimator = one.scoring, estimator_for(family, one.scoring)
     if family.exact:
@@ -179,6 +179,6 @@ def described(family: Family, one: Asked) -> str:
     return text + (f", greedy by {scoring.greedy}" if one.benchmark.greedy else "")
 
 
-def one_pairs(one: Asked) -> Sequence[Any]:
+def one_pairs(one: BenchmarkQuestions) -> Sequence[Any]:
     """The answers of the first question."""
     return next(iter(one.questions.values())).pairs

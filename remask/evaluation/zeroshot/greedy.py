@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from remask.api import sampler_of
 from remask.errors import RemaskError
 from remask.families import Denoiser, Family
 from remask.families.denoiser import per_row
@@ -21,7 +20,7 @@ from remask.likelihood import Copy, Estimate, Estimator, Request
 from remask.likelihood.estimator import batch_of
 from remask.likelihood.rule import Rule
 from remask.sampling import SamplingParams
-from remask.sampling.sampler import require_fit
+from remask.sampling.sampler import require_fit, sampler_of
 
 
 def greedy_estimator(family: Family, rule: str, guidance: float) -> Estimator | None:

@@ -18,7 +18,7 @@ from remask.checkpoints.opening import Opening
 from remask.checkpoints.precision import Precision
 from remask.errors import Interrupted, RemaskError
 from remask.evaluation.zeroshot.answers import Answer
-from remask.evaluation.zeroshot.asking import Asked, Settings, ask_all, identity, open_all, questions_asked
+from remask.evaluation.zeroshot.asking import BenchmarkQuestions, Settings, ask_all, identity, open_all, questions_asked
 from remask.evaluation.zeroshot.command import THEIRS, described
 from remask.evaluation.zeroshot.log import Log, open_log
 from remask.evaluation.zeroshot.metrics import difference, metrics_of
@@ -35,8 +35,8 @@ WEIGHTS = (0.0, 0.5, 1.0, 2.0)
 class Parts:
     """A benchmark with its questions in two parts, which have none in common."""
 
-    validation: Asked
-    test: Asked
+    validation: BenchmarkQuestions
+    test: BenchmarkQuestions
 
     def at(self, weight: float) -> "Parts":
         """With a weight of guidance."""
@@ -135,7 +135,7 @@ def checked_weights(weights: Sequence[float] | None, settings: Settings) -> list
     return sorted({0.0, *(WEIGHTS if weights is None else weights)})
 
 
-def divided(one: Asked, share: float, seed: int) -> Parts:
+def divided(one: BenchmarkQuestions, share: float, seed: int) -> Parts:
     """The questions of a file in two parts. Equal questions are in the same part, wherever they stand and whatever
     else the file holds."""
     chosen = {line: question for line, question in one.questions.items() if uniform(question, seed) < share}
@@ -155,7 +155,7 @@ def uniform(question: Question, seed: int) -> float:
     return int.from_bytes(digest) / 2**64
 
 
-def apart(validation: Asked, test: Asked) -> Parts:
+def apart(validation: BenchmarkQuestions, test: BenchmarkQuestions) -> Parts:
     """The questions of two files. RemaskError where one is in both."""
     known = {question.pairs: line for line, question in validation.questions.items()}
     for line, question in test.questions.items():
@@ -167,7 +167,7 @@ def apart(validation: Asked, test: Asked) -> Parts:
     return Parts(replace(validation, part=", validation file"), test)
 
 
-def guided(one: Asked, weight: float) -> Asked:
+def guided(one: BenchmarkQuestions, weight: float) -> BenchmarkQuestions:
     """A benchmark with a weight of guidance, by which its answers are known in the log."""
     return replace(one, scoring=replace(one.scoring, guidance=weight), part=f"{one.part}, guidance {weight:g}")
 
@@ -209,12 +209,12 @@ def measure(
     return found
 
 
-def answers_of(run: str, one: Asked, log: Log) -> list[Answer]:
+def answers_of(run: str, one: BenchmarkQuestions, log: Log) -> list[Answer]:
     """The answers of a run to the questions of a benchmark, all of which it has answered."""
     return [log.of(run, one.name)[line] for line in one.questions]
 
 
-def measured(run: str, one: Asked, log: Log) -> dict[str, Measured]:
+def measured(run: str, one: BenchmarkQuestions, log: Log) -> dict[str, Measured]:
     """The metrics of a run on some questions."""
     questions = list(one.questions.values())
     found = metrics_of(one.benchmark, questions, answers_of(run, one, log))

@@ -9,7 +9,7 @@ from itertools import groupby
 
 import numpy as np
 
-from remask.evaluation.zeroshot.asking import Asked
+from remask.evaluation.zeroshot.asking import BenchmarkQuestions
 from remask.evaluation.zeroshot.log import Log
 from remask.evaluation.zeroshot.metrics import Result, standard_error, values, worth_of
 
@@ -35,7 +35,9 @@ class Spread:
         return float(np.std(self.values, ddof=1))
 
 
-def spreads(runs: Iterable[str], asked: Sequence[Asked], results: Sequence[Result], log: Log) -> list[Spread]:
+def spreads(
+    runs: Iterable[str], asked: Sequence[BenchmarkQuestions], results: Sequence[Result], log: Log
+) -> list[Spread]:
     """The metrics of all runs on the benchmarks that were asked in several templates."""
     found: list[Spread] = []
     for name, group in groupby(asked, key=lambda one: one.benchmark.name):
@@ -48,7 +50,9 @@ def spreads(runs: Iterable[str], asked: Sequence[Asked], results: Sequence[Resul
     return found
 
 
-def spread_of(run: str, name: str, metric: str, ways: Sequence[Asked], each: Sequence[float], log: Log) -> Spread:
+def spread_of(
+    run: str, name: str, metric: str, ways: Sequence[BenchmarkQuestions], each: Sequence[float], log: Log
+) -> Spread:
     """One metric of one run. Of a perplexity, the error is that of each question's change of the mean."""
     worth, moves = worth_of(ways[0].benchmark, metric), []
     for way, value in zip(ways, each, strict=True):

@@ -13,7 +13,7 @@ from remask.data.tokenizer import Tokenizer
 from remask.families import Family, Loss
 from remask.sampling import Canvas, start, stream
 from remask.tasks.base import Example, Task
-from remask.training.module import StepFailed
+from remask.training.interruption import StepFailed
 from remask.training.reinforcement.likelihood import weighted_nats
 from remask.training.reinforcement.objective import PolicyObjective
 from remask.training.reinforcement.prompts import PromptBatch

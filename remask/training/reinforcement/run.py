@@ -7,23 +7,16 @@ The same command again resumes; on the CPU the weights come out as if the run ha
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from remask.checkpoints.checkpoint import open_checkpoint
 from remask.checkpoints.folder import LazyCheckpoint, find
 from remask.errors import RemaskError
-from remask.families import Family
-from remask.families.masked import Masked
 from remask.model.networks import network
-from remask.model.sizes import SizeOverrides
-from remask.model.transformer import Initialisation
 from remask.plots import reward_curve
 from remask.tasks.base import task_of
-from remask.training.adapters import LowRank
-from remask.training.adversarial import Adversarial
-from remask.training.fine_tuning import FineTuning
+from remask.training.base import Training, listed_first
 from remask.training.optim import Budget, Optimizer
-from remask.training.recipe import Conversion, Recipe
 from remask.training.reinforcement.objective import PolicyObjective, objective_of
 from remask.training.reinforcement.policy import Policy, Reward, right
 from remask.training.reinforcement.prompts import Prompts
@@ -32,27 +25,14 @@ from remask.training.start import Setup, choose_device, count_processes, process
 from remask.training.states import list_states
 
 
+@listed_first("model", "tasks", "objective", "out")
 @dataclass(frozen=True, kw_only=True)
-class Reinforcement(Recipe):
+class Reinforcement(Training):
     """The recipe of reinforcement: family, shape and first weights are those of the checkpoint `model`."""
 
     progress_matters: ClassVar[bool] = False
-    data: Path = field(default=Path(), init=False)
-    family: Family = field(default_factory=Masked, init=False)
-    architecture: SizeOverrides = field(default_factory=SizeOverrides, init=False)
-    initialisation: Initialisation = field(default="smdm", init=False)
-    conversion: Conversion = field(default_factory=Conversion, init=False)
-    adversarial: Adversarial = field(default_factory=Adversarial, init=False)
-    sft: FineTuning = field(default_factory=FineTuning, init=False)
-    lora: LowRank = field(default_factory=LowRank, init=False)
-    random_length: float = field(default=0.0, init=False)
-    compile: Literal["auto", "on", "off"] = field(default="off", init=False)
-    strategy: Literal["ddp", "fsdp"] = field(default="ddp", init=False)
-    validation_rows: int = field(default=0, init=False)
-    left_to_right_rows: int = field(default=0, init=False)
-    validate_every: int | None = field(default=None, init=False)
 
-    model: str = field()
+    model: str
     """Checkpoint to start from: a masked or an autoregressive model."""
     tasks: list[str] = field(default_factory=list)
     """Tasks whose questions are asked, in turns, as [Sudoku:holes=4,Sort]; one with two options is quoted, as
@@ -74,7 +54,6 @@ class Reinforcement(Recipe):
     """Texts of a step, over all processes and accumulated micro-batches: groups of texts with the same prompt."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "data", Path("task:" + "+".join(self.tasks)))  # as it is called in the model card
         super().__post_init__()
         if any(value is not None for name, value in vars(self.budget).items() if name != "steps"):
             raise RemaskError("reinforcement takes a budget of steps: give --budget.steps")
@@ -84,6 +63,10 @@ class Reinforcement(Recipe):
                 f"batch is {self.batch}, of which {share} texts are written at once; that must be a multiple of the "
                 f"group of {self.policy.group} texts of a prompt (--objective {type(self.policy).__name__}:group=N)"
             )
+
+    @property
+    def source(self) -> str:
+        return "task:" + "+".join(self.tasks)
 
     @property
     def policy(self) -> PolicyObjective:
@@ -135,4 +118,4 @@ def set_up(recipe: Reinforcement, start: LazyCheckpoint) -> Setup:
     )
     recipe = replace(recipe, length=prompts.room)
     passes = policy.passes(family, prompts.room)
-    return Setup(recipe, start, prompts, family, network(shape), prompts, None, device, world, rank, passes)
+    return Setup(recipe, start, prompts, family, network(shape), prompts, device, world, rank, passes=passes)

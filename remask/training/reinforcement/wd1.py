@@ -8,6 +8,7 @@ from remask.batch import Batch, Noise
 from remask.errors import RemaskError
 from remask.families import Family
 from remask.sampling import SamplingParams
+from remask.sampling.sampler import sampler_of
 from remask.training.reinforcement.objective import (
     Copies,
     PolicyObjective,
@@ -39,8 +40,6 @@ class WD1(PolicyObjective):
             raise RemaskError(f"WD1: prompt_mask is {self.prompt_mask}; it must lie between 0 and 1")
 
     def sampling(self, family: Family) -> SamplingParams:
-        from remask.api import sampler_of
-
         usual = "LeftToRight" if family.order == "left" else "Confidence"
         return SamplingParams(sampler=sampler_of(family, self.sampler or usual), steps=self.steps)
 
