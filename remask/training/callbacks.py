@@ -220,11 +220,11 @@ class CheckpointCallback(lightning.Callback):
         with self.averaged(module):
             weights = gather_weights(module.denoiser)
             if trainer.is_global_zero:
+                shape, about = module.denoiser.architecture, self.about(module)
                 if self.recipe.lora.rank:
                     if "latest" in names:
-                        write_adapters(self.out / "adapter", weights, self.recipe.lora, self.recipe.model)
+                        write_adapters(self.out / "adapter", weights, self.recipe.lora, self.recipe.model, about)
                     weights = merged(weights, self.recipe.lora)
-                shape, about = module.denoiser.architecture, self.about(module)
                 text = model_card(module, about, self.estimate)
                 for name in names:
                     folder.save(self.out / name, weights, shape, module.family, self.prepared.tokenizer, about, text)
