@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from remask.checkpoints.checkpoint import Checkpoint
-from remask.data.chat import TemplateName, prompt_ids
+from remask.data.chat import TemplateName, ending_ids, prompt_ids
 from remask.errors import RemaskError
 from remask.sampling.params import USUAL_LENGTH
 
@@ -35,6 +35,15 @@ def trained_template(checkpoint: Checkpoint) -> TemplateName:
     counts: dict[TemplateName, int] = checkpoint.about.get("conversations", {}).get("templates", {})
     most: list[TemplateName] = sorted(counts, key=lambda name: -counts[name])
     return most[0] if most else "chat"
+
+
+def reply_end(checkpoint: Checkpoint) -> list[int]:
+    """The ids that `remask train` has taught a model to write behind a reply: the one that ends a turn, under the
+    template "chat", and the end-of-text token. Empty for a model that was not fine-tuned on conversations."""
+    if "conversations" not in checkpoint.about:
+        return []
+    end = checkpoint.tokenizer.vocabulary.end
+    return ending_ids(checkpoint.tokenizer, trained_template(checkpoint), end)
 
 
 def require_template(checkpoint: Checkpoint, template: TemplateName) -> None:

@@ -1,6 +1,7 @@
 """The prompt of a reply: every command that writes one gives the model the ids that `remask chat` gives it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,8 +16,8 @@ import remask
 from remask.chat.dialogue import Dialogue, Exchange
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.checkpoints.folder import save
-from remask.conversation import prompt_of, trained_template
-from remask.data.chat import TemplateName
+from remask.conversation import prompt_of, reply_end, trained_template
+from remask.data.chat import TemplateName, reply_ids
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
 from remask.evaluation.reversal.command import Asked
@@ -120,3 +121,15 @@ def test_a_template_that_the_tokenizer_lacks_is_named(call: Any, masked_run: Pat
     """A model that was not fine-tuned is asked by the special tokens of its tokenizer, of which bytes have none."""
     with pytest.raises(RemaskError, match="no chat template"):
         prompt_of(remask.load(masked_run), [("user", "a")])
+
+
+@pytest.mark.parametrize(
+    ("template", "names"),
+    [("chat", ["<|im_end|>", "<|endoftext|>"]), ("vicuna", ["<|endoftext|>"]), ("none", ["<|endoftext|>"])],
+)
+def test_how_a_reply_ends_is_what_fine_tuning_taught(template: TemplateName, names: list[str]) -> None:
+    m = fine_tuned(template, Masked())
+    assert reply_end(m) == [m.tokenizer.id(name) for name in names]
+    ids = reply_ids(m.tokenizer, "so", template, end=m.tokenizer.vocabulary.end)
+    assert ids[-len(names) :] == reply_end(m) and len(ids) == len(names) + len(" so" if template == "vicuna" else "so")
+    assert reply_end(replace(m, about={})) == [], "a model that was not fine-tuned"

@@ -39,6 +39,7 @@ def classify(
         labels: The labels to choose from; by default those of the file.
         template: How a text and its label stand together. The last one is scored given the first: "{text} => {label}"
             takes the most probable label, and "{label}: {text}" the label under which the text is the most probable.
+            Of a model that `remask train` fine-tuned on replies, the end of the reply is scored behind it.
         certify: Also take a vote over copies with random tokens hidden and filled in, and certify how many tokens of a
             text may be replaced, whichever and by whatever, before another label wins.
         smoothing: How copies are masked for the vote, and how many there are.
