@@ -227,3 +227,31 @@ def test_from_the_command_line(pairs: Path, tmp_path: Path) -> None:
     how = "--sft.tokenizer bytes --sft.pack --sft.padding none --sft.turns one --length 48 --batch 4 --compile off"
     cli.main(f"train --data {pairs} {shape} {how} --budget.steps 1 --out {tmp_path / 'run'}".split())
     assert remask.load(tmp_path / "run").about["options"]["sft"]["pack"] is True
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("valid.jsonl", "", r"valid\.jsonl', and no conversation is in it"),
+        ("valid.jsonl", " \n\n", r"valid\.jsonl', and no conversation is in it"),
+        (
+            "valid.jsonl",
+            '{"prompt": "a", "completion": ""}\n',
+            r"valid\.jsonl', and no conversation that can be used is in it",
+        ),
+        ("folder/valid.jsonl", "", r"folder', and no conversation is in it"),
+        ("folder/valid.txt", "a", r"folder', where no \.jsonl file is"),
+        ("valid.txt", '{"prompt": "a", "completion": "b"}\n', r"valid\.txt', where no \.jsonl file is"),
+    ],
+)
+def test_validation_without_a_conversation_is_an_error(
+    fit: Fit, pairs: Path, tmp_path: Path, name: str, content: str, says: str
+) -> None:
+    """It names the file and what would work, before anything is trained or written."""
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(content)
+    sft = FineTuning(tokenizer="bytes", validation=tmp_path / name.split("/")[0], skip_bad="completion" in content)
+    with pytest.raises(RemaskError, match=f"sft.validation is '.*{says}.*: give .*prompt.*or leave it out") as error:
+        fit(tmp_path / "run", data=pairs, sft=sft, length=48, validation_rows=4)
+    assert len(str(error.value).splitlines()) == 1 and not (tmp_path / "run").exists()
