@@ -85,9 +85,10 @@ def is_conversations(data: Path) -> bool:
 
 
 def open_conversations(
-    data: Path, options: FineTuning, family: Family, tokenizer: Tokenizer, length: int
+    data: Path, options: FineTuning, family: Family, tokenizer: Tokenizer, length: int, most: int | None = None
 ) -> Conversations:
-    """Reads and encodes the conversations of a recipe. `family` is bound to the ids of the model.
+    """Reads and encodes the conversations of a recipe, in rows of up to `length` tokens, which could have up to `most`.
+    `family` is bound to the ids of the model.
 
     RemaskError for a row that cannot be used, with its file and line, and where none is left to train on, or for the
     validation that is asked for.
@@ -100,7 +101,7 @@ def open_conversations(
     templates: dict[str, int] = {}
 
     def encoded(path: Path) -> Iterator[tuple[int, list[Example]]]:
-        for conversation, rows in encode_all(read_conversations(path, skip), encoder, length, skip):
+        for conversation, rows in encode_all(read_conversations(path, skip), encoder, length, skip, most):
             template = encoder.template_for(conversation)
             templates[template] = templates.get(template, 0) + 1
             yield digest(conversation.turns[0][1]), rows

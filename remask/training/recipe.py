@@ -118,7 +118,10 @@ class Recipe:
             raise RemaskError(f"ema is {self.ema}; it must be at least 0 and below 1")
         context = self.architecture.context
         if context is not None and self.length is not None and self.length > context:
-            raise RemaskError(f"length is {self.length}, beyond the architecture.context of {context}")
+            raise RemaskError(
+                f"length is {self.length}, beyond the architecture.context of {context}: give --length {context} or "
+                f"less, or --architecture.context {self.length}"
+            )
         if self.batch % (self.processes * self.accumulate):
             raise RemaskError(
                 f"batch is {self.batch}, which does not divide over {self.processes} processes x {self.accumulate} "

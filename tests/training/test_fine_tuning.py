@@ -255,3 +255,22 @@ def test_validation_without_a_conversation_is_an_error(
     with pytest.raises(RemaskError, match=f"sft.validation is '.*{says}.*: give .*prompt.*or leave it out") as error:
         fit(tmp_path / "run", data=pairs, sft=sft, length=48, validation_rows=4)
     assert len(str(error.value).splitlines()) == 1 and not (tmp_path / "run").exists()
+
+
+def test_a_row_that_is_too_long_names_a_length_that_works(
+    fit: Fit, masked_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where there is one: a network from a checkpoint has its context, and no row can be longer."""
+    rows = [{"prompt": f"{i}", "completion": "b" * size} for i, size in enumerate((4, 4, 52, 52, 80))]
+    start = {"model": str(masked_run), "architecture": SizeOverrides(), "steps": 1}
+    fits, beyond = (write(tmp_path / f"{name}.jsonl", rows[:n]) for name, n in (("fits", 4), ("beyond", 5)))
+    with pytest.raises(
+        RemaskError, match=r"line 3: its 54 tokens do not fit a row of 48: give --length 54 or more\."
+    ) as e:
+        fit(tmp_path / "run", data=fits, **start, length=48)
+    fit(tmp_path / "run", data=fits, **start, length=int(str(e.value).split("--length ")[1].split()[0]))
+    says = "its 82 tokens are beyond the context of 64 of the model, so no --length holds them"
+    with pytest.raises(RemaskError, match=f"line 5: {says}"):
+        fit(tmp_path / "other", data=beyond, **start, length=60)
+    with pytest.raises(RemaskError, match=r"line 5: its 82 tokens .* give --length 82 or more"):
+        fit(tmp_path / "other", data=beyond, **TINY | {"length": 60})
