@@ -37,7 +37,8 @@ def sample(
         run: A run directory, a published folder, or other people's weights (see `remask convert`).
         prompt: Text to continue.
         ids: The ids of the prompt, as 5,17,3, instead of text.
-        chat: Put the prompt into the model's chat template, as a user's turn.
+        chat: Put the prompt as a user's turn into the template by which `remask train` fine-tuned the model, else into
+            that of the tokenizer's special tokens, as `remask chat` does.
         negative_prompt: With --guidance, the text from which the result moves away; no longer than the prompt.
         infill: Text with holes, such as "the [MASK:3] sat" or, of 2 to 5 tokens, "the [MASK:2-5] sat"; the text of
             [MASK:3|EXPRESSION] matches a regular expression.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from remask.checkpoints.checkpoint import Checkpoint
-from remask.data.chat import TemplateName, prompt_ids
+from remask.data.chat import TemplateName, ending_ids, prompt_ids
 from remask.errors import RemaskError
 from remask.sampling.params import USUAL_LENGTH
 
@@ -12,21 +12,21 @@ Conversation = Sequence[tuple[str, str]]
 """Pairs of role, "user" or "assistant", and text; a first one of the role "system" says how the assistant answers."""
 
 
-def prompt_of(checkpoint: Checkpoint, conversation: Conversation, template: TemplateName = "chat") -> list[int]:
+def prompt_of(checkpoint: Checkpoint, conversation: Conversation, template: TemplateName | None = None) -> list[int]:
     """The ids of a conversation up to the place where the assistant answers.
 
     Args:
         checkpoint: the model, with its tokenizer.
         conversation: its turns, the last one of the user.
         template: "chat" puts the special tokens of the tokenizer around each turn. "vicuna" is FastChat's vicuna_v1.1,
-            plain text by which SMDM was fine-tuned. "none" writes the texts one behind the other.
+            plain text by which SMDM was fine-tuned. "none" writes the texts one behind the other. By default the one by
+            which the model was fine-tuned (`trained_template`).
 
     Raises:
         RemaskError: the tokenizer has the special tokens of no known chat template.
     """
-    return prompt_ids(
-        checkpoint.tokenizer, conversation, template, checkpoint.family.bos, checkpoint.family.vocabulary.start
-    )
+    family, template = checkpoint.family, template or trained_template(checkpoint)
+    return prompt_ids(checkpoint.tokenizer, conversation, template, family.bos, family.vocabulary.start)
 
 
 def trained_template(checkpoint: Checkpoint) -> TemplateName:
@@ -35,6 +35,15 @@ def trained_template(checkpoint: Checkpoint) -> TemplateName:
     counts: dict[TemplateName, int] = checkpoint.about.get("conversations", {}).get("templates", {})
     most: list[TemplateName] = sorted(counts, key=lambda name: -counts[name])
     return most[0] if most else "chat"
+
+
+def reply_end(checkpoint: Checkpoint) -> list[int]:
+    """The ids that `remask train` has taught a model to write behind a reply: the one that ends a turn, under the
+    template "chat", and the end-of-text token. Empty for a model that was not fine-tuned on conversations."""
+    if "conversations" not in checkpoint.about:
+        return []
+    end = checkpoint.tokenizer.vocabulary.end
+    return ending_ids(checkpoint.tokenizer, trained_template(checkpoint), end)
 
 
 def require_template(checkpoint: Checkpoint, template: TemplateName) -> None:

@@ -1,7 +1,8 @@
 """Low-rank adapters in peft's form, opened as the whole model that they make of their base.
 
-The folder holds `adapter_config.json`, which names the base, and `adapter_model.safetensors`; ours also `base.json`, a
-fingerprint of the base's weights. The product is added to a weight when that is read.
+The folder holds `adapter_config.json`, which names the base, and `adapter_model.safetensors`; ours also `base.json`,
+with a fingerprint of the base's weights and the conversations that were learnt. The product is added to a weight when
+that is read.
 """
 
 import hashlib
@@ -20,6 +21,8 @@ from remask.checkpoints.weight_files import ADAPTER_CONFIG
 from remask.errors import RemaskError
 
 FILE, BASE = "adapter_model.safetensors", "base.json"
+LEARNT = ("conversations",)
+"""What of a run's `about` the adapters have of their own, in place of their base's."""
 PREFIX = "base_model.model."
 """What peft puts before the names of the base."""
 SAMPLE = 64
@@ -47,7 +50,8 @@ def open_adapter(folder: Path, open_base: Callable[[str], LazyCheckpoint]) -> La
     except RemaskError as error:
         raise RemaskError(f"{folder} is an adapter of {name} (base_model_name_or_path): {error}") from None
     pairs = _pairs(tensors, base.tensors, folder, name)
-    known = read_json(folder / BASE).get("weights") if (folder / BASE).is_file() else None
+    own = read_json(folder / BASE) if (folder / BASE).is_file() else {}
+    known = own.get("weights")
     if known not in (None, fingerprint(base.tensors)):
         raise RemaskError(f"{folder} is an adapter of another base than {name} holds now: its weights differ")
     scale = float(config["lora_alpha"]) / int(config["r"])
@@ -64,7 +68,7 @@ def open_adapter(folder: Path, open_base: Callable[[str], LazyCheckpoint]) -> La
     return replace(
         base,
         tensors=Tensors({one: read(one) for one in base.tensors}, headers),
-        about={**base.about, "adapter": str(folder)},
+        about={**base.about, **{key: own[key] for key in LEARNT if key in own}, "adapter": str(folder)},
     )
 
 

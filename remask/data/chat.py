@@ -126,12 +126,18 @@ def reply_ids(
 
     `behind` says whether there is text before it. Under "chat" its ids are those that it has in a later prompt too.
     """
+    ending = ending_ids(tokenizer, template, end)
     if template == "chat":
-        closing = tokenizer.id(template_of(tokenizer).after[0])
-        ids = [*tokenizer.encode(text.strip()), *([] if closing is None else [closing])]
-    else:
-        ids = tokenizer.encode(f" {text.strip()}" if template == "vicuna" else text, behind=behind)
-    return ids if end is None or ids[-1:] == [end] else [*ids, end]
+        return [*tokenizer.encode(text.strip()), *ending]
+    ids = tokenizer.encode(f" {text.strip()}" if template == "vicuna" else text, behind=behind)
+    return ids if ids[-1:] == ending else [*ids, *ending]
+
+
+def ending_ids(tokenizer: Tokenizer, template: TemplateName, end: int | None) -> list[int]:
+    """The ids behind the text of a reply: under "chat" the one that ends the turn, then `end`, unless it is the same
+    one. RemaskError as of `prompt_ids`."""
+    turn = tokenizer.id(template_of(tokenizer).after[0]) if template == "chat" else None
+    return list(dict.fromkeys(token for token in (turn, end) if token is not None))
 
 
 def vicuna(conversation: Sequence[tuple[str, str]]) -> str:

@@ -124,10 +124,14 @@ class Examples:
 
 
 def encode_all(
-    conversations: Iterable[Conversation], encoder: ExampleEncoder, length: int, skip: Omissions | None = None
+    conversations: Iterable[Conversation],
+    encoder: ExampleEncoder,
+    length: int,
+    skip: Omissions | None = None,
+    most: int | None = None,
 ) -> Iterator[tuple[Conversation, list[Example]]]:
     """Each conversation with its rows. One with a row longer than `length` is noted in `skip` and left out, or raises
-    a RemaskError that names it."""
+    a RemaskError that names it, and the --length that would hold it; `most` is the context of a model that has one."""
     for conversation in conversations:
         if encoder.template_for(conversation) == "chat":
             try:
@@ -138,5 +142,9 @@ def encode_all(
         longest = max(len(row.ids) for row in rows)
         if longest <= length:
             yield conversation, rows
+        elif most is not None and longest > most:
+            problem = f"its {longest} tokens are beyond the context of {most} of the model, so no --length holds them"
+            refuse(conversation.where, problem, skip)
         else:
-            refuse(conversation.where, f"its {longest} tokens do not fit a row of {length} (--length)", skip)
+            problem = f"its {longest} tokens do not fit a row of {length}: give --length {longest} or more"
+            refuse(conversation.where, problem, skip)

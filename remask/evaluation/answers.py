@@ -20,7 +20,7 @@ from typing import Any, TextIO
 import remask
 from remask.checkpoints.checkpoint import Checkpoint, load
 from remask.checkpoints.precision import Precision
-from remask.conversation import prompt_of, require_template
+from remask.conversation import prompt_of, require_template, trained_template
 from remask.data.chat import TemplateName
 from remask.data.json_lines import numbered_lines
 from remask.errors import RemaskError
@@ -48,7 +48,7 @@ def answer(
     questions: Path,
     out: Path,
     name: str | None = None,
-    template: TemplateName = "chat",
+    template: TemplateName | None = None,
     turns: int | None = None,
     choices: int = 1,
     limit: int | None = None,
@@ -68,7 +68,8 @@ def answer(
         out: File of answers, in FastChat's form.
         name: The model's name there (model_id); by default that of the run's folder.
         template: chat puts the tokenizer's special tokens around each turn; vicuna is FastChat's plain-text template,
-            by which SMDM was fine-tuned; none puts nothing between the texts.
+            by which SMDM was fine-tuned; none puts nothing between the texts. By default the one by which
+            `remask train` fine-tuned the model, else chat.
         turns: Turns of each question that are asked; by default all. SMDM reports the first.
         choices: Answers to each question, each with a seed of its own.
         limit: Only so many of the questions.
@@ -82,6 +83,7 @@ def answer(
             raise RemaskError(f"{option} is {value}; it must be at least 1")
     asked = read_questions(questions)[:limit]
     checkpoint = load(run, device=device, precision=precision, pack=pack)
+    template = template or trained_template(checkpoint)
     settings = {
         "model": fingerprint(run),
         "template": template,

@@ -10,19 +10,26 @@ from dataclasses import replace
 from typing import Any
 
 from remask.checkpoints.checkpoint import Checkpoint
-from remask.data.chat import TEMPLATES, turns
+from remask.data.chat import TEMPLATES, TemplateName, turns, vicuna
 from remask.data.tokenizer import Tokenizer
 
 NAMES = sorted({name for t in TEMPLATES for name in (t.before, t.between[0], t.after[0], *t.opening) if name})
 """The special tokens of all templates."""
 
 
-def chat_text(tokenizer: Tokenizer, history: Sequence[dict[str, str]], reply: bool) -> str:
+def chat_text(
+    tokenizer: Tokenizer, history: Sequence[dict[str, str]], reply: bool, template: TemplateName = "chat"
+) -> str:
     """A conversation as text. Without `reply` its last turn stays open, so that an answer that is begun goes on.
 
-    RemaskError where the tokenizer has the special tokens of no known template.
+    RemaskError where the template is "chat", and the tokenizer has the special tokens of no known one.
     """
-    ids = turns(tokenizer, [(turn["role"], turn["content"]) for turn in history], reply=reply)
+    said = [(turn["role"], turn["content"]) for turn in history]
+    if template == "none":
+        return "".join(text for _, text in said)
+    if template == "vicuna":
+        return vicuna(said) if reply else f"{vicuna(said[:-1])} {said[-1][1]}"
+    ids = turns(tokenizer, said, reply=reply)
     text, plain = "", list[int]()
     for token in ids:
         name = tokenizer.name(token)

@@ -11,6 +11,7 @@ import torch
 
 import remask
 from remask.checkpoints.checkpoint import load
+from remask.conversation import trained_template
 from remask.errors import RemaskError, unknown
 from remask.evaluation.zeroshot.answers import answers, estimates, estimator_for
 from remask.evaluation.zeroshot.greedy import greedy_estimator
@@ -164,12 +165,12 @@ class RemaskLM(LM):
         return f"{self.path}:{self.plain.tokenizer.fingerprint}"
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        """What identifies the chat template; templates are those of `remask sample --chat`, chosen by the tokenizer."""
-        return "remask" if chat_template else None
+        """What identifies the chat template, which is that of `remask chat`: the one of the model's fine-tuning."""
+        return f"remask {trained_template(self.plain)}" if chat_template else None
 
     def apply_chat_template(self, chat_history: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """A conversation as text, in which special tokens stand by their names."""
-        return chat_text(self.plain.tokenizer, chat_history, add_generation_prompt)
+        return chat_text(self.plain.tokenizer, chat_history, add_generation_prompt, trained_template(self.plain))
 
     def get_model_info(self) -> dict[str, Any]:
         """What the results of the harness say of the model."""

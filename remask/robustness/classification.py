@@ -5,11 +5,12 @@
         print(classifier.labels[ranking.best[0]], ranking.settled)
 
 With "{text} => {label}" it is the most probable label given the text; with "{label}: {text}" the label given which the
-text is the most probable, so that a generative model is the classifier, its labels equally likely beforehand. Values of
-an autoregressive model are exact; those of a diffusion model are bounds, from the same noise for all labels of a text
-and with no more draws than it takes to know the best (`remask.likelihood.ranking`). Classification by a diffusion model
-in order to be robust is the idea of ROIC-DM (Yuan et al. 2024), whose model diffuses the label; this is that of
-diffusion classifiers (Li et al. 2023), on text.
+text is the most probable, so that a generative model is the classifier, its labels equally likely beforehand. A model
+that `remask train` has fine-tuned on replies is asked for what stands last and its end, as it has learnt them, so that
+one label may begin another. Values of an autoregressive model are exact; those of a diffusion model are bounds, from
+the same noise for all labels of a text and with no more draws than it takes to know the best
+(`remask.likelihood.ranking`). Classification by a diffusion model in order to be robust is the idea of ROIC-DM (Yuan et
+al. 2024), whose model diffuses the label; this is that of diffusion classifiers (Li et al. 2023), on text.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from remask.checkpoints.checkpoint import Checkpoint
+from remask.conversation import reply_end
 from remask.errors import RemaskError
 from remask.likelihood import Estimator, Ranking, Request, choose, rank
 from remask.robustness.labelled import Template
@@ -57,17 +59,23 @@ class Classifier:
         return ids
 
     def request(self, text: Ids, label: str) -> Request:
-        """What is scored for a label."""
+        """What is scored for a label: what stands last in the template, with `end` behind it."""
         behind = bool(self.template.before)
         if self.template.text_first:
-            return Request(self._encode(self.template.last(label), True), [*self.before, *text, *self.between])
+            last = self._encode(self.template.last(label), True)
+            return Request([*last, *self.end], [*self.before, *text, *self.between])
         first = self._encode(self.template.first(label), behind)
-        return Request(list(text), [*self.before, *first, *self.between])
+        return Request([*text, *self.end], [*self.before, *first, *self.between])
 
     @cached_property
     def before(self) -> list[int]:
         """The ids before the first field."""
         return [*self.checkpoint.family.bos, *self._encode(self.template.before, False)]
+
+    @cached_property
+    def end(self) -> list[int]:
+        """The ids that end a reply, which are scored too, of a model that was fine-tuned on replies."""
+        return reply_end(self.checkpoint)
 
     @cached_property
     def between(self) -> list[int]:

@@ -4,8 +4,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from remask.checkpoints.precision import Precision
-from remask.errors import RemaskError
-from remask.files import check_writable, write_atomically
+from remask.errors import Interrupted, RemaskError
+from remask.files import check_writable
 from remask.robustness.revision import Revision
 from remask.robustness.smoothing import Smoothing
 from remask.terminal import document, progress
@@ -39,6 +39,7 @@ def classify(
         labels: The labels to choose from; by default those of the file.
         template: How a text and its label stand together. The last one is scored given the first: "{text} => {label}"
             takes the most probable label, and "{label}: {text}" the label under which the text is the most probable.
+            Of a model that `remask train` fine-tuned on replies, the end of the reply is scored behind it.
         certify: Also take a vote over copies with random tokens hidden and filled in, and certify how many tokens of a
             text may be replaced, whichever and by whatever, before another label wins.
         smoothing: How copies are masked for the vote, and how many there are.
@@ -112,11 +113,14 @@ def revise(
 ) -> None:
     """Revises drafts: hides a part of each, and writes it anew with all the rest in sight.
 
+    Stopped, it goes on with the same command, where there is an --out.
+
     Args:
         run: A run of a masked model, a published folder, or other people's weights.
         file: Drafts, as JSON lines {"prompt": "Sort: owl ant", "text": " ant owl", "ended": true}, of which only text
             must be given, or what `remask sample --json` prints. Prompts stay as they are.
-        out: A file for the revised drafts, as JSON lines; by default they are printed.
+        out: A file for the revised drafts, as JSON lines, each written as soon as it is made; by default they are
+            printed. Stopped, the same command goes on from it, and OUT.settings.json beside it says what it is of.
         judge: An autoregressive run, whose nats per token of the drafts, before and after, are printed on standard
             error beside their token entropy.
         tokenizer: A tokenizer.json, where the checkpoint has none.
@@ -125,9 +129,12 @@ def revise(
         how: How drafts are revised.
     """
     import remask
+    from remask.evaluation.judging import fingerprint
     from remask.robustness.drafts import drafts_of
     from remask.robustness.judging import judged
+    from remask.robustness.revised_file import RevisedFile
     from remask.robustness.revising import revise as revise_drafts
+    from remask.scoring_log import key_of
     from remask.terminal import say
 
     given = drafts_of(file)
@@ -135,22 +142,25 @@ def revise(
         check_writable(out)
     checkpoint = remask.load(run, device=device, precision=precision, tokenizer=tokenizer)
     critic = None if judge is None else remask.load(judge, device=device)
-    drafts, found = [draft for _, draft in given], []
-    with progress("revising", len(drafts), "drafts") as tick:
-        for one in revise_drafts(checkpoint, drafts, how):
-            found.append(one)
-            tick(1)
-    records = [{"id": id} | asdict(one) for (id, _), one in zip(given, found, strict=True)]
-    lines = "".join(document(record) + "\n" for record in records)
-    changed, tokens = sum(one.changed for one in found), sum(one.tokens for one in found)
-    say(f"{len(found)} drafts: {changed} of {tokens} tokens changed")
+    ids, drafts = [id for id, _ in given], [draft for _, draft in given]
+    settings = {"weights of the model": fingerprint(run), "tokenizer": checkpoint.tokenizer.fingerprint}
+    settings |= {"hash of the drafts": key_of([[id, *vars(draft).values()] for id, draft in given])}
+    settings |= {"device": checkpoint.model.device.type, "precision": precision} | asdict(how)
+    with RevisedFile(out, ids, settings, keep=critic is not None) as found:
+        try:
+            with progress("revising", len(drafts), "drafts", found.done) as tick:
+                for one in revise_drafts(checkpoint, drafts, how, found.done):
+                    found.add(one)
+                    tick(1)
+        except KeyboardInterrupt:
+            if out is None:
+                raise
+            kept = f"{found.done} of {len(drafts)} drafts are in {out}"
+            raise Interrupted(f"stopped; {kept}, and the same command goes on") from None
+    say(f"{found.done} drafts: {found.changed} of {found.tokens} tokens changed")
     if critic is not None:
-        for name, quality in judged(critic, found).items():
+        for name, quality in judged(critic, found.revised).items():
             say(
                 f"{name}: {quality.nll:.4f} +- {quality.nll_error:.4f} nats per token under the judge, "
                 f"token entropy {quality.entropy:.4f} +- {quality.entropy_error:.4f}"
             )
-    if out is None:
-        print(lines, end="")
-    else:
-        write_atomically(out, lines)

@@ -50,8 +50,10 @@ class Revised:
     """Tokens of the draft."""
 
 
-def revise(checkpoint: Checkpoint, drafts: Sequence[Draft], how: Revision = USUAL) -> Iterator[Revised]:
-    """The drafts, revised, in their order. What becomes of one depends on it and the seed alone.
+def revise(checkpoint: Checkpoint, drafts: Sequence[Draft], how: Revision = USUAL, done: int = 0) -> Iterator[Revised]:
+    """The drafts, revised, in their order, without the first `done`, which are known from an earlier run.
+
+    What becomes of one depends on it and the seed alone. Batches are those of a run that was not interrupted.
 
     RemaskError for a model that fills no masks, and a draft without tokens or longer than the context.
     """
@@ -59,14 +61,18 @@ def revise(checkpoint: Checkpoint, drafts: Sequence[Draft], how: Revision = USUA
         name = type(checkpoint.family).__name__
         raise RemaskError(f"drafts are revised by a model that fills masks in any order, and this one is {name}")
     rows = [row_of(checkpoint, draft, number) for number, draft in enumerate(drafts)]
+    last = 0
     for batch in batches(rows):
+        first, last = last, last + len(batch)
+        if last <= done:
+            continue
         prompts = [len(row.prompt) for row in batch]
         canvas = Canvas.of([[*row.prompt, *row.text, *row.end] for row in batch], checkpoint.model.device)
         editable = torch.zeros_like(canvas.valid)
         for i, row in enumerate(batch):
             editable[i, prompts[i] : prompts[i] + len(row.text)] = True
         revised = revise_tokens(checkpoint, replace(canvas, open=editable), how, [row.seed(how.seed) for row in batch])
-        for i, row in enumerate(batch):
+        for i, row in enumerate(batch[max(0, done - first) :], start=max(0, done - first)):
             yield row.revised(checkpoint, revised[i, prompts[i] : prompts[i] + len(row.text)].tolist())
 
 

@@ -9,11 +9,12 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from remask.checkpoints.adapters import BASE, FILE, PREFIX, fingerprint
+from remask.checkpoints.adapters import BASE, FILE, LEARNT, PREFIX, fingerprint
 from remask.checkpoints.folder import write_safetensors
 from remask.checkpoints.replacing import replacing
 from remask.checkpoints.source import Tensors
@@ -91,8 +92,13 @@ def merged(weights: Mapping[str, Tensor], options: LowRank) -> dict[str, Tensor]
     return found
 
 
-def write_adapters(folder: Path, weights: Mapping[str, Tensor], options: LowRank, base: str) -> None:
-    """Writes the adapters among the weights of a network, in peft's form, with what they were trained on."""
+def write_adapters(
+    folder: Path, weights: Mapping[str, Tensor], options: LowRank, base: str, about: Mapping[str, Any] | None = None
+) -> None:
+    """Writes the adapters among the weights of a network, in peft's form, with what they were trained on.
+
+    `about` is what a published folder says of the run; of it the conversations are kept.
+    """
     own = {PREFIX + name.replace(".default", ""): one for name, one in weights.items() if ".lora_" in name}
     plain = {name: weight for one, weight in weights.items() if (name := published_name(one)) is not None}
     config = {
@@ -108,4 +114,5 @@ def write_adapters(folder: Path, weights: Mapping[str, Tensor], options: LowRank
     with replacing(folder) as fresh:
         write_safetensors(fresh / FILE, Tensors({name: (lambda v=v: v) for name, v in own.items()}, headers))
         (fresh / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-        (fresh / BASE).write_text(json.dumps({"weights": fingerprint(plain)}) + "\n")
+        learnt = {key: about[key] for key in LEARNT if key in about} if about else {}
+        (fresh / BASE).write_text(json.dumps({"weights": fingerprint(plain), **learnt}) + "\n")

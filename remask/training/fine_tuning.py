@@ -50,7 +50,8 @@ class FineTuning:
     drop_prompt: float = 0.0
     """Chance that a row is learnt without its prompt, which is masked: for standard guidance (0.1 in SMDM)."""
     validation: Path | None = None
-    """Conversations for validation, a file or a folder of JSON Lines, instead of a share of the data."""
+    """Conversations for validation, a file or a folder of JSON Lines, instead of a share of the data. At least one must
+    be usable."""
     validation_share: float = 0.02
     """Share of the conversations held out for validation, by the hash of their first turn; at least one."""
     skip_bad: bool = False
@@ -84,34 +85,39 @@ def is_conversations(data: Path) -> bool:
 
 
 def open_conversations(
-    data: Path, options: FineTuning, family: Family, tokenizer: Tokenizer, length: int
+    data: Path, options: FineTuning, family: Family, tokenizer: Tokenizer, length: int, most: int | None = None
 ) -> Conversations:
-    """Reads and encodes the conversations of a recipe. `family` is bound to the ids of the model.
+    """Reads and encodes the conversations of a recipe, in rows of up to `length` tokens, which could have up to `most`.
+    `family` is bound to the ids of the model.
 
-    RemaskError for a row that cannot be used, with its file and line, and where none is left to train on.
+    RemaskError for a row that cannot be used, with its file and line, and where none is left to train on, or for the
+    validation that is asked for.
     """
+    if options.validation is not None and not conversation_files(options.validation):
+        raise RemaskError(no_validation(options.validation, "where no .jsonl file is"))
     skip = Omissions() if options.skip_bad else None
     at_once = (options.turns or ("all" if family.order == "left" else "one")) == "all"
     encoder = ExampleEncoder(tokenizer, family.bos, family.vocabulary.start, options.template, at_once)
     templates: dict[str, int] = {}
 
     def encoded(path: Path) -> Iterator[tuple[int, list[Example]]]:
-        for conversation, rows in encode_all(read_conversations(path, skip), encoder, length, skip):
+        for conversation, rows in encode_all(read_conversations(path, skip), encoder, length, skip, most):
             template = encoder.template_for(conversation)
             templates[template] = templates.get(template, 0) + 1
             yield digest(conversation.turns[0][1]), rows
 
     every = list(encoded(data))
     if options.validation is not None:
-        if not conversation_files(options.validation):
-            raise RemaskError(f"sft.validation is {str(options.validation)!r}, where no .jsonl file is")
         held = list(encoded(options.validation))
     else:
         every, held = split(every, options.validation_share)
-    if not every:
-        raise RemaskError(f"{data} holds no conversation to train on")
     for line in skip.lines() if skip else ():
         say(line)
+    if not every:
+        raise RemaskError(f"{data} holds no conversation to train on")
+    if options.validation is not None and not held:
+        usable = " that can be used" if skip else ""
+        raise RemaskError(no_validation(options.validation, f"and no conversation{usable} is in it"))
     if tokenizer.vocabulary.end is None:
         say("the tokenizer has no end-of-text token: the model learns no end of a reply")
     train, valid = Examples(rows for _, rows in every), Examples(rows for _, rows in held)
@@ -125,6 +131,14 @@ def open_conversations(
     }
     say(f"{fine_tuned_on(about)}; {valid.conversations:,} more for validation")
     return Conversations(tokenizer, train, valid, fingerprint(train, valid), about)
+
+
+def no_validation(path: Path, problem: str) -> str:
+    """What is wrong with `sft.validation`, and what would work."""
+    return (
+        f"sft.validation is {str(path)!r}, {problem}: give a .jsonl file, or a folder of them, of rows such as "
+        '{"prompt": "2 + 2 =", "completion": " 4"}, or leave it out, and --sft.validation_share of the data is held out'
+    )
 
 
 def fine_tuned_on(about: dict[str, Any]) -> str:

@@ -31,11 +31,11 @@ class Publishing:
         with published_weights(self.average, module.denoiser):
             weights = gather_weights(module.denoiser)
             if trainer.is_global_zero:
+                shape, about = module.denoiser.architecture, self.about(module, step)
                 if self.lora.rank:
                     if "latest" in names:
-                        write_adapters(out / "adapter", weights, self.lora, self.recipe.model)
+                        write_adapters(out / "adapter", weights, self.lora, self.recipe.model, about)
                     weights = merged(weights, self.lora)
-                shape, about = module.denoiser.architecture, self.about(module, step)
                 text = model_card(module, about, self.validation.estimate)
                 for name in names:
                     folder.save(out / name, weights, shape, module.family, self.prepared.tokenizer, about, text)

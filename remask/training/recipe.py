@@ -66,7 +66,10 @@ class Recipe(CorpusTraining):
         super().__post_init__()
         context = self.architecture.context
         if context is not None and self.length is not None and self.length > context:
-            raise RemaskError(f"length is {self.length}, beyond the architecture.context of {context}")
+            raise RemaskError(
+                f"length is {self.length}, beyond the architecture.context of {context}: give --length {context} or "
+                f"less, or --architecture.context {self.length}"
+            )
         if self.adversarial.radius and self.strategy == "fsdp":
             raise RemaskError("adversarial.radius is for networks that each process holds whole (--strategy ddp)")
         if self.adversarial.radius and self.budget.minutes is not None:

@@ -149,7 +149,8 @@ def set_up(recipe: Recipe, family: Family, start: LazyCheckpoint | None) -> Setu
     rows: Rows | ExampleRows | None
     if is_conversations(recipe.data):
         shape, family = resolve_architecture(recipe, family, start, own := tokenizer_for(recipe, start))
-        prepared = open_conversations(recipe.data, recipe.sft, family, own, recipe.length)
+        most = None if start is None and recipe.architecture.context is None else shape.context
+        prepared = open_conversations(recipe.data, recipe.sft, family, own, recipe.length, most)
         batches = batches_of(prepared, recipe.sft, family, recipe.length, recipe.batch, recipe.seed)
         rows = validation_of(prepared, recipe.sft, family) if recipe.validation_rows else None
     else:
@@ -296,7 +297,10 @@ def check_checkpoint(recipe: Recipe, family: Family, start: LazyCheckpoint) -> N
     if recipe.architecture != SizeOverrides():
         raise RemaskError(f"{model} is a checkpoint, whose shape is what it is; architecture is for a named size")
     if recipe.length is not None and recipe.length > shape.context:
-        raise RemaskError(f"length is {recipe.length}, and the context of {model} {shape.context}")
+        raise RemaskError(
+            f"length is {recipe.length}, beyond the context of {model} of {shape.context} tokens: give --length "
+            f"{shape.context} or less"
+        )
     if shape.time and family.time == "none":
         raise RemaskError(f"{model} is conditioned on time, which {kind} models do not tell")
     if family.time == "required" and not shape.time:

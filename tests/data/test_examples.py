@@ -78,7 +78,10 @@ def test_what_does_not_fit_a_row_is_named_or_counted() -> None:
     encoder = ExampleEncoder(tokenizer, [], None)
     longest = max(len(row.ids) for row in encoder.examples(CHAT))
     assert len(list(encode_all([CHAT], encoder, longest))) == 1
-    with pytest.raises(RemaskError, match=rf"line 3: its {longest} tokens do not fit a row of {longest - 1}"):
+    with pytest.raises(
+        RemaskError,
+        match=rf"line 3: its {longest} tokens do not fit a row of {longest - 1}: give --length {longest} or more",
+    ):
         list(encode_all([CHAT], encoder, longest - 1))
     skip = Omissions()
     assert not list(encode_all([CHAT], encoder, longest - 1, skip))

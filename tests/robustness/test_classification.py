@@ -1,16 +1,24 @@
 """Labels by likelihood: what the values are on a model that can be enumerated, and how templates are put together."""
 
 import itertools
+import json
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+import remask
 from remask.errors import RemaskError
+from remask.families.autoregressive import Autoregressive
+from remask.families.masked import Masked
 from remask.likelihood import choose
 from remask.robustness.classification import Classifier
 from remask.robustness.labelled import Labelled, Template, labelled_of, labels_in
+from remask.training.fine_tuning import FineTuning
 from robustness.letters import MASK, classifier, log_probs, texts
 
 
@@ -111,3 +119,41 @@ def test_labels_are_those_of_the_file_or_named() -> None:
         labels_in(rows[:1], None, file)
     with pytest.raises(RemaskError, match="has the label 'a', which is not among --labels b, c"):
         labels_in(rows, ["b", "c"], file)
+
+
+# Models that were fine-tuned on replies
+
+
+@pytest.fixture(scope="module")
+def labelled(fit: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs that were fine-tuned on texts with one of two labels, one of which begins with the other."""
+    folder = tmp_path_factory.mktemp("labelled")
+    rows = [{"prompt": f"{i}{'xy'[i % 2]} =>", "completion": (" a", " ab")[i % 2]} for i in range(60)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, family in (("left", Autoregressive()), ("masked", Masked())):
+        how: dict[str, Any] = {"sft": FineTuning(tokenizer="bytes", validation_share=0), "length": 16}
+        fit(folder / name, steps=40, data=folder / "rows.jsonl", family=family, **how)
+    return {name: folder / name for name in ("left", "masked")}
+
+
+def test_a_label_that_begins_another_is_told_apart_by_its_end(labelled: dict[str, Path]) -> None:
+    """p(" ab") is never above p(" a"), of which it is a part; p(" ab", end) is, as the model has learnt."""
+    one = Classifier(remask.load(labelled["left"]), ["a", "ab"])
+    assert one.predict([one.encode(text) for text in ("64x", "65y", "70x", "71y")]) == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize("form", ["{text} => {label}", "{label}: {text}"])
+@pytest.mark.parametrize("name", ["left", "masked"])
+def test_what_is_scored_ends_as_fine_tuning_has_taught(labelled: dict[str, Path], name: str, form: str) -> None:
+    """The value is that of the last field with the end-of-text token, of which a request of ids knows nothing."""
+    m, template = remask.load(labelled[name]), Template(form)
+    end = m.tokenizer.vocabulary.end
+    one = Classifier(m, ["a", "b"], template, choose(m.family, "auto"))
+    ((found, _),) = one.nats([one.encode("3x")])
+    whole = form.replace("{label}", "a").replace("{text}", "3x")
+    place = len(template.between) + (2 if template.text_first else 1)
+    given = [*m.family.bos, *m.tokenizer.encode(whole[:place])]
+    expected: Any = remask.score(m, prompt=given, text=[*m.tokenizer.encode(whole[place:]), end])
+    assert found == pytest.approx(expected.nats, rel=1e-5) and not expected.stderr
+    untuned = Classifier(replace(m, about={}), ["a", "b"], template, choose(m.family, "auto"))
+    assert one.request([5], "a").target == [*untuned.request([5], "a").target, end]

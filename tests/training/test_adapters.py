@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,9 +15,13 @@ from tables import tiny
 import remask
 from remask.checkpoints.adapters import fingerprint, open_adapter
 from remask.checkpoints.checkpoint import open_checkpoint
+from remask.checkpoints.convert import convert
+from remask.checkpoints.folder import save
+from remask.conversation import trained_template
 from remask.errors import RemaskError
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
+from remask.model.attention import CAUSAL
 from remask.model.sizes import SizeOverrides
 from remask.training.adapters import LowRank, merged, write_adapters
 from remask.training.states import list_states
@@ -124,3 +129,40 @@ def test_a_run_trains_adapters_alone_and_resumes(fit: Fit, masked_run: Path, tmp
     list_states(tmp_path / "again")[0].unlink()  # that of step 3 is left
     fit(tmp_path / "again", steps=6, **options)
     assert_same_run(tmp_path / "whole", tmp_path / "again")
+
+
+def test_adapters_keep_the_template_of_their_conversations(masked_run: Path, tmp_path: Path) -> None:
+    """Also where their base was fine-tuned under another one."""
+    learnt = {"conversations": {"templates": {"vicuna": 3}}}
+    write_adapters(tmp_path / "one", adapted(dict(open_checkpoint(masked_run).tensors)), LORA, str(masked_run), learnt)
+    assert trained_template(remask.load(tmp_path / "one")) == "vicuna"
+    base = save_again(masked_run, tmp_path / "base", learnt)
+    for name, own, expected in (("plain", {}, "vicuna"), ("other", {"templates": {"none": 1}}, "none")):
+        about = {"conversations": own} if own else {}
+        write_adapters(tmp_path / name, adapted(dict(open_checkpoint(base).tensors)), LORA, str(base), about)
+        assert trained_template(remask.load(tmp_path / name)) == expected
+
+
+def save_again(run: Path, folder: Path, about: dict[str, Any]) -> Path:
+    """A published folder of a model, with something else noted about it."""
+    m = remask.load(run)
+    save(folder, m.model.state_dict(), m.model.architecture, m.family, m.tokenizer, about, "# card\n")
+    return folder
+
+
+def test_peft_itself_reads_them(plain_runs: dict[str, Path], tmp_path: Path) -> None:
+    """Beside the same base, opened by transformers, it computes what we do with the folder of adapters."""
+    peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
+    base, folder = tmp_path / "llama", tmp_path / "adapter"
+    convert(str(plain_runs["left"]), base, to="llama")
+    write_adapters(folder, adapted(dict(open_checkpoint(base).tensors)), LORA, str(base))
+    plain = transformers.LlamaForCausalLM.from_pretrained(base)
+    ids = torch.arange(40, 60)[None]
+    with torch.no_grad():
+        before = plain(ids).logits[:, :-1]
+        theirs = peft.PeftModel.from_pretrained(plain, folder).eval()(ids).logits[:, :-1]
+    m = remask.load(folder, device="cpu")
+    with torch.no_grad():
+        ours = m.model(ids, attention=CAUSAL)[:, :-1]
+    torch.testing.assert_close(ours, theirs[..., : ours.shape[-1]], rtol=1e-4, atol=1e-4)
+    assert not torch.allclose(before, theirs, atol=1e-2)

@@ -198,5 +198,5 @@ def test_what_cannot_be_distilled(teacher: Path, masked_run: Path, corpus: Path,
     refused("nothing", tmp_path / "nothing")
     other = prepare("synthetic:symbols=8,states=4,length=64,documents=400,seed=0", tmp_path / "data", vocab_size=270)
     refused("prepared with another tokenizer", data=other.folder)
-    refused(r"length is 65, and the context of .* 64", length=65)
+    refused(r"length is 65, beyond the context of .* of 64 tokens: give --length 64 or less", length=65)
     assert not (tmp_path / "out" / "run.json").exists()

@@ -70,7 +70,7 @@ def test_every_recipe_is_a_possible_run(recipe: Path) -> None:
     [
         (
             {"length": 65, "architecture": SizeOverrides(layers=1, context=64)},
-            "beyond the architecture.context of 64",
+            "beyond the architecture.context of 64: give --length 64 or less, or --architecture.context 65",
         ),
         ({"batch": 9, "accumulate": 2}, "batch is 9, which does not divide over 1 processes x 2 micro-batches"),
         ({"batch": 0}, "batch is 0"),

@@ -91,7 +91,10 @@ def test_a_run_without_a_state_begins_with_its_checkpoint_again(fit: Fit, masked
     ("options", "says"),
     [
         ({"architecture": SizeOverrides(layers=1)}, "is a checkpoint, whose shape is what it is"),
-        ({"length": 65, "architecture": SizeOverrides()}, "length is 65, and the context of .* 64"),
+        (
+            {"length": 65, "architecture": SizeOverrides()},
+            r"length is 65, beyond the context of .* of 64 tokens: give --length 64 or less",
+        ),
     ],
 )
 def test_what_does_not_fit_a_checkpoint(fit: Fit, masked_run: Path, tmp_path: Path, options: dict, says: str) -> None:

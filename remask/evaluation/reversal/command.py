@@ -17,7 +17,6 @@ import remask
 from remask.checkpoints.checkpoint import Checkpoint, load, usable_device
 from remask.checkpoints.precision import Precision
 from remask.conversation import prompt_of
-from remask.data.chat import turns
 from remask.errors import Interrupted, RemaskError
 from remask.evaluation.judging import fingerprint
 from remask.evaluation.reversal.log import Answer, Log, open_log
@@ -62,7 +61,7 @@ def reversal(
             not fit write in their own way; by default all do, masked ones by Confidence, one token a step.
         length: Tokens to write; by default those of the longest right answer and 4 more.
         total: In place of length: tokens of a prompt and its answer together, as SMDM has it.
-        chat: Ask each question as a turn of a conversation, by the chat template of the tokenizer.
+        chat: Ask each question as a turn of a conversation, in the template of `remask chat`.
         limit: Ask the first so many rows of each kind of question.
         draws: Noisy copies of an answer by whose likelihood right answers are compared with those of the control;
             autoregressive models are scored exactly.
@@ -118,7 +117,7 @@ class Respondent:
         """RemaskError where a prompt and its answer are beyond the context, or a token cannot be written."""
         context = self.checkpoint.model.architecture.context
         if self.chat:
-            turns(self.checkpoint.tokenizer, [("user", "?")])  # says that there is no template
+            prompt_of(self.checkpoint, [("user", "?")])  # says where there is no template
         for cell in cells:
             for row in cell.rows:
                 given, room = len(self.prompt(row)), self.room(cell, row)

@@ -1,0 +1,86 @@
+"""The file of revised drafts: it is written as drafts come, and a run that was stopped goes on to the same file."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remask.robustness import revising
+
+
+@pytest.fixture
+def drafts(tmp_path: Path) -> Path:
+    """So many that they are several batches."""
+    file = tmp_path / "drafts.jsonl"
+    rows = [{"prompt": "ab", "text": ("abcdefgh" * 7)[i % 8 :], "ended": i % 2 == 0, "id": f"d{i}"} for i in range(200)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
+    call: Any, masked_run: Path, drafts: Path, tmp_path: Path
+) -> None:
+    """A real signal in the middle; the whole file is then bit for bit that of a run without one."""
+    whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
+    arguments = ["revise", str(masked_run), "--file", str(drafts), "--choose", "random", "--precision", "fp32"]
+    assert call(*arguments, "--out", whole)[0] == 0
+    command = [sys.executable, "-m", "remask", *arguments, "--out", str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
+    while not (out.exists() and out.read_bytes().count(b"\n")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    kept = out.read_bytes()
+    count = len(kept.splitlines())
+    assert process.returncode != 0 and f"stopped; {count} of 200 drafts are in" in err, err
+    assert 0 < len(kept) < whole.stat().st_size and whole.read_bytes().startswith(kept)
+    assert call(*arguments, "--out", out)[0] == 0
+    assert out.read_bytes() == whole.read_bytes()
+
+
+def test_a_line_that_was_cut_off_is_made_anew(call: Any, masked_run: Path, drafts: Path, tmp_path: Path) -> None:
+    """Wherever: in a batch, between two, or in the first line; and a whole file is left as it is, and judged."""
+    out = tmp_path / "out.jsonl"
+    arguments = ["revise", masked_run, "--file", drafts, "--choose", "random", "--precision", "fp32", "--out", out]
+    assert call(*arguments)[0] == 0
+    whole = out.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    assert len(lines) == 200 and len(whole) > revising.TOKENS
+    for keep, cut in ((0, 3), (0, 20), (5, 9), (120, 0), (199, 30), (200, 0)):
+        out.write_bytes(b"".join(lines[:keep]) + (lines[keep][:cut] if cut else b""))
+        status, _, err = call(*arguments)
+        assert status == 0 and out.read_bytes() == whole and "200 drafts: " in err
+
+
+def test_what_is_something_else_is_left_alone(
+    call: Any, masked_run: Path, plain_runs: dict[str, Path], drafts: Path, tmp_path: Path
+) -> None:
+    out, few = tmp_path / "out.jsonl", tmp_path / "few.jsonl"
+    few.write_text("".join(drafts.read_text().splitlines(keepends=True)[:3]))
+    arguments = ["revise", masked_run, "--file", few, "--out", out]
+    assert call(*arguments)[0] == 0
+    whole = out.read_bytes()
+
+    def refused(says: str, *command: object) -> None:
+        before = out.read_bytes()
+        status, _, err = call(*command)
+        assert status == 1 and says in err and "hoose another --out" in err and out.read_bytes() == before, err
+
+    refused("was written otherwise: --share 0.3 there, 0.5 now", *arguments, "--share", 0.5)
+    refused("hash of the drafts", *arguments[:3], drafts, *arguments[4:])
+    refused("weights of the model", "revise", plain_runs["masked"], *arguments[2:])
+    out.write_bytes(whole.splitlines(keepends=True)[1])
+    refused("line 1, is not the revision of draft 1", *arguments)
+    out.write_bytes(whole + whole)
+    refused("line 4, is not the revision of draft 4", *arguments)
+    out.write_bytes(b"notes without an end of line")
+    refused("line 1, is not", *arguments)
+    (tmp_path / "out.jsonl.settings.json").unlink()
+    refused("without a readable out.jsonl.settings.json", *arguments)
