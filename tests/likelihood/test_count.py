@@ -5,14 +5,15 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import chisquare
 from tables import Table, any_order
 
 from likelihood.cases import TABLE, TEXT, assert_mean, spread
-from remask.families.base import exact_counts
 from remask.families.masked import Masked
 from remask.likelihood import Copy, Request
-from remask.likelihood.count import Count, complementary
+from remask.likelihood.count import Count, windows
 
 
 @pytest.mark.parametrize("draws", [2, 5, 8, 11, 64])
@@ -53,19 +54,20 @@ def test_every_count_is_equally_likely(length: int, draws: int) -> None:
     assert chisquare(counts.numpy() / 2).pvalue > 1e-3, "the two copies of a pair have one level"
 
 
-def every_pair(length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Masks (n, T) and weights (n,) of all pairs: every level with every order of the tokens, once each."""
+def every_group(length: int, size: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    """Masks (n, T) and weights (n,) of all groups of so many copies: every level with every order, once each."""
     orders = torch.tensor(list(itertools.permutations(range(length))), dtype=torch.float64)
-    uniform = ((orders + 0.5) / length).repeat(length, 1).repeat_interleave(2, 0)
-    offsets = ((torch.arange(length) + 0.5) / length).repeat_interleave(len(orders))
-    levels, mirrored = complementary([2] * len(offsets), offsets, uniform)
-    return exact_counts(torch.ones_like(mirrored, dtype=torch.bool), levels, mirrored)
+    shifts = length * ((size + 1) // 2)  # so many that each number of masked tokens comes equally often
+    uniform = ((orders + 0.5) / length).repeat(shifts, 1).repeat_interleave(size, 0)
+    offsets = ((torch.arange(shifts) + 0.5) / shifts).repeat_interleave(len(orders))
+    hidden, k = windows([size] * len(offsets), offsets, uniform)
+    return hidden, length / k
 
 
 @pytest.mark.parametrize("length", [2, 3, 4])
 def test_pairs_are_complementary(length: int) -> None:
     """A pair masks all tokens, one of them twice, and each copy alone has the distribution of a single draw."""
-    hidden, _ = every_pair(length)
+    hidden, _ = every_group(length)
     first, second = hidden[::2], hidden[1::2]
     assert bool((first | second).all()) and bool(((first & second).sum(1) == 1).all())
     for part in (first, second):
@@ -83,25 +85,51 @@ def unequal_tokens(length: int) -> Table:
     return Table.of(logits.flatten().softmax(0).view_as(logits))
 
 
+@pytest.mark.parametrize(("length", "size"), [(3, 4), (4, 7), (5, 8)])
+def test_each_copy_of_a_group_is_a_single_draw(length: int, size: int) -> None:
+    hidden, _ = every_group(length, size)
+    for copy in range(size):
+        masks, counts = hidden[copy::size].unique(dim=0, return_counts=True)
+        share = torch.tensor([1 / (length * math.comb(length, int(k))) for k in masks.sum(1)])
+        torch.testing.assert_close(counts / len(hidden[copy::size]), share)
+
+
+@given(st.integers(1, 40), st.integers(1, 20), st.integers(0, 2**31 - 1))
+def test_every_pair_of_a_group_masks_all_tokens(length: int, pairs: int, seed: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    uniform = torch.rand(2 * pairs, length, generator=draw, dtype=torch.float64)
+    hidden, k = windows([2 * pairs], torch.rand(1, generator=draw, dtype=torch.float64), uniform)
+    assert hidden.sum(1).tolist() == k.tolist()
+    assert bool((hidden[::2] | hidden[1::2]).all()) and bool((k[::2] + k[1::2] == length + 1).all())
+
+
+@pytest.mark.parametrize("size", [2, 3, 8])
 @pytest.mark.parametrize(("table", "text"), [(TABLE, TEXT), (unequal_tokens(6), (0, 1, 1, 0, 1, 0))])
-def test_pairs_keep_the_mean(table: Table, text: tuple[int, ...]) -> None:
+def test_groups_keep_the_mean(table: Table, text: tuple[int, ...], size: int) -> None:
     """Enumerated, not drawn."""
-    values, _ = values_of_pairs(table, text)
+    values, _ = values_of_groups(table, text, size)
     assert float(values.mean()) == pytest.approx(any_order(table, text), rel=1e-6)
 
 
 def test_pairs_have_less_variance_than_two_copies() -> None:
     """Enumerated, at equal cost."""
-    values, pairs = values_of_pairs(unequal_tokens(6), (0, 1, 1, 0, 1, 0))
+    values, pairs = values_of_groups(unequal_tokens(6), (0, 1, 1, 0, 1, 0), 2)
     assert float(pairs.var(correction=0)) < 0.8 * float(values.var(correction=0)) / 2
 
 
-def values_of_pairs(table: Table, text: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(2n,) values of the copies of every pair, and (n,) the means of the pairs."""
-    hidden, weight = every_pair(len(text))
+def test_large_groups_have_less_variance_than_pairs() -> None:
+    """Enumerated, at equal cost: a group of 16 copies against eight independent pairs."""
+    _, pairs = values_of_groups(unequal_tokens(6), (0, 1, 1, 0, 1, 0), 2)
+    _, many = values_of_groups(unequal_tokens(6), (0, 1, 1, 0, 1, 0), 16)
+    assert float(many.var(correction=0)) < 0.7 * float(pairs.var(correction=0)) / 8
+
+
+def values_of_groups(table: Table, text: tuple[int, ...], size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(n,) values of the copies of every group, and the means of the groups."""
+    hidden, weight = every_group(len(text), size)
     masks, which = hidden.unique(dim=0, return_inverse=True)
     scale = torch.zeros(len(masks)).index_copy(0, which, weight)  # equal masks have equal weights
     family = Masked().over(table.vocabulary)
     copies = [Copy(Request(text), hidden=h, weight=w * h.double()) for h, w in zip(masks, scale.tolist(), strict=True)]
     values = Count().evaluate(table, family, copies, "cpu")[which]
-    return values, values.view(-1, 2).mean(1)
+    return values, values.view(-1, size).mean(1)
