@@ -8,9 +8,9 @@
 Texts of 64 tokens behind prompts of 64. The baseline is SMDM's estimator as its description has it: one
 request at a time, 1024 draws in batches of 32, rates stratified within a batch, independent masks,
 logits of every position. Ours is `remask.likelihood.score`: texts together, logits where masked, and for
-the estimator "count" as many draws as reach the same error. With `--items`, lines with prompt and text (or context and
-continuation), those are scored in place of texts of 64 tokens. First the errors are measured: theirs as
-the spread of its batches, ours as the spread over seeds, on a few texts. Then both are timed in turn:
+the estimator "count" about as many draws as reach the same error. With `--items`, lines with prompt and text (or
+context and continuation), those are scored in place of texts of 64 tokens. First the errors are measured: theirs as
+the spread of its batches, ours as the spread over seeds, on the same few texts. Then both are timed in turn:
 the published one on one batch of each text, since time is linear in the batches, and ours on as many rows
 or, with `--items`, on all texts. Weights 1/p on
 independent masks have, strictly, no finite variance (the integral of 1/p over p diverges, slowly): the
@@ -52,8 +52,8 @@ from remask.vocabulary import Vocabulary
 DRAWS, BATCH = 1024, 32
 """Of the published estimator."""
 PROMPT = TARGET = 64
-SEEDS, PILOT = 16, 32
-"""Seeds over which our spread is measured, and the draws of each."""
+SEEDS, PILOT, FEW = 16, 32, 16
+"""Seeds over which our spread is measured, the draws with which it is measured first, and the texts."""
 
 
 @torch.inference_mode()
@@ -113,6 +113,15 @@ def rms(values: list[float]) -> float:
     return math.sqrt(sum(v * v for v in values) / len(values))
 
 
+def measure_count(model: Transformer, family: Family, texts: list[Request], draws: int) -> tuple[float, float, Tensor]:
+    """Of the estimator "count" with so many draws: its spread over seeds, the error that it reports, both in nats of a
+    text, and (N, SEEDS) values."""
+    repeated = [replace(text, noise_key=f"{i}, {seed}") for i, text in enumerate(texts) for seed in range(SEEDS)]
+    found = [estimate for _, estimate in score(model, family, repeated, estimator="count", draws=draws)]
+    values = torch.tensor([estimate.nats for estimate in found], dtype=torch.float64).view(len(texts), SEEDS)
+    return rms(values.std(1).tolist()), rms([estimate.stderr for estimate in found]), values
+
+
 def main() -> None:
     parser = options(__doc__, size="10M", toy="tiny", repeats=5)
     parser.add_argument("--run", type=Path, help="run or published folder of a trained masked model")
@@ -128,7 +137,8 @@ def main() -> None:
     name, repeats = given.of(given)
     keep_memory()
     model, family, texts, about, questions = subject(given, name)
-    few = texts[:: max(1, len(texts) // (2 if given.quick else 8))][: 2 if given.quick else 8]
+    number = 2 if given.quick else FEW
+    few = texts[:: max(1, len(texts) // number)][:number]
     timed = few if given.items is None else texts
     rng = torch.Generator().manual_seed(2)
 
@@ -136,11 +146,9 @@ def main() -> None:
     batches = DRAWS // BATCH
     theirs = [published(model, text, family.mask, batches, rng) for text in few]
     their_error = rms([float(v.std()) / math.sqrt(batches) for v in theirs])
-    repeated = [replace(text, noise_key=f"{i}, {seed}") for i, text in enumerate(few) for seed in range(SEEDS)]
-    pilot = [e for _, e in score(model, family, repeated, estimator="count", draws=PILOT)]
-    values = torch.tensor([e.nats for e in pilot], dtype=torch.float64).view(len(few), SEEDS)
-    spread = rms(values.std(1).tolist())
-    draws = max(8, 8 * math.ceil(PILOT * (spread / their_error) ** 2 / 8))
+    pilot, _, _ = measure_count(model, family, few, PILOT)
+    draws = max(8, 8 * round(PILOT * (pilot / their_error) ** 2 / 8))
+    spread, reported, values = measure_count(model, family, few, draws)
     gap = float(torch.stack([v.mean() for v in theirs]).mean() - values.mean())
     gap_error = math.sqrt(their_error**2 + spread**2 / SEEDS) / math.sqrt(len(few))
 
@@ -171,7 +179,7 @@ def main() -> None:
     rounds = alternate(variants, repeats, lambda: peaks(given.quick))
     rows: list[Row] = []
     for variant in variants:
-        error = rms(errors[variant]) if variant in errors else their_error
+        error = {baseline: their_error, equal: spread}.get(variant) or rms(errors[variant])
         faster = rounds.ratio(baseline, variant)
         work = (their_error / error) ** 2 if error > 0 else math.inf
         rows.append(
@@ -189,9 +197,8 @@ def main() -> None:
         f"{len(texts)} texts of {sum(len(text.target) for text in texts) / len(texts):.1f} tokens behind prompts of "
         f"{sum(len(text.prompt) for text in texts) / len(texts):.1f}, mean {float(values.mean()):.1f} nats",
         f"Baseline: `{baseline}`, timed on one of its {batches} batches for each of {len(timed)} texts, and scaled",
-        f"Standard errors, on {len(few)} of the texts: the published one from its {batches} batches, ours as `score` "
-        f"reports it in the timed runs; over {SEEDS} seeds at {PILOT} draws it spread by {spread:.3f} and reported "
-        f"{rms([e.stderr for e in pilot]):.3f}",
+        f"Standard errors, on the same {len(few)} of the texts: the published one from its {batches} batches, that of "
+        f"`{equal}` as the spread over {SEEDS} seeds; it reported {reported:.3f}",
         "At equal error: time multiplied by the square of the error",
         f"The two estimators differ by {gap:+.3f} +- {gap_error:.3f} nats in the mean of those texts",
     ]
