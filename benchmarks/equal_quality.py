@@ -3,9 +3,10 @@
     python benchmarks/equal_quality.py --run masked --twin autoregressive --data DATA     # some 20 minutes on 2 cores
     python benchmarks/equal_quality.py --run masked --twin autoregressive --data DATA --texts 8 --length 32 --repeats 1
 
-Continuations of validation texts at temperature 1, all from the same prompts. The baseline is LLaDA's published loop
-of sample.py: one token a step, logits of every position and float64 noise over all of them at each. Quality is the
-judge's NLL, nats a token, beside the token entropy; the judge is the twin, so that its own texts have an advantage.
+Continuations of validation texts at temperature 1 or the one named, all from the same prompts. The baseline is LLaDA's
+published loop of sample.py: one token a step, logits of every position and float64 noise over all of them at each.
+Quality is the judge's NLL, nats a token, beside the token entropy, and neither tells anything without the other: texts
+that repeat themselves are probable. The judge is the twin, so that its own texts have an advantage.
 The difference of a way's NLL to the baseline's is taken text by text; its standard error is that of these differences.
 First all texts are written for the judge, then some are written again and timed, all ways in turn.
 """
@@ -33,10 +34,13 @@ from remask.machine import keep_memory
 from remask.model.packing import pack
 from remask.sampling import Canvas, SamplingParams, fill
 from remask.sampling.ancestral import Ancestral
-from remask.sampling.confidence import Confidence
 from remask.sampling.left_to_right import LeftToRight
+from remask.sampling.llada import LLaDA
 
 TWIN = "autoregressive, KV cache"
+COOL = 0.4
+"""A temperature at which texts written in any order have about the entropy of those that LLaDA's loop writes at 1: that
+loop keeps the most certain of its draws, which makes texts repeat themselves."""
 Way = Callable[[Tensor], Tensor]
 """(B, P) prompts -> (B, P + length) tokens."""
 
@@ -61,8 +65,10 @@ def ways_of(masked: Checkpoint, mine: Checkpoint, twin: Checkpoint, task: Task) 
         if share > 1:
             cached = replace(params, block=task.block, cache="Dual")
             found[f"Ancestral, {params.steps} steps in blocks of {task.block}, Dual"] = partial(ours, mine, cached)
-    certain = SamplingParams(sampler=Confidence(), steps=task.length // 4, block=task.block, cache="Dual")
-    found[f"Confidence, {certain.steps} steps in blocks of {task.block}, Dual"] = partial(ours, mine, certain)
+    cool = SamplingParams(sampler=Ancestral(), steps=task.length // 4, temperature=COOL)
+    found[f"Ancestral, {cool.steps} steps, temperature {COOL}"] = partial(ours, mine, cool)
+    same = SamplingParams(sampler=LLaDA(), steps=task.length, block=task.block, cache="Dual")
+    found[f"LLaDA, one token a step in blocks of {task.block}, Dual"] = partial(ours, mine, same)
     return found
 
 
@@ -147,7 +153,7 @@ def main() -> None:
         f"Models: trained, {shape.non_embedding / 1e6:.1f} M parameters without embeddings, V = {shape.predicted}; "
         + FORMAT
         + (f"; weights packed, {packed / 2**20:.0f} MiB more" if packed else ""),
-        f"{given.texts} continuations at temperature 1 of {given.length} tokens, behind {given.prompt} given ones; "
+        f"{given.texts} continuations of {given.length} tokens, behind {given.prompt} given ones; "
         f"timed: {given.timed} batches a round",
         f"Baselines: `{baseline}`, and `{TWIN}`, which also is the judge, in fp32",
     ]
