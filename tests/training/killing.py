@@ -86,7 +86,7 @@ def _command(arguments: list[str], log: str, file_size: int | None, environment:
     main(arguments)
 
 
-def finish(process: Any, seconds: float = 120) -> int:
+def finish(process: Any, seconds: float = 300) -> int:
     """Waits for a process; its exit status, minus the signal that ended it."""
     process.join(seconds)
     if process.exitcode is None:

@@ -1,5 +1,6 @@
 """Two processes that share a run: each with the whole network, or with a part of every layer."""
 
+import json
 import shlex
 import shutil
 import socket
@@ -15,6 +16,8 @@ import torch
 from runs import column
 from torch import nn
 
+from remask.training.fine_tuning import FineTuning
+from remask.training.optim import Optimizer
 from remask.training.sharding import gather, gather_weights, local, spread_like
 
 Fit = Callable[..., Path]
@@ -75,6 +78,36 @@ def test_two_processes_make_the_steps_of_one(fit: Fit, corpus: Path, tmp_path: P
         torch.testing.assert_close(two[name], weight, rtol=1e-2, atol=3e-3)
     train_with_two_processes(corpus, tmp_path / "again", strategy)
     assert killing.same(killing.weights(tmp_path / "again"), two)
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_steps_of_one_from_conversations(fit: Fit, tmp_path: Path) -> None:
+    """Replies of many lengths, so that the processes have unequal shares of a step's scored tokens."""
+    chats = tmp_path / "chats.jsonl"
+    lines = ({"prompt": f"{i}?", "completion": "yes " * (1 + i % 9)} for i in range(64))
+    chats.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sft = FineTuning(tokenizer="bytes", validation_share=0.0)
+    fit(tmp_path / "one", steps=6, log_every=1, data=chats, sft=sft, ema=0.9, optimizer=Optimizer(kind="adamw"))
+    chosen = [
+        "--sft.tokenizer",
+        "bytes",
+        "--sft.validation_share",
+        "0",
+        "--validation_rows",
+        "0",
+        "--optimizer.kind",
+        "adamw",
+    ]
+    command = ["train", "--data", str(chats), "--out", str(tmp_path / "two"), *OPTIONS, "ddp", *chosen]
+    done = subprocess.run(
+        [sys.executable, "-m", "remask", *command], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("step", "tokens", "loss", "gradient_norm"):
+        assert column(tmp_path / "two", name) == pytest.approx(column(tmp_path / "one", name), rel=1e-3), name
+    one, two = killing.weights(tmp_path / "one"), killing.weights(tmp_path / "two")
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, rtol=1e-3, atol=1e-4)
 
 
 def test_what_is_not_sharded_is_left_as_it_is() -> None:
