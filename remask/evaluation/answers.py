@@ -106,6 +106,10 @@ def answer(
     say(f"{len(asked)} questions are answered in {out}")
 
 
+START = b'{"question_id": '
+"""How every line of answers begins."""
+
+
 @dataclass(frozen=True)
 class Turn:
     """The answer to one turn."""
@@ -221,6 +225,9 @@ def answered(path: Path, settings: dict[str, Any]) -> set[int | str]:
     """
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
+    cut = content[len(whole) :]
+    if cut[: len(START)] != START[: len(cut)]:
+        whole = content
     done = set()
     for number, line in enumerate(whole.splitlines(), 1):
         try:

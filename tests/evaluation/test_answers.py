@@ -87,10 +87,11 @@ def test_a_command_that_was_cut_off_goes_on(run: Path, questions: Path, tmp_path
     with pytest.raises(RemaskError, match=r"written otherwise: --temperature 0.7 there, 0.5 now"):
         answers(run, questions, out, params=SamplingParams(length=6, sampler="Confidence", temperature=0.5))
     assert out.read_text() == kept
-    out.write_text("something else\n")
-    with pytest.raises(RemaskError, match=r"line 1, is no answer of `remask answer`"):
-        answers(run, questions, out)
-    assert out.read_text() == "something else\n"
+    for text in ("something else\n", "something else", '{"mine": 1}', f"{lines[0]}and a note of mine"):
+        out.write_text(text)
+        with pytest.raises(RemaskError, match=r"line [12], is no answer of `remask answer`"):
+            answers(run, questions, out)
+        assert out.read_text() == text
 
 
 def test_little_room_in_the_context(
