@@ -128,16 +128,22 @@ def main() -> None:
     parser.add_argument("--text", type=Path, help="text file to cut the texts from; needs --run")
     parser.add_argument("--items", type=Path, help="JSONL of texts to score instead; needs --run")
     parser.add_argument("--questions", type=Path, help="JSONL of questions to rank; needs --run")
+    parser.add_argument("--only_questions", action="store_true", help="leave the texts out; needs --questions")
     parser.add_argument("--limit", type=int, default=200, help="most items and questions that are taken (200)")
     given = parser.parse_args()
     if (given.items or given.questions) and given.run is None:
         parser.error("--items and --questions need --run: random weights come without a tokenizer")
+    if given.only_questions and given.questions is None and not given.quick:
+        parser.error("--only_questions needs --questions")
     if given.text is not None and given.run is None:
         parser.error("--text needs --run: random weights come without a tokenizer")
     name, repeats = given.of(given)
     keep_memory()
     model, family, texts, about, questions = subject(given, name)
     number = 2 if given.quick else FEW
+    if given.only_questions:
+        ranked, times, notes = measure_ranking(model, family, questions, repeats, given)
+        return publish("rank", "Ranking answers", [f"Model: {about}; {FORMAT}", *notes], [ranked], [times], given)
     few = texts[:: max(1, len(texts) // number)][:number]
     timed = few if given.items is None else texts
     rng = torch.Generator().manual_seed(2)
