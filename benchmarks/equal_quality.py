@@ -50,12 +50,14 @@ def ways_of(masked: Checkpoint, mine: Checkpoint, twin: Checkpoint, task: Task) 
     one_by_one = replace(task, steps=task.length)
 
     def reference(prompts: Tensor) -> Tensor:
-        torch.manual_seed(0)
+        torch.manual_seed(seed_of(prompts))
         return published(masked.model, one_by_one, prompts, 1.0)[0]
 
     def ours(checkpoint: Checkpoint, params: SamplingParams, prompts: Tensor) -> Tensor:
         canvas = Canvas.of([[*prompt, *[None] * task.length] for prompt in prompts.tolist()])
-        return fill(checkpoint.model, checkpoint.family, canvas, replace(params, stop=False, seed=1)).tokens
+        return fill(
+            checkpoint.model, checkpoint.family, canvas, replace(params, stop=False, seed=seed_of(prompts))
+        ).tokens
 
     found: dict[str, Way] = {f"{REFERENCE}, one token a step": reference}
     found[TWIN] = partial(ours, twin, SamplingParams(sampler=LeftToRight()))
@@ -70,6 +72,11 @@ def ways_of(masked: Checkpoint, mine: Checkpoint, twin: Checkpoint, task: Task) 
     same = SamplingParams(sampler=LLaDA(), steps=task.length, block=task.block, cache="Dual")
     found[f"LLaDA, one token a step in blocks of {task.block}, Dual"] = partial(ours, mine, same)
     return found
+
+
+def seed_of(prompts: Tensor) -> int:
+    """Of the noise of a batch, so that no two batches share theirs."""
+    return int(prompts.sum())
 
 
 def judged(judge: Checkpoint, texts: Tensor, first: int) -> tuple[Tensor, Tensor]:

@@ -97,7 +97,7 @@ def measure_ranking(
 
     def time_rank(name: str) -> list[float]:
         start, seed = time.perf_counter(), len(found[name])
-        options = {"confidence": early[name], "draws": full, "seed": seed, "device": model.device}
+        options = {"confidence": early[name], "target": "draws", "draws": full, "seed": seed, "device": model.device}
         ranked = list(rank(model, family, questions, **options))
         settled = sum(one.settled for one in ranked) / len(ranked)
         found[name].append(([one.best[0] for one in ranked], sum(one.draws for one in ranked), settled))

@@ -17,7 +17,7 @@ from remask.errors import RemaskError
 from remask.families.base import Family
 from remask.generation.request import Prompt
 from remask.generation.rows import encode_prompt
-from remask.likelihood import Estimate, Estimator, Ranking, Request, choose, token_values
+from remask.likelihood import Estimate, Estimator, Ranking, Request, Target, choose, token_values
 from remask.likelihood import rank as rank_requests
 from remask.likelihood import score as score_requests
 from remask.sampling import Sampler, SamplingParams
@@ -107,12 +107,13 @@ def rank_texts(
     estimator: Estimator,
     confidence: float = 0.95,
     by: Sequence[str] = ("sum",),
+    target: Target = "bound",
     show: bool = False,
 ) -> Iterator[Ranking]:
     """The most probable answer to each (prompt, answers), in their order; see `remask.likelihood.rank`."""
     model, family = checkpoint.model, checkpoint.family
     asked = ([answer_to(checkpoint, prompt, answer) for answer in answers] for prompt, answers in questions)
-    how: dict[str, Any] = {"confidence": confidence, "by": by, "device": model.device, "show": show}
+    how: dict[str, Any] = {"confidence": confidence, "by": by, "target": target, "device": model.device, "show": show}
     return rank_requests(model, family, asked, estimator=estimator, **how)
 
 

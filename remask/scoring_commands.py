@@ -7,7 +7,7 @@ from remask.checkpoints.checkpoint import Checkpoint
 from remask.checkpoints.opening import Opening
 from remask.checkpoints.precision import Precision
 from remask.errors import RemaskError
-from remask.likelihood import Estimate, Estimator
+from remask.likelihood import Estimate, Estimator, Target
 from remask.scoring_workers import Workers
 from remask.terminal import document
 
@@ -65,6 +65,7 @@ def rank(
     file: Path,
     by: list[str] | None = None,
     confidence: float = 0.95,
+    target: Target = "bound",
     log: Path | None = None,
     draws: int = 128,
     estimator: str = "auto",
@@ -85,6 +86,8 @@ def rank(
             all of which have to be settled; by default sum.
         confidence: Least probability, for each question, that its best answer is not dropped before all draws are made;
             1 makes all draws.
+        target: What is to be known: the best answer by the bound, whatever the noise; or by the mean of all draws with
+            this seed (draws), which takes fewer of them.
         log: A file that keeps the rankings as they are found; the same command goes on from it.
         draws: The most noisy copies of an answer.
         estimator: As of `remask score`.
@@ -105,10 +108,10 @@ def rank(
     processes = Workers(workers, run, Opening(device, precision, tokenizer))
     checkpoint = remask.load(run, device=device, precision=precision, tokenizer=tokenizer)
     kind = estimator_of(checkpoint.family, estimator, draws=draws, guidance=guidance, seed=seed)
-    how: dict[str, Any] = {"by": ",".join(by), "confidence": confidence, "precision": precision}
+    how: dict[str, Any] = {"by": ",".join(by), "confidence": confidence, "target": target, "precision": precision}
     protocol = protocol_of(run, checkpoint, kind, "rankings", **how)
     with ScoreLog(log, protocol) as kept:
-        how = {"estimator": kind, "confidence": confidence, "by": by, "workers": processes}
+        how = {"estimator": kind, "confidence": confidence, "by": by, "target": target, "workers": processes}
         lines = rank_lines(checkpoint, file, kept, **how, show=True)
         found = list(lines)
     settled, rows = sum(record["settled"] for record in found), sum(record["draws"] for record in found)

@@ -14,7 +14,7 @@ from typing import Any
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.data.json_lines import numbered_lines, object_of
 from remask.errors import RemaskError
-from remask.likelihood import Estimator, Ranking
+from remask.likelihood import Estimator, Ranking, Target
 from remask.scoring import rank_texts, score_texts
 from remask.scoring_log import ScoreLog, key_of
 from remask.scoring_workers import Workers, found_in_processes
@@ -85,6 +85,7 @@ def rank_lines(
     estimator: Estimator,
     confidence: float = 0.95,
     by: Sequence[str] = ("sum",),
+    target: Target = "bound",
     workers: Workers | None = None,
     show: bool = False,
 ) -> Iterator[dict[str, Any]]:
@@ -95,7 +96,7 @@ def rank_lines(
         answers = [{"nats": e.nats, "stderr": e.stderr, "kind": e.kind, "draws": e.draws} for e in ranking.estimates]
         return {"best": best, "settled": ranking.settled, "draws": ranking.draws, "answers": answers}
 
-    find = partial(rank_texts, estimator=estimator, confidence=confidence, by=by)
+    find = partial(rank_texts, estimator=estimator, confidence=confidence, by=by, target=target)
     return logged(path, "answers", log, divided(checkpoint, find, "ranking", workers, show), fields)
 
 

@@ -11,7 +11,7 @@ from remask.likelihood.estimate import Estimate
 from remask.likelihood.estimator import Copy, Estimator, choose, estimators
 from remask.likelihood.levels import LossByLevel
 from remask.likelihood.loop import score
-from remask.likelihood.ranking import Ranking, rank
+from remask.likelihood.ranking import Ranking, Target, rank
 from remask.likelihood.request import Request
 from remask.likelihood.token_values import TokenValues, token_values
 from remask.likelihood.validation import compare_left_to_right, validate
@@ -25,6 +25,7 @@ __all__ = [
     "LossByLevel",
     "Ranking",
     "Request",
+    "Target",
     "TokenValues",
     "choose",
     "compare_left_to_right",

@@ -11,6 +11,8 @@ from remask.likelihood.masks import GROUPS, MaskEstimator, equal_groups
 
 GOLDEN = (5**0.5 - 1) / 2
 """Multiples of it, modulo 1, are evenly spread, however many are taken."""
+SHARING = 8
+"""Copies of a group that share an order of the tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,10 +20,10 @@ class Count(MaskEstimator):
     """E_{k ~ 1..T} (T/k) sum_{i masked} -log p(x_i | z), every k equally likely and spread evenly over the draws.
 
     It belongs to the order of writing that is uniformly random, whatever the schedule of training was. Copies come in
-    pairs with complementary masks: k tokens, and T + 1 - k of which one is among the k. The masks of a group are
-    windows on its tokens in one random order, closed to a circle, and begin at places that are evenly spread: so all
-    tokens are masked about equally often. Each copy alone has the distribution of a single draw, and together they have
-    less variance than as many of these.
+    pairs with complementary masks: k tokens, and T + 1 - k of which one is among the k. The masks of eight copies of a
+    group are windows on the tokens in one random order, closed to a circle, and begin at places that are evenly spread:
+    so all tokens are masked about equally often. Each copy alone has the distribution of a single draw; on text, a
+    group has less variance than as many of these.
     """
 
     name: ClassVar[str] = "count"
@@ -50,18 +52,20 @@ def windows(groups: list[int], offsets: Tensor, uniform: Tensor) -> tuple[Tensor
     """Masks (n, T) bool of the copies of all groups, and (n,) how many tokens each masks.
 
     The first copies of the pairs of a group mask numbers that are evenly spaced from 1 to T, with a random shift:
-    `offsets` (g,) in [0, 1). The order of its tokens is that of `uniform` (n, T) in [0, 1) in its first copy. The
-    window of the second copy of a pair ends where that of the first begins.
+    `offsets` (g,) in [0, 1). Every eight copies have an order of the tokens, that of `uniform` (n, T) in [0, 1) in the
+    first of them; more would have too few orders. The window of the second copy of a pair ends where that of the first
+    begins.
     """
-    length, levels, starts, heads, first = uniform.shape[1], [], [], [], 0
-    for size, offset in zip(groups, offsets, strict=True):
-        pair = torch.arange(size) // 2
-        level = (pair / ((size + 1) // 2) + offset) % 1
-        levels.append(torch.where(torch.arange(size) % 2 == 0, level, 1 - level))
-        starts.append((pair.double() * GOLDEN % 1 * length).long())
-        heads.append(torch.full((size,), first))
+    length, levels, pairs, heads, first = uniform.shape[1], [], [], [], 0
+    for size, offset in zip(groups, offsets.double(), strict=True):
+        copy = torch.arange(size)
+        levels.append((copy // 2 / ((size + 1) // 2)).double() + offset)
+        pairs.append(copy % SHARING // 2)
+        heads.append(first + copy - copy % SHARING)
         first += size
-    k = 1 + (torch.cat(levels).clamp(max=1 - 2**-24).double() * length).long().clamp(max=length - 1)
-    second = torch.cat([torch.arange(size) % 2 for size in groups])
+    k = 1 + (torch.cat(levels) % 1 * length).long().clamp(max=length - 1)
+    second = torch.cat([torch.arange(size) % 2 for size in groups]).bool()
+    start = (torch.cat(pairs).double() * GOLDEN % 1 * length).long()
+    k = torch.where(second, length + 1 - k, k)
     rank = uniform.argsort(1).argsort(1)[torch.cat(heads)]
-    return (rank - (torch.cat(starts) - second * k)[:, None]) % length < k[:, None], k
+    return (rank - torch.where(second, start - k, start)[:, None]) % length < k[:, None], k

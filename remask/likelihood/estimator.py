@@ -106,9 +106,9 @@ class Estimator(ABC):
 
     def rounds(self, request: Request) -> list[int]:
         """The numbers of copies after which there is an estimate with an error: those of 4 groups, of 6, 9 and so on,
-        half as many again each time, and all copies."""
+        half as many again each time, up to three quarters of them; and all copies."""
         ends, rounds, n = list(itertools.accumulate(self.groups_of(request))), [], FIRST_ROUND
-        while n < len(ends):
+        while 4 * n <= 3 * len(ends):
             rounds.append(ends[n - 1])
             n = n * 3 // 2
         return [*rounds, self.count(request)]

@@ -58,7 +58,8 @@ def score(
         device: where the network is.
         show: show progress on standard error.
         error: the standard error, in nats of a request, at which its draws end: where the upper limit of the measured
-            error, at a confidence of 0.9, is below. They are made in rounds of 8 pairs of copies, 16, 32 and so on.
+            error, at a confidence of 0.9, is below. They are made in rounds of 4 groups of copies, 6, 9 and so
+            on, of which those of 8 groups or more are believed.
             By default, and where it is not reached, all draws are made.
         options: of the estimator, such as draws, seed, guidance, strata, or params for "rule".
 

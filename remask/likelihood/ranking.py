@@ -3,21 +3,22 @@
     for ranking in rank(model, family, questions, confidence=0.95, by=("sum", "bytes")):
         print(ranking.id, ranking.best, ranking.settled, ranking.draws)
 
-The copies of a question's answers are read in rounds, and after each round an answer is dropped that all draws together
-would find less probable than the best one. Both have the same noise, so what is tested is the mean of their differences
-in independent groups of copies, by Student's t. When n of N groups are read, the mean of all N will differ from that of
-the n by s ((1 - n/N) / n)^(1/2) times a value that is distributed as Student's t with n - 1 degrees of freedom; where
-the last round leaves no draws, what is tested is the mean of ever more of them. A comparison is at the level
-(1 - confidence) / (rounds * (answers - 1)): whatever the number of looks, the probability that the answer which is best
-by all draws is dropped is at most 1 - confidence, by the union bound over the rounds and the other answers, as far as
-the means of the groups are normal.
+The copies of a question's answers are read in rounds, and after each round an answer is dropped that is less probable
+than the best one. Both have the same noise, so what is tested is the mean of their differences in independent groups
+of copies, by Student's t: of the bound itself, that of ever more copies (target "bound"), or of all draws with this
+seed (target "draws"). When n of N groups are read, the mean of all N will differ from that of the n by
+s (1/n - 1/N)^(1/2) times a value that is distributed as Student's t with n - 1 degrees of freedom; for the bound, N is
+infinite. A comparison is at the level (1 - confidence) / (rounds * (answers - 1)): whatever the number of looks, the
+probability that the best answer by the target is ever dropped is at most 1 - confidence, by the union bound over the
+rounds and the other answers, as far as the means of the groups are normal. Where all draws of one of two answers are an
+enumeration, the bound is tested until then, and after it the mean of all draws of the other.
 """
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -30,6 +31,9 @@ from remask.likelihood.reading import Work, prepared
 from remask.likelihood.request import Request
 from remask.likelihood.rounds import Drawn, Item, read_in_rounds
 from remask.terminal import progress
+
+Target = Literal["bound", "draws"]
+"""What an answer is the best by."""
 
 Divisor = str | Callable[[Request], float]
 """What the nats of an answer are divided by before answers are compared."""
@@ -54,8 +58,8 @@ class Ranking(NamedTuple):
     estimates: list[Estimate]
     """-log p of each answer, in their order, each from the draws that it got."""
     settled: bool
-    """Whether the best answer, by every normalisation, is known at the chosen confidence: all draws would find the same
-    one, or did, and told it apart from the others."""
+    """Whether the best answer, by every normalisation, is known at the chosen confidence: told apart from the others,
+    or, where the target is draws, the one that all draws would find."""
     draws: int
     """Copies that were read, of all answers together."""
     best: tuple[int, ...]
@@ -73,6 +77,7 @@ def rank(
     *,
     confidence: float = 0.95,
     by: Sequence[Divisor] = ("sum",),
+    target: Target = "bound",
     estimator: str | Estimator = "auto",
     tokens: int | None = None,
     device: str | torch.device = "cpu",
@@ -90,8 +95,10 @@ def rank(
         family: what it is, with its vocabulary.
         questions: the answers of each question, two or more. They should have the same `noise_key`; where no answer of
             a question has one, they get one that depends on all of them.
-        confidence: the least probability that the answer of a question that is the best by all draws is not dropped,
-            for each normalisation. At 1, all draws are read.
+        confidence: the least probability that the best answer of a question is not dropped, for each normalisation. At
+            1, all draws are read.
+        target: what an answer is the best by: its bound, whatever the noise; or the mean of all draws with this seed,
+            which takes fewer of them, and settles questions that other noise would settle otherwise.
         by: normalisations of the answers' nats, all of which have to be settled: "sum" (none), "tokens", "bytes",
             "characters", or functions from a `Request` to what its nats are divided by.
         estimator: as for `score`. The groups of `Count` and `Draws` are of two copies unless `group` says otherwise,
@@ -108,9 +115,11 @@ def rank(
     if not by:
         raise RemaskError(f"by names no normalisation; give one or more of {', '.join(DIVISORS)}")
     divisors = [divisor_of(one) for one in by]
+    if target not in get_args(Target):
+        raise unknown("target", target, get_args(Target))
     kind, budget = prepared(family, estimator, tokens, device, options)
     kind = in_pairs(kind)
-    items = (Question(i, answers, kind, family, divisors, confidence) for i, answers in enumerate(questions))
+    items = (Question(i, answers, kind, family, divisors, confidence, target) for i, answers in enumerate(questions))
     return _rank(denoiser, family, kind, items, budget, device, show)
 
 
@@ -147,6 +156,7 @@ class Question(Item):
         family: Family,
         divisors: Sequence[Callable[[Request], float]],
         confidence: float,
+        target: Target = "bound",
     ) -> None:
         answers = with_common_noise(answers)
         if len(answers) < 2:
@@ -154,6 +164,7 @@ class Question(Item):
         if not all(len(answer.target) for answer in answers):
             raise RemaskError(f"question {place} has an answer without tokens")
         self.id = place if answers[0].id is None else answers[0].id
+        self.target = target
         self.answers = [Drawn(answer, estimator, family) for answer in answers]
         self.later: dict[int, Drawn] = {}
         """What is read of an answer where its preview does not settle the ranking."""
@@ -195,8 +206,10 @@ class Question(Item):
         self.closed = all(self.answers[i].complete and i not in self.later for i in open_)
 
     def groups_in_all(self, i: int, j: int) -> float:
-        """The number of groups that all draws of two answers have, one of which is not known; infinite where an
-        enumeration follows the draws, which has no error."""
+        """The number of groups whose mean is the target of two answers, one of which is not known; infinite for the
+        bound, and where an enumeration follows the draws, which has no error."""
+        if self.target == "bound":
+            return math.inf
         numbers = (
             math.inf if one in self.later else len(answer.estimator.groups_of(answer.request))
             for one in (i, j)

@@ -67,7 +67,7 @@ def test_what_ends_early_ranks_as_all_draws_do() -> None:
     allows; and the others have the answer of all draws."""
     asked, confidence = questions(120), 0.8
     options: dict[str, Any] = {"estimator": "count", "draws": 24, "tokens": 2**14}
-    found = ranked(TABLE, FAMILY, asked, confidence=confidence, **options)
+    found = ranked(TABLE, FAMILY, asked, confidence=confidence, target="draws", **options)
     full = ranked(TABLE, FAMILY, asked, confidence=1, **options)
     pairs = list(zip(found, full, strict=True))
     settled = [(a, b) for a, b in pairs if a.settled]
@@ -87,13 +87,16 @@ def test_where_all_groups_are_read_the_truth_is_tested(size: int, seed: int) -> 
     assert above(values, zero, 0.01, size) == answers[-1]
 
 
-def test_the_mean_of_all_groups_is_foretold_at_its_level() -> None:
-    """Of 4,000 means of 12 groups read, of 24 in all, at most the level's share is called above where it ends below."""
-    draw, level, wrong = torch.Generator().manual_seed(3), 0.1, 0
-    zero = torch.zeros(1, dtype=torch.float64)
-    for values in torch.randn(4000, 24, generator=draw, dtype=torch.float64):
-        wrong += above(values[:12], zero, level, 24) and bool(values.mean() <= 0)
-    assert 0 < wrong <= level * 4000
+@pytest.mark.parametrize("groups", [16, 24, 48])
+def test_the_mean_of_all_groups_is_foretold_at_its_level(groups: int) -> None:
+    """The share `level` of means of 12 groups is further above that of all groups than the test allows for."""
+    draw, level, number = torch.Generator().manual_seed(3), 0.1, 4000
+    values = torch.randn(number, groups, generator=draw, dtype=torch.float64)
+    beyond = 0
+    for row in values:
+        others = row.mean().expand(1)  # so that what is foretold is 0, and it lies in the middle of what is probable
+        beyond += above(row[:12], others, level, groups)
+    assert beyond / number == pytest.approx(level, abs=4 * math.sqrt(level * (1 - level) / number))
 
 
 def test_all_rounds_together_are_the_full_estimate() -> None:
