@@ -59,6 +59,23 @@ def check_writable(path: str | Path) -> None:
         raise RemaskError(f"cannot write {path}: {error.strerror or error}") from None
 
 
+def open_to_go_on(path: Path, option: str) -> BinaryIO:
+    """Opens a file to read what an earlier run has written and to write on, made where it is not there.
+
+    RemaskError, with the option that names another file, where it cannot be written or another process is writing it.
+    """
+    try:
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
+    except OSError as error:
+        raise RemaskError(f"cannot write {path}: {error.strerror or error}") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise RemaskError(f"another process is writing {path}; choose another {option} or wait") from None
+    return file
+
+
 def _open_alone(path: Path) -> BinaryIO:
     """Opens an empty file to write that no other process is writing, waiting for one that does."""
     while True:

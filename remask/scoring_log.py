@@ -4,10 +4,8 @@ The first line says of what they are the scores: the model's weights and tokeniz
 a line for each text. A line that was cut off when the process was killed is dropped, and its text scored again.
 """
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -15,7 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from remask.errors import RemaskError
-from remask.files import differences
+from remask.files import differences, open_to_go_on
 from remask.likelihood import Estimator
 from remask.terminal import document
 
@@ -39,9 +37,9 @@ class ScoreLog:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
         except OSError as error:
             raise RemaskError(f"cannot write {path}: {error.strerror or error}") from None
+        file = open_to_go_on(path, "--log")
         try:
             self._go_on(path, file, json.loads(document(dict(protocol))))
         except BaseException:
@@ -51,10 +49,6 @@ class ScoreLog:
 
     def _go_on(self, path: Path, file: Any, protocol: dict[str, Any]) -> None:
         """Reads what is there, and leaves the file at the end of its last whole line."""
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RemaskError(f"another process is writing {path}; choose another --log or wait") from None
         whole = 0
         for number, line in enumerate(file.readlines(), 1):
             if not line.endswith(b"\n") and (number > 1 or START.startswith(line[: len(START)])):

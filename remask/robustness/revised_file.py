@@ -3,9 +3,7 @@
 Beside a file OUT stands OUT.settings.json, which says of which model, drafts and options it holds the results.
 """
 
-import fcntl
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -13,7 +11,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from remask.errors import RemaskError
-from remask.files import differences, write_atomically
+from remask.files import differences, open_to_go_on, write_atomically
 from remask.robustness.revising import Revised
 from remask.terminal import document
 
@@ -42,10 +40,7 @@ class RevisedFile:
             return
         if path.exists() and not path.is_file():
             raise RemaskError(f"cannot write {path}: it is no regular file; without --out the drafts are printed")
-        try:
-            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-        except OSError as error:
-            raise RemaskError(f"cannot write {path}: {error.strerror or error}") from None
+        file = open_to_go_on(path, "--out")
         try:
             self._go_on(path, file, json.loads(document(dict(settings))))
         except BaseException:
@@ -55,10 +50,6 @@ class RevisedFile:
 
     def _go_on(self, path: Path, file: BinaryIO, settings: dict[str, Any]) -> None:
         """Reads what is there, and leaves the file at the end of its last whole line."""
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise RemaskError(f"another process is writing {path}; choose another --out or wait") from None
         lines, beside = file.readlines(), path.with_name(f"{path.name}.settings.json")
         if not lines:
             write_atomically(beside, json.dumps(settings, indent=1) + "\n")
