@@ -1,13 +1,17 @@
 """What this machine can do: its allocator, its number formats, its compiler, its speed."""
 
 import ctypes
+import functools
+import math
 import os
 import platform
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 ALLOCATOR = {
@@ -58,6 +62,29 @@ def fast_bf16(device: Any) -> bool:
 def compiler() -> str | None:
     """The C++ compiler that torch.compile would use on a CPU; None where there is none."""
     return shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+
+
+@functools.cache
+def seconds_to_compile() -> float:
+    """About how long torch.compile takes for a network on this CPU with nothing in its cache: 20 to 100 s.
+
+    Nearly all of that is the C++ compiler's work on a few dozen kernels, each of which reads torch's vector classes, so
+    one such file is compiled here (0.3 to 1.5 s) and the rest is proportion: 10M took 65 times as long (two machines,
+    benchmarks/results/small.md). Processor time counts, which other work beside does not change. Infinite where there
+    is no compiler, or it fails.
+    """
+    import torch
+
+    name, include = compiler(), Path(torch.__file__).parent / "include"
+    if name is None:
+        return math.inf
+    command = [name, "-x", "c++", "-std=c++20", "-O3", "-c", "-o", os.devnull, f"-I{include}", "-"]
+    before = os.times()
+    source = "#include <torch/csrc/inductor/cpp_prefix.h>\n"
+    if subprocess.run(command, input=source, text=True, capture_output=True, check=False).returncode:
+        return math.inf
+    after = os.times()
+    return 65 * (after.children_user + after.children_system - before.children_user - before.children_system)
 
 
 def compile_correctly() -> None:

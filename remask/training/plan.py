@@ -23,8 +23,10 @@ from remask.training.recipe import Recipe
 from remask.training.start import Setup
 from remask.training.timing import seconds_per_step
 
-WORTH_COMPILING = 90.0
-"""Seconds that a run must be expected to take before compiling (8 to 30 s) pays."""
+COMPILING_SAVES = 0.25
+"""The share of its time that a run saves once its network is compiled (a fifth to a third was measured on CPUs)."""
+COMPILING_TAKES = 10.0
+"""Seconds that compiling takes at least, wherever it was measured; about twice that on a GPU."""
 LIKELY = 0.3
 """The share of the machine's peak that a network of common size reaches in training."""
 
@@ -52,27 +54,34 @@ class Plan:
     """FLOPs, as 6 N D, that went into the checkpoint which the run starts from, as far as it says."""
 
 
-def decide(setup: Setup, seconds: Callable[[], float] | None = None) -> Plan:
-    """The plan of a run that is not there yet. `seconds()` measures a step; by default it is timed on this machine."""
+def decide(
+    setup: Setup,
+    seconds: Callable[[], float] | None = None,
+    compiling: Callable[[], float] = machine.seconds_to_compile,
+) -> Plan:
+    """The plan of a run that is not there yet. `seconds()` measures a step, and `compiling()` estimates how long the
+    network takes to compile on a CPU; by default both are timed on this machine."""
     recipe, family, shape = setup.recipe, setup.family, setup.denoiser.architecture
     bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and machine.fast_bf16(setup.device))
     per_token = setup.passes * family.flops(shape, round(setup.batches.mean_length))
     measure = seconds or (lambda: time_step(setup, bf16))
-    steps = count_steps(setup, bf16, measure)
+
+    def pays(expected: float) -> bool:
+        return worth_compiling(setup, expected, compiling)
+
+    steps = count_steps(setup, measure, pays)
     if recipe.budget.minutes:
         expected = 60 * recipe.budget.minutes
     else:
         expected = steps * setup.tokens_per_step * per_token / (LIKELY * machine.peak(setup.device, bf16))
-        if setup.compile == "auto" and setup.world == 1 and steps > 100:
-            least, most = LIKELY * expected, 10 * expected
-            if least < WORTH_COMPILING < most:  # small networks reach a tenth of the speed of large ones
-                expected = steps * measure()
+        if setup.world == 1 and steps > 100 and pays(LIKELY * expected) != pays(10 * expected):
+            expected = steps * measure()  # small networks reach a tenth of the speed of large ones
     return Plan(
         corpus=setup.prepared.fingerprint,
         steps=steps,
         warmup=recipe.optimizer.warmup_steps(steps),
         bf16=bf16,
-        compile=worth_compiling(setup, expected),
+        compile=pays(expected),
         tokens=setup.tokens_per_step,
         flops=setup.tokens_per_step * per_token,
         flops_6n=setup.tokens_per_step * setup.passes * family.reads * shape.flops_6n,
@@ -87,14 +96,15 @@ def flops_spent(about: dict[str, Any]) -> float:
     return float(about.get("flops_6n", 0.0)) * share + float(about.get("flops_6n_before", 0.0))
 
 
-def count_steps(setup: Setup, bf16: bool, measure: Callable[[], float]) -> int:
-    """The steps that the budget comes to; a budget in minutes measures one."""
+def count_steps(setup: Setup, measure: Callable[[], float], pays: Callable[[float], bool]) -> int:
+    """The steps that the budget comes to; a budget in minutes measures one, of the compiled network where
+    `pays(seconds of the run)` says so."""
     budget, rows = setup.recipe.budget, setup.batches
 
     def seconds() -> float:
         if setup.world > 1:
             raise RemaskError("budget.minutes is for one process; give flops, tokens or steps to several")
-        if worth_compiling(setup, 60 * (budget.minutes or 0)):
+        if pays(60 * (budget.minutes or 0)):
             setup.denoiser.compile()
         say("timing a few steps")
         return measure()
@@ -110,17 +120,16 @@ def time_step(setup: Setup, bf16: bool) -> float:
     return seconds_per_step(denoiser, setup.family, rows, setup.optimizer, bf16=bf16, accumulate=accumulate)
 
 
-def worth_compiling(setup: Setup, seconds: float) -> bool:
+def worth_compiling(setup: Setup, seconds: float, compiling: Callable[[], float]) -> bool:
     """Whether to compile the network of a run that is expected to take so long."""
-    wanted = setup.compile
-    if wanted == "off" or setup.recipe.sharded:
+    on_cpu = setup.device.type == "cpu"
+    if setup.compile == "off" or setup.recipe.sharded or (on_cpu and machine.compiler() is None):
         return False
-    if wanted == "auto" and (seconds < WORTH_COMPILING or not setup.batches.one_length):
+    if setup.compile == "on":
+        return True
+    if not setup.batches.one_length or COMPILING_SAVES * seconds < COMPILING_TAKES:
         return False
-    if setup.device.type == "cpu" and machine.compiler() is None:
-        say("no C++ compiler found: the network is not compiled")
-        return False
-    return True
+    return COMPILING_SAVES * seconds > (compiling() if on_cpu else 2 * COMPILING_TAKES)
 
 
 def write_run(recipe: Training, plan: Plan) -> None:

@@ -195,9 +195,12 @@ def describe_run(setup: Setup, plan: Plan, objective: torch.nn.Module | None = N
         learns.append(f"adapters of rank {setup.lora.rank} alone, {trained:,} weights")
     if objective is None and isinstance(family, MaskRates):
         learns.append(family.rates_in_words())
+    compiled = "compiled" if plan.compile else "not compiled"
+    if not plan.compile and setup.compile != "off" and setup.device.type == "cpu" and machine.compiler() is None:
+        compiled += " (no C++ compiler was found)"
     return (
         f"{type(family).__name__} {setup.recipe.model}: {shape.non_embedding:,} parameters "
         f"({shape.parameters:,} with embeddings), {plan.steps:,} steps of {plan.tokens:,} tokens, "
-        f"{'bf16' if plan.bf16 else 'fp32'}, {'compiled' if plan.compile else 'not compiled'}\n"
+        f"{'bf16' if plan.bf16 else 'fp32'}, {compiled}\n"
         f"  {', '.join(learns)}"
     )

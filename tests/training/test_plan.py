@@ -19,7 +19,7 @@ from remask.families.uniform import Uniform
 from remask.model.sizes import SizeOverrides
 from remask.training.fine_tuning import FineTuning
 from remask.training.optim import Budget, Optimizer
-from remask.training.plan import LIKELY, WORTH_COMPILING, Plan, changed_options, decide, read_run, write_run
+from remask.training.plan import LIKELY, Plan, changed_options, decide, read_run, write_run
 from remask.training.recipe import Recipe
 from remask.training.start import Setup, set_up
 
@@ -33,32 +33,39 @@ def tiny(corpus: Path, out: Path, **more: Any) -> Recipe:
 
 @pytest.mark.skipif(machine.compiler() is None, reason="no C++ compiler")
 @pytest.mark.parametrize(
-    ("share", "seconds", "compiled"),
+    ("share", "seconds", "compiling", "compiled"),
     [
-        (20.0, None, True),
-        (0.5, 3.0, True),
-        (0.5, 0.5, False),
-        (0.01, None, False),
+        (20.0, None, 25.0, True),
+        (20.0, 20.0, 5000.0, False),
+        (0.5, 3.0, 25.0, True),
+        (0.5, 0.5, 25.0, False),
+        (0.01, None, None, False),
     ],
-    ids=["long", "slower than its arithmetic", "timed and quick enough", "short"],
+    ids=["long", "long, on a slow compiler", "slower than its arithmetic", "timed and quick enough", "short"],
 )
-def test_what_is_compiled(corpus: Path, tmp_path: Path, share: float, seconds: float | None, compiled: bool) -> None:
-    """A run that takes `share` of what is worth compiling by its arithmetic alone, and, where it is timed, `seconds`
-    times as long as is worth compiling."""
+def test_what_is_compiled(
+    corpus: Path, tmp_path: Path, share: float, seconds: float | None, compiling: float | None, compiled: bool
+) -> None:
+    """A run that takes `share` of 100 s by its arithmetic alone, and, where it is timed, `seconds` times 100 s, on a
+    machine where compiling takes so long: it pays from four times that on."""
 
     def run(**more: Any) -> Setup:
         recipe = tiny(corpus, tmp_path, precision="fp32", accelerator="cpu", **more)
         return set_up(recipe, recipe.family, None)
 
-    flops = decide(run(budget=Budget(steps=1), compile="off"), no_clock).flops
-    steps = round(share * WORTH_COMPILING * LIKELY * machine.peak(torch.device("cpu"), False) / flops)
+    flops = decide(run(budget=Budget(steps=1), compile="off"), no_clock, no_clock).flops
+    steps = round(share * 100 * LIKELY * machine.peak(torch.device("cpu"), False) / flops)
 
     def clock() -> float:
         assert seconds is not None, "nothing is to be timed"
-        return seconds * WORTH_COMPILING / steps
+        return seconds * 100 / steps
 
-    for choice, wanted in (("auto", compiled), ("off", False)):
-        assert decide(run(compile=choice, budget=Budget(steps=steps)), clock).compile is wanted
+    def compiler() -> float:
+        assert compiling is not None, "no compiler is to be timed"
+        return compiling
+
+    for choice, wanted in (("auto", compiled), ("off", False), ("on", True)):
+        assert decide(run(compile=choice, budget=Budget(steps=steps)), clock, compiler).compile is wanted
 
 
 @pytest.mark.skipif(machine.compiler() is None, reason="no C++ compiler")
@@ -69,7 +76,7 @@ def test_rows_of_many_lengths_are_compiled_only_when_that_is_asked_for(tmp_path:
     for choice, wanted in (("auto", False), ("on", True)):
         options: dict[str, Any] = {"sft": FineTuning(tokenizer="bytes"), "validation_rows": 0, "compile": choice}
         recipe = tiny(pairs, tmp_path, precision="fp32", accelerator="cpu", budget=Budget(steps=100), **options)
-        found = decide(set_up(recipe, recipe.family, None), lambda: WORTH_COMPILING)
+        found = decide(set_up(recipe, recipe.family, None), lambda: 100.0, lambda: 10.0)
         assert found.compile is wanted
 
 
