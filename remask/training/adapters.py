@@ -31,7 +31,7 @@ class LowRank:
     """Low-rank adapters (LoRA), which are trained in place of the weights of a checkpoint."""
 
     rank: int = 0
-    """Rank of the adapters; 0 trains all weights. Needs `pip install remask[adapters]`."""
+    """Rank of the adapters; 0 trains all weights. Needs `pip install 'remask[adapters]'`."""
     alpha: float | None = None
     """Their product is added alpha / rank times; by default alpha is twice the rank."""
     targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -57,7 +57,7 @@ def add_adapters(denoiser: Transformer, options: LowRank, seed: int) -> None:
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError:
-        raise RemaskError("lora needs the library peft: pip install remask[adapters]") from None
+        raise RemaskError("lora needs the library peft: pip install 'remask[adapters]'") from None
     known = {name.rpartition(".")[2] for name, part in denoiser.named_modules() if isinstance(part, torch.nn.Linear)}
     if missing := [name for name in options.targets if name not in known]:
         raise RemaskError(f"lora.targets has {missing[0]!r}; this network has {', '.join(sorted(known))}")

@@ -41,7 +41,7 @@ def submit(
     try:
         import submitit
     except ImportError:
-        raise RemaskError("SLURM needs submitit: pip install remask[cluster]") from None
+        raise RemaskError("SLURM needs submitit: pip install 'remask[cluster]'") from None
     try:
         executor = submitit.SlurmExecutor(folder=study / "slurm", max_num_timeout=1000)
     except RuntimeError as error:

@@ -39,7 +39,7 @@ def run(
     Args:
         study: Folder made by `remask scale plan`.
         where: here (in this process, one after another), local (processes of this machine), or slurm (one job each,
-            requeued when its time is over; needs `pip install remask[cluster]`).
+            requeued when its time is over; needs `pip install 'remask[cluster]'`).
         workers: Runs at once, which share this machine's cores.
         only: Runs whose name contains this.
         attempts: How often a run that fails is tried, where local.
