@@ -22,7 +22,8 @@ from remask.errors import RemaskError
 
 FILE, BASE = "adapter_model.safetensors", "base.json"
 LEARNT = ("conversations",)
-"""What of a run's `about` the adapters have of their own, in place of their base's."""
+"""What of a run's `about` the adapters have of their own, in place of their base's; and what a run that goes on from a
+checkpoint keeps, unless it has its own."""
 PREFIX = "base_model.model."
 """What peft puts before the names of the base."""
 SAMPLE = 64
@@ -68,7 +69,7 @@ def open_adapter(folder: Path, open_base: Callable[[str], LazyCheckpoint]) -> La
     return replace(
         base,
         tensors=Tensors({one: read(one) for one in base.tensors}, headers),
-        about={**base.about, **{key: own[key] for key in LEARNT if key in own}, "adapter": str(folder)},
+        about={**base.about, **{key: own[key] for key in LEARNT if key in own}, "adapter": str(folder), "base": name},
     )
 
 

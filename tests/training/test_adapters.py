@@ -15,6 +15,7 @@ from tables import tiny
 import remask
 from remask.checkpoints.adapters import fingerprint, open_adapter
 from remask.checkpoints.checkpoint import open_checkpoint
+from remask.checkpoints.contents import contents
 from remask.checkpoints.convert import convert
 from remask.checkpoints.folder import save
 from remask.conversation import trained_template
@@ -65,6 +66,8 @@ def test_apart_from_their_base_they_are_the_same_model(masked_run: Path, tmp_pat
         torch.testing.assert_close(weight, whole[name])
     assert not torch.allclose(m.logits(ids), remask.load(masked_run, device="cpu").logits(ids), atol=1e-2)
     assert m.about["adapter"] == str(tmp_path / "adapter") and type(m.family) is Masked
+    shown = contents(tmp_path / "adapter")  # remask info
+    assert shown["form"] == f"low-rank adapters (peft) of {masked_run}" and shown["parameters"] == 37_632
     names = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     assert f"base_model.model.{LAYER}.lora_A.weight" in names and len(names) == 2 * 2 * 2
 

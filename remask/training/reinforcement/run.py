@@ -14,7 +14,9 @@ from remask.checkpoints.folder import LazyCheckpoint, find
 from remask.errors import RemaskError
 from remask.model.networks import network
 from remask.plots import reward_curve
+from remask.seeds import mix_seeds
 from remask.tasks.base import task_of
+from remask.training.adapters import LowRank, add_adapters
 from remask.training.base import Training, listed_first
 from remask.training.optim import Budget, Optimizer
 from remask.training.reinforcement.objective import PolicyObjective, objective_of
@@ -47,6 +49,8 @@ class Reinforcement(Training):
         )
     )
     """AdamW at a learning rate that stays, after the warm-up, so that a finished run can be given more steps."""
+    lora: LowRank = field(default_factory=LowRank)
+    """Low-rank adapters, which are trained in place of the weights of the checkpoint."""
     length: int | None = None
     """Tokens that are written behind each prompt; by default those of the longest answer known, and one for the end of
     the text."""
@@ -117,5 +121,9 @@ def set_up(recipe: Reinforcement, start: LazyCheckpoint) -> Setup:
         seed=recipe.seed,
     )
     recipe = replace(recipe, length=prompts.room)
-    passes = policy.passes(family, prompts.room)
-    return Setup(recipe, start, prompts, family, network(shape), prompts, device, world, rank, passes=passes)
+    passes, denoiser = policy.passes(family, prompts.room), network(shape)
+    if recipe.lora.rank:
+        add_adapters(denoiser, recipe.lora, mix_seeds(recipe.seed, 6))
+    return Setup(
+        recipe, start, prompts, family, denoiser, prompts, device, world, rank, lora=recipe.lora, passes=passes
+    )
