@@ -15,6 +15,7 @@ from remask.errors import RemaskError
 from remask.model.networks import network
 from remask.plots import reward_curve
 from remask.seeds import mix_seeds
+from remask.tasks import gsm8k
 from remask.tasks.base import task_of
 from remask.training.adapters import LowRank, add_adapters
 from remask.training.base import Training, listed_first
@@ -38,7 +39,8 @@ class Reinforcement(Training):
     """Checkpoint to start from: a masked or an autoregressive model."""
     tasks: list[str] = field(default_factory=list)
     """Tasks whose questions are asked, in turns, as [Sudoku:holes=4,Sort]; one with two options is quoted, as
-    ["Countdown:numbers=3,largest=10"]. A right answer has reward 1."""
+    ["Countdown:numbers=3,largest=10"]. [gsm8k:train.jsonl] are the word problems of a file, with template=0 to 2 for
+    one of the prompts. A right answer has reward 1."""
     objective: str = "JustGRPO"
     """JustGRPO (exact likelihood from left to right) or WD1 (one reading), with options as JustGRPO:group=16."""
     budget: Budget = field(default_factory=Budget)
@@ -111,7 +113,7 @@ def set_up(recipe: Reinforcement, start: LazyCheckpoint) -> Setup:
         raise RemaskError(f"{recipe.model} came without a tokenizer, and tasks are asked in words")
     world, rank, device = count_processes(recipe), process_rank(recipe.devices), choose_device(recipe.accelerator)
     prompts = Prompts(
-        [task_of(name) for name in recipe.tasks],
+        [gsm8k.asked(name) if gsm8k.is_named(name) else task_of(name) for name in recipe.tasks],
         start.tokenizer,
         family,
         batch=recipe.batch,

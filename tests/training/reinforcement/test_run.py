@@ -154,10 +154,26 @@ def test_the_command(masked_run: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "other options: --objective JustGRPO:group=4 there, WD1:group=4 now" in capsys.readouterr().err
 
 
+def test_word_problems_of_a_file_are_rewarded(masked_run: Path, tmp_path: Path) -> None:
+    """What cannot be asked is named before the run begins, and a run goes on with the problems that it had."""
+    out, path = tmp_path / "out", tmp_path / "train.jsonl"
+    problem = '{"question": "1+1?", "answer": "1+1=<<1+1=2>>2\\n#### 2"}\n'
+    path.write_text(2 * problem)
+    reinforce(recipe(masked_run, out, tasks=[f"gsm8k:{path}"], budget=Budget(steps=2)))
+    assert column(out, "right") == column(out, "reward") and len(metrics(out)) == 2
+    path.write_text(3 * problem)
+    with pytest.raises(RemaskError, match=r"was trained on another corpus than task:gsm8k:.*train.jsonl holds"):
+        reinforce(recipe(masked_run, out, tasks=[f"gsm8k:{path}"], budget=Budget(steps=3)))
+    path.write_text(150 * problem + problem.replace("1+1?", 30 * "1+") + problem)
+    with pytest.raises(RemaskError, match=r"a prompt of .*train.jsonl, line 151 has \d+ tokens"):
+        reinforce(recipe(masked_run, tmp_path / "long", tasks=[f"gsm8k:{path}"]))
+    assert not (tmp_path / "long").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [({"budget": Budget(tokens=1e6)}, r"give --budget\.steps"), ({"budget": Budget()}, "give a budget: --budget"),
-     ({"tasks": []}, "tasks is empty"), ({"tasks": ["Copi"]}, "unknown task 'Copi'.*Did you mean 'Copy'"),
+     ({"tasks": []}, "tasks is empty"), ({"tasks": ["gsm8k:none.jsonl"]}, "no file of GSM8K at 'none.jsonl'"), ({"tasks": ["Copi"]}, "unknown task 'Copi'.*Did you mean 'Copy'"),
      ({"batch": 18}, "batch is 18, of which 18 texts .* multiple of the group of 4"),
      ({"accumulate": 8}, "of which 2 texts are written at once"), ({"length": 60}, "context of 64"),
      ({"objective": "PPO"}, "unknown objective 'PPO'")],
