@@ -18,7 +18,7 @@ from remask.seeds import mix_seeds
 from remask.tasks import gsm8k
 from remask.tasks.base import task_of
 from remask.training.adapters import LowRank, add_adapters
-from remask.training.base import Training, listed_first
+from remask.training.base import Training
 from remask.training.optim import Budget, Optimizer
 from remask.training.reinforcement.objective import PolicyObjective, objective_of
 from remask.training.reinforcement.policy import Policy, Reward, right
@@ -28,11 +28,11 @@ from remask.training.start import Setup, choose_device, count_processes, process
 from remask.training.states import list_states
 
 
-@listed_first("model", "tasks", "objective", "out")
 @dataclass(frozen=True, kw_only=True)
 class Reinforcement(Training):
     """The recipe of reinforcement: family, shape and first weights are those of the checkpoint `model`."""
 
+    listed_first: ClassVar[tuple[str, ...]] = ("model", "tasks", "objective", "out")
     progress_matters: ClassVar[bool] = False
 
     model: str
