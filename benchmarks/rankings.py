@@ -22,8 +22,8 @@ MANY, FULL, CONFIDENCES = 1024, 128, (0.95, 0.8)
 """Draws of the reference, draws of the baseline and most draws of the ranking, and its confidences."""
 
 WANTED = (
-    'items are lines such as {"prompt": "the cat", "text": " sat"} or of context and continuation, and questions such as '
-    '{"prompt": "2 + 2 =", "answers": [" 4", " 5"]} or of query and choices'
+    'items are lines such as {"prompt": "the cat", "text": " sat"} or of context and continuation, and questions such '
+    'as {"prompt": "2 + 2 =", "answers": [" 4", " 5"]} or of query and choices'
 )
 Questions = list[list[Request]]
 

@@ -49,12 +49,14 @@ def open_adapter(folder: Path, open_base: Callable[[str], LazyCheckpoint]) -> La
     try:
         base = open_base(name)
     except RemaskError as error:
-        raise RemaskError(f"{folder} is an adapter of {name} (base_model_name_or_path): {error}") from None
+        raise RemaskError(f"{folder} is an adapter of {name}: {error}. {another_base(folder)}") from None
     pairs = _pairs(tensors, base.tensors, folder, name)
     own = read_json(folder / BASE) if (folder / BASE).is_file() else {}
     known = own.get("weights")
     if known not in (None, fingerprint(base.tensors)):
-        raise RemaskError(f"{folder} is an adapter of another base than {name} holds now: its weights differ")
+        raise RemaskError(
+            f"{folder} is an adapter of another base than {name} holds now: its weights differ. {another_base(folder)}"
+        )
     scale = float(config["lora_alpha"]) / int(config["r"])
 
     def read(one: str) -> Callable[[], Tensor]:
@@ -73,6 +75,11 @@ def open_adapter(folder: Path, open_base: Callable[[str], LazyCheckpoint]) -> La
     )
 
 
+def another_base(folder: Path) -> str:
+    """What would work where adapters do not fit the base that they name."""
+    return f"Name the base that it was trained on in {folder / ADAPTER_CONFIG} (base_model_name_or_path)"
+
+
 def _pairs(tensors: Tensors, base: Tensors, folder: Path, name: str) -> dict[str, str]:
     """For each weight with an adapter the name of its matrices, with a place for A or B. RemaskError where they do not
     fit the base."""
@@ -87,7 +94,8 @@ def _pairs(tensors: Tensors, base: Tensors, folder: Path, name: str) -> dict[str
         if weight not in base or base.shape(weight) != shape:
             there = f"is {base.shape(weight)} there" if weight in base else "is not there"
             raise RemaskError(
-                f"{folder} is an adapter of another base than {name}: {weight} {there}, and it is for {shape}"
+                f"{folder} is an adapter of another base than {name}: {weight} {there}, and it is for {shape}. "
+                f"{another_base(folder)}"
             )
         found[weight] = pattern
     if not found:

@@ -108,7 +108,10 @@ def test_what_a_judge_cannot_read_is_said_before_the_work_and_stops_no_revision(
     out = tmp_path / "out.jsonl"
     one = tmp_path / "one.jsonl"
     one.write_text(drafts.read_text().splitlines()[0] + "\n")
-    for file, judge, says in ((one, autoregressive_run, "two drafts or more"), (drafts, masked_run, "an autoregressive")):
+    for file, judge, says in (
+        (one, autoregressive_run, "two drafts or more"),
+        (drafts, masked_run, "an autoregressive"),
+    ):
         status, _, err = call("revise", masked_run, "--file", file, "--judge", judge, "--out", out)
         assert status == 1 and says in err and not out.exists()
 

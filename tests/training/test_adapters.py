@@ -84,14 +84,15 @@ def test_an_adapter_of_another_base_is_named(masked_run: Path, plain_runs: dict[
     write_adapters(folder, adapted(dict(open_checkpoint(masked_run).tensors)), LORA, str(masked_run))
     config = json.loads((folder / "adapter_config.json").read_text())
 
-    def says(pattern: str, **changes: object) -> None:
+    def says(pattern: str, other: bool = False, **changes: object) -> None:
         (folder / "adapter_config.json").write_text(json.dumps(config | changes))
-        with pytest.raises(RemaskError, match=pattern):
+        with pytest.raises(RemaskError, match=pattern) as error:
             remask.load(folder)
+        assert other or f"in {folder / 'adapter_config.json'} (base_model_name_or_path)" in str(error.value)
 
     says(r"adapter of another base than .*masked holds now", base_model_name_or_path=str(plain_runs["masked"]))
-    says(r"adapter of .*such \(base_model_name_or_path\)", base_model_name_or_path=str(tmp_path / "none/such"))
-    says(r"has use_dora, which remask does not read", use_dora=True)
+    says(r"adapter of .*such: ", base_model_name_or_path=str(tmp_path / "none/such"))
+    says(r"has use_dora, which remask does not read; merge it", other=True, use_dora=True)
     tensors = load_file(folder / "adapter_model.safetensors")
     low = f"base_model.model.{LAYER}.lora_A.weight"
     save_file(tensors | {low: torch.zeros(2, 5)}, folder / "adapter_model.safetensors")

@@ -77,8 +77,8 @@ class Prompts:
         ids = [*self.family.bos, *self.tokenizer.encode(example.prompt)]
         if len(ids) + self.room > self.context:
             raise RemaskError(
-                f"a prompt of {task.place(example.question)} has {len(ids)} tokens, and {self.room} are to be written, beyond the context of "
-                f"{self.context}: give a smaller --length, or smaller questions"
+                f"a prompt of {task.place(example.question)} has {len(ids)} tokens, and {self.room} are to be "
+                f"written, beyond the context of {self.context}: give a smaller --length, or smaller questions"
             )
         return ids
 

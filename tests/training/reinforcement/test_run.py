@@ -173,7 +173,8 @@ def test_word_problems_of_a_file_are_rewarded(masked_run: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("more", "says"),
     [({"budget": Budget(tokens=1e6)}, r"give --budget\.steps"), ({"budget": Budget()}, "give a budget: --budget"),
-     ({"tasks": []}, "tasks is empty"), ({"tasks": ["gsm8k:none.jsonl"]}, "no file of GSM8K at 'none.jsonl'"), ({"tasks": ["Copi"]}, "unknown task 'Copi'.*Did you mean 'Copy'"),
+     ({"tasks": []}, "tasks is empty"), ({"tasks": ["gsm8k:none.jsonl"]}, "no file of GSM8K at 'none.jsonl'"),
+     ({"tasks": ["Copi"]}, "unknown task 'Copi'.*Did you mean 'Copy'"),
      ({"batch": 18}, "batch is 18, of which 18 texts .* multiple of the group of 4"),
      ({"accumulate": 8}, "of which 2 texts are written at once"), ({"length": 60}, "context of 64"),
      ({"objective": "PPO"}, "unknown objective 'PPO'")],
