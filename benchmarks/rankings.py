@@ -1,6 +1,5 @@
 """How fast multiple-choice questions are ranked, and whether the answers are those of many more draws; for score.py."""
 
-import json
 import time
 from argparse import Namespace
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ import torch
 from measure import Rounds, Row, alternate, pair, peaks
 
 from remask.checkpoints.checkpoint import Checkpoint
+from remask.data.json_lines import numbered_lines, object_of
+from remask.errors import RemaskError
 from remask.families import Family
 from remask.likelihood import Request, rank, score
 from remask.model.transformer import Transformer
@@ -20,21 +21,38 @@ from remask.scoring import answer_to, split
 MANY, FULL, CONFIDENCES = 1024, 128, (0.95, 0.8)
 """Draws of the reference, draws of the baseline and most draws of the ranking, and its confidences."""
 
+WANTED = (
+    'items are lines such as {"prompt": "the cat", "text": " sat"} or of context and continuation, and questions such '
+    'as {"prompt": "2 + 2 =", "answers": [" 4", " 5"]} or of query and choices'
+)
 Questions = list[list[Request]]
 
 
-def items(path: Path, limit: int) -> Iterator[dict[str, Any]]:
-    """Records of a JSONL file, `limit` of them evenly spread over it."""
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+def items(path: Path, limit: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Records of a JSONL file with their places, `limit` of them evenly spread over it. RemaskError where it holds
+    none, or a line is none."""
+    lines = list(numbered_lines(path))
+    if not lines:
+        raise RemaskError(f"{path} holds no lines: {WANTED}")
     for i in range(min(limit, len(lines))):
-        yield json.loads(lines[i * len(lines) // min(limit, len(lines))])
+        number, line = lines[i * len(lines) // min(limit, len(lines))]
+        yield (where := f"{path}, line {number}"), object_of(line, where)
+
+
+def text_in(record: dict[str, Any], where: str, *names: str) -> str:
+    """The field of a record that has the first of these names. RemaskError where it has none, or it is no text."""
+    name = next((name for name in names if name in record), None)
+    if name is None or not isinstance(record[name], str) or not record[name]:
+        there = ", ".join(map(repr, record)) or "no fields"
+        raise RemaskError(f"{where}: it has {there}, and needs a text {' or '.join(map(repr, names))}: {WANTED}")
+    return record[name]
 
 
 def texts_of(checkpoint: Checkpoint, path: Path, limit: int) -> list[Request]:
     """Texts behind prompts, from lines with prompt and text, or context and continuation (as LAMBADA has them)."""
     found = []
-    for record in items(path, limit):
-        prompt, text = record.get("prompt", record.get("context", "")), record.get("text", record.get("continuation"))
+    for where, record in items(path, limit):
+        prompt, text = record.get("prompt", record.get("context", "")), text_in(record, where, "text", "continuation")
         found += split(checkpoint, text if text.startswith(" ") or not prompt else f" {text}", prompt)
     return found
 
@@ -42,9 +60,11 @@ def texts_of(checkpoint: Checkpoint, path: Path, limit: int) -> list[Request]:
 def questions_of(checkpoint: Checkpoint, path: Path, limit: int) -> Questions:
     """Questions from lines with prompt and answers, or query and choices (as ARC has them)."""
     found = []
-    for number, record in enumerate(items(path, limit)):
-        prompt = record["prompt"] if "prompt" in record else f"{record['query']}\nAnswer:"
-        answers = record["answers"] if "answers" in record else [f" {choice}" for choice in record["choices"]]
+    for number, (where, record) in enumerate(items(path, limit)):
+        prompt = record["prompt"] if "prompt" in record else f"{text_in(record, where, 'query', 'prompt')}\nAnswer:"
+        answers = record.get("answers", [f" {choice}" for choice in record.get("choices", ())])
+        if len(answers) < 2:
+            raise RemaskError(f"{where}: it has {len(answers)} answers; a question has 2 or more: {WANTED}")
         found.append([keyed(answer_to(checkpoint, prompt, answer), number) for answer in answers])
     return found
 

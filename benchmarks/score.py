@@ -39,6 +39,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 import remask
+from remask.errors import RemaskError
 from remask.families import Family
 from remask.families.masked import Masked
 from remask.likelihood import Request, score
@@ -137,9 +138,14 @@ def main() -> None:
         parser.error("--only_questions needs --questions")
     if given.text is not None and given.run is None:
         parser.error("--text needs --run: random weights come without a tokenizer")
+    if given.limit < 1:
+        parser.error(f"--limit is {given.limit}; it must be at least 1")
     name, repeats = given.of(given)
     keep_memory()
-    model, family, texts, about, questions = subject(given, name)
+    try:
+        model, family, texts, about, questions = subject(given, name)
+    except RemaskError as error:  # a run or a file that is not what it should be
+        parser.error(str(error))
     number = 2 if given.quick else FEW
     if given.only_questions:
         ranked, times, notes = measure_ranking(model, family, questions, repeats, given)

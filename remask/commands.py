@@ -6,6 +6,7 @@ from typing import Any
 
 from remask.checkpoints.overrides import Overrides
 from remask.checkpoints.precision import Precision
+from remask.data.chat import TemplateName
 from remask.errors import RemaskError
 from remask.sampling.params import SamplingParams
 from remask.scoring_params import ScoringParams
@@ -17,6 +18,7 @@ def sample(
     prompt: str = "",
     ids: str | None = None,
     chat: bool = False,
+    template: TemplateName | None = None,
     negative_prompt: str = "",
     infill: str | None = None,
     preset: str | None = None,
@@ -39,6 +41,8 @@ def sample(
         ids: The ids of the prompt, as 5,17,3, instead of text.
         chat: Put the prompt as a user's turn into the template by which `remask train` fine-tuned the model, else into
             that of the tokenizer's special tokens, as `remask chat` does.
+        template: As --chat, in another template: chat puts the tokenizer's special tokens around each turn; vicuna is
+            FastChat's plain text; none puts nothing around the prompt. Without both the prompt is read as it is.
         negative_prompt: With --guidance, the text from which the result moves away; no longer than the prompt.
         infill: Text with holes, such as "the [MASK:3] sat" or, of 2 to 5 tokens, "the [MASK:2-5] sat"; the text of
             [MASK:3|EXPRESSION] matches a regular expression.
@@ -67,12 +71,15 @@ def sample(
     if [bool(prompt), ids is not None, infill is not None].count(True) > 1:
         raise RemaskError("give --prompt, --ids or --infill, one of them")
     given: str | list[int] = prompt if ids is None else numbers(ids)
+    chat = chat or template is not None
     if chat and (ids is not None or infill is not None):
-        raise RemaskError("--chat goes with --prompt")
+        raise RemaskError("--chat and --template go with --prompt")
     if chat:
-        from remask.conversation import prompt_of
+        from remask.conversation import prompt_of, require_template, trained_template
 
-        given = prompt_of(checkpoint, [("user", prompt)])
+        template = template or trained_template(checkpoint)
+        require_template(checkpoint, template)
+        given = prompt_of(checkpoint, [("user", prompt)], template)
     asked: dict[str, Any] = vars(params) | {"prompt": [given] * count if infill is None else "", "infill": infill}
     asked |= {"negative_prompt": negative_prompt}
     if watch:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from remask.checkpoints.checkpoint import Checkpoint
-from remask.data.chat import TemplateName, ending_ids, prompt_ids
+from remask.data.chat import TemplateName, ending_ids, prompt_ids, reply_ids
 from remask.errors import RemaskError
+from remask.likelihood.request import Request
 from remask.sampling.params import USUAL_LENGTH
 
 Conversation = Sequence[tuple[str, str]]
@@ -52,6 +53,21 @@ def require_template(checkpoint: Checkpoint, template: TemplateName) -> None:
         prompt_of(checkpoint, [("user", "")], template)
     except RemaskError as error:
         raise RemaskError(f"{error}; --template vicuna is plain text") from None
+
+
+def reply_to(checkpoint: Checkpoint, conversation: Conversation, reply: str) -> Request:
+    """The request of the likelihood of a reply: prompt and reply in the template of `prompt_of`, with the ids behind it
+    that end a turn and that fine-tuning has taught. RemaskError where it is beyond the context."""
+    template, vocabulary = trained_template(checkpoint), checkpoint.tokenizer.vocabulary
+    end = vocabulary.end if "conversations" in checkpoint.about else None
+    ids = reply_ids(checkpoint.tokenizer, reply, template, end=end)
+    found = Request(ids, prompt_of(checkpoint, conversation, template), len(reply.encode()), characters=len(reply))
+    context = checkpoint.model.architecture.context
+    if found.length > context:
+        raise RemaskError(
+            f"a reply of {len(ids)} tokens behind a prompt of {len(found.prompt)} is beyond the context of {context}"
+        )
+    return found
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ All three are read here, by the type of the option, so that they accept the same
 """
 
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -13,6 +13,13 @@ from remask.errors import RemaskError, unknown
 
 LARGEST = 2**16
 """The largest whole number among the options of a sampler or a family that are written in one word."""
+
+
+def listed_fields(kind: Any) -> list[Field[Any]]:
+    """The fields of a dataclass in the order of the help: those that its class names in `listed_first`, then the others
+    as they stand, those of its bases before its own."""
+    every = {field.name: field for field in fields(kind)}
+    return [every.pop(name) for name in getattr(kind, "listed_first", ())] + list(every.values())
 
 
 def read_value(hint: Any, value: Any) -> Any:

@@ -9,13 +9,12 @@ Descriptions come from the docstring of the function and from those below the fi
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import MISSING, dataclass, is_dataclass, replace
-from dataclasses import fields as dataclass_fields
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 import docstring_parser
 
-from remask.options import is_union
+from remask.options import is_union, listed_fields
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def parameters(kind: Callable[..., Any]) -> Iterator[tuple[str, Any, Any]]:
         for name, parameter in inspect.signature(kind).parameters.items():
             yield name, hints[name], MISSING if parameter.default is parameter.empty else parameter.default
         return
-    for field in dataclass_fields(kind):
+    for field in listed_fields(kind):
         if field.init and not field.name.startswith("_"):
             default = field.default if field.default_factory is MISSING else field.default_factory()
             yield field.name, hints[field.name], default

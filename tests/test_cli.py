@@ -368,7 +368,7 @@ def test_other_peoples_weights_by_the_command_line(remask: Any, plain_runs: dict
         (["sample", "RUN", "--ids", "1,x"], "ids are whole numbers with commas"),
         (["sample", "RUN", "--ids", "1,999", "--length", "4"], "id 999 is not among the model's 258"),
         (["sample", "RUN", "--ids", "1", "--prompt", "a"], "give --prompt, --ids or --infill, one of them"),
-        (["sample", "RUN", "--chat", "--ids", "1"], "--chat goes with --prompt"),
+        (["sample", "RUN", "--chat", "--ids", "1"], "--chat and --template go with --prompt"),
         (["sample", "RUN", "--chat", "--prompt", "a"], "no chat template"),
         (
             ["sample", "RUN", "--sampler", "LLaDA:late=1", "--length", "4"],

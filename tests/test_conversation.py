@@ -16,7 +16,7 @@ import remask
 from remask.chat.dialogue import Dialogue, Exchange
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.checkpoints.folder import save
-from remask.conversation import prompt_of, reply_end, trained_template
+from remask.conversation import prompt_of, reply_end, reply_to, trained_template
 from remask.data.chat import TemplateName, reply_ids
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
@@ -25,6 +25,7 @@ from remask.evaluation.reversal.sources import Row
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.harness.chat import WithChat, chat_text
+from remask.likelihood import Request, choose, score
 from remask.sampling.params import SamplingParams
 
 GREEDY: dict[str, Any] = {"length": 6, "temperature": 0.0, "stop": False}
@@ -76,6 +77,21 @@ def test_sample_with_chat_reads_what_chat_reads(call: Any, run: Path, m: Checkpo
     assert found["tokens"] == expected.tokens
 
 
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_sample_takes_another_template(call: Any, run: Path, m: Checkpoint, template: TemplateName) -> None:
+    """Named or not, it is the one of `remask chat`; without --chat and --template a prompt is read as it is."""
+    options = ["--prompt", "Hi there", "--length", 6, "--temperature", 0, "--no-stop", "--precision", "fp32", "--json"]
+    status, out, err = call("sample", run, "--template", template, *options)
+    assert status == 0, err
+    expected: Any = remask.sample(m, prompt=prompt_of(m, [("user", "Hi there")], template), **GREEDY)
+    assert json.loads(out)[0]["tokens"] == expected.tokens
+    assert call("sample", run, "--chat", "--template", template, *options)[1] == out
+    plain: Any = remask.sample(m, prompt="Hi there", **GREEDY)
+    assert json.loads(call("sample", run, *options)[1])[0]["tokens"] == plain.tokens
+    status, _, err = call("sample", run, "--template", template, "--infill", "a [MASK:2]")
+    assert status == 1 and "--chat and --template go with --prompt" in err
+
+
 def test_answer_reads_what_chat_reads(call: Any, run: Path, m: Checkpoint, tmp_path: Path) -> None:
     """In the second turn too, whose prompt holds the answer to the first."""
     file, out = tmp_path / "questions.jsonl", tmp_path / "answers.jsonl"
@@ -96,6 +112,20 @@ def test_the_reversal_test_reads_what_chat_reads(m: Checkpoint) -> None:
     asked = Respondent("m", m, None, None, None, True, 4, 0)
     asked.check([])
     assert asked.prompt(Row("Who is it?", "Ada", None, "a")) == ids_of_chat(m, "Who is it?")
+
+
+def test_the_reversal_test_scores_replies_behind_what_chat_reads(m: Checkpoint) -> None:
+    """The right answer and the control, each with the end that it was learnt with."""
+    template, row = trained_template(m), Row("Who is it?", " Ada Lovelace", " Bo", "a")
+    end = m.tokenizer.vocabulary.end
+    replies = [reply_ids(m.tokenizer, text, template, end=end) for text in (" Ada Lovelace", " Bo")]
+    key = f"{row.prompt}{row.completion}"
+    wanted = [Request(ids, ids_of_chat(m, "Who is it?"), noise_key=key) for ids in replies]
+    estimator = choose(m.family, **({} if m.family.exact else {"draws": 4, "seed": 0}))
+    found = [estimate.nats for _, estimate in score(m.model, m.family, wanted, estimator=estimator)]
+    assert Respondent("m", m, None, None, None, True, 4, 0).nats([row]) == pytest.approx(found)
+    with pytest.raises(RemaskError, match=r"a reply .* context of 256"):
+        reply_to(m, [("user", "Who is it?")], 300 * "a")
 
 
 def test_the_harness_reads_what_chat_reads(m: Checkpoint) -> None:

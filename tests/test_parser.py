@@ -3,9 +3,9 @@
 import importlib
 import json
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, ClassVar, Literal, get_args, get_origin
 
 import pytest
 
@@ -14,8 +14,12 @@ from remask.errors import RemaskError, WrongUse
 from remask.families import Family
 from remask.families.interpolating import Interpolating
 from remask.families.masked import Masked
-from remask.options import holds_text
+from remask.options import holds_text, listed_fields
 from remask.parser import Parser
+from remask.signatures import options_of
+from remask.training.distill import Distillation
+from remask.training.recipe import Recipe
+from remask.training.reinforcement.run import Reinforcement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +57,28 @@ class Plan(Basis):
     names: list[str] = field(default_factory=list)
     budgets: list[float] = field(default_factory=list)
     watch: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Noted(Plan):
+    """A plan whose note stands first."""
+
+    listed_first: ClassVar[tuple[str, ...]] = ("note", "length")
+
+    loud: bool = False
+
+
+def test_a_class_says_which_of_its_options_stand_first() -> None:
+    """Also inherited ones; to Python the class is as it was, and so are those before it and behind it."""
+    names = [field.name for field in fields(Plan)]
+    assert [field.name for field in listed_fields(Plan)] == names
+    assert [field.name for field in fields(Noted)] == [*names, "loud"]
+    others = [name for name in names if name not in ("note", "length")]
+    assert [field.name for field in listed_fields(Noted)] == ["note", "length", *others, "loud"]
+    shown = [option.name.partition(".")[0] for option in options_of(Noted)]
+    assert list(dict.fromkeys(shown)) == ["note", "length", *others, "loud"]
+    for kind, first in ((Recipe, "data"), (Distillation, "model"), (Reinforcement, "model")):
+        assert next(options_of(kind)).name == first and fields(kind)[0].name == "out"
 
 
 def verb(run: str, plan: Plan, *, seed: int = 0, from_: str = "") -> tuple[str, Plan, int, str]:

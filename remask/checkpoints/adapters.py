@@ -22,7 +22,8 @@ from remask.errors import RemaskError
 
 FILE, BASE = "adapter_model.safetensors", "base.json"
 LEARNT = ("conversations",)
-"""What of a run's `about` the adapters have of their own, in place of their base's."""
+"""What of a run's `about` the adapters have of their own, in place of their base's; and what a run that goes on from a
+checkpoint keeps, unless it has its own."""
 PREFIX = "base_model.model."
 """What peft puts before the names of the base."""
 SAMPLE = 64
@@ -48,12 +49,14 @@ def open_adapter(folder: Path, open_base: Callable[[str], LazyCheckpoint]) -> La
     try:
         base = open_base(name)
     except RemaskError as error:
-        raise RemaskError(f"{folder} is an adapter of {name} (base_model_name_or_path): {error}") from None
+        raise RemaskError(f"{folder} is an adapter of {name}: {error}. {another_base(folder)}") from None
     pairs = _pairs(tensors, base.tensors, folder, name)
     own = read_json(folder / BASE) if (folder / BASE).is_file() else {}
     known = own.get("weights")
     if known not in (None, fingerprint(base.tensors)):
-        raise RemaskError(f"{folder} is an adapter of another base than {name} holds now: its weights differ")
+        raise RemaskError(
+            f"{folder} is an adapter of another base than {name} holds now: its weights differ. {another_base(folder)}"
+        )
     scale = float(config["lora_alpha"]) / int(config["r"])
 
     def read(one: str) -> Callable[[], Tensor]:
@@ -68,8 +71,13 @@ def open_adapter(folder: Path, open_base: Callable[[str], LazyCheckpoint]) -> La
     return replace(
         base,
         tensors=Tensors({one: read(one) for one in base.tensors}, headers),
-        about={**base.about, **{key: own[key] for key in LEARNT if key in own}, "adapter": str(folder)},
+        about={**base.about, **{key: own[key] for key in LEARNT if key in own}, "adapter": str(folder), "base": name},
     )
+
+
+def another_base(folder: Path) -> str:
+    """What would work where adapters do not fit the base that they name."""
+    return f"Name the base that it was trained on in {folder / ADAPTER_CONFIG} (base_model_name_or_path)"
 
 
 def _pairs(tensors: Tensors, base: Tensors, folder: Path, name: str) -> dict[str, str]:
@@ -86,7 +94,8 @@ def _pairs(tensors: Tensors, base: Tensors, folder: Path, name: str) -> dict[str
         if weight not in base or base.shape(weight) != shape:
             there = f"is {base.shape(weight)} there" if weight in base else "is not there"
             raise RemaskError(
-                f"{folder} is an adapter of another base than {name}: {weight} {there}, and it is for {shape}"
+                f"{folder} is an adapter of another base than {name}: {weight} {there}, and it is for {shape}. "
+                f"{another_base(folder)}"
             )
         found[weight] = pattern
     if not found:

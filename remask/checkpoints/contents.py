@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from remask.checkpoints.adapters import is_adapter
 from remask.checkpoints.checkpoint import open_checkpoint, parse_source
 from remask.checkpoints.folder import find
 from remask.checkpoints.overrides import Overrides
@@ -22,6 +23,10 @@ def contents(
 
     Missing and misshapen tensors are listed under "problems" and raise nothing.
     """
+    if form is None and is_adapter(source):
+        lazy = open_checkpoint(source, form, tokenizer, overrides)
+        kind = f"low-rank adapters (peft) of {lazy.about['base']}"
+        return table(str(source), kind, lazy.architecture, lazy.family, lazy.tensors, lazy.tokenizer, {})
     folder = find(source) if form is None else None
     if folder is not None:
         lazy = open_checkpoint(source, form, tokenizer, overrides)

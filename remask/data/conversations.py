@@ -130,6 +130,8 @@ def _text(row: dict[str, Any], name: str, empty: bool = True) -> str:
 
 
 def _completion(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    if "completion" in row and "response" in row:
+        raise Bad("it has completion and response, and one of them is wanted")
     yield "user", _text(row, "prompt")
     yield "assistant", _text(row, "completion" if "completion" in row else "response", empty=False)
 
@@ -147,8 +149,10 @@ def _messages(row: dict[str, Any], field: str, role_field: str, text_field: str)
         raise Bad(f"{field} is not a list of messages but {type_name(messages) if messages != [] else 'empty'}")
     replies, before = 0, ""
     for number, message in enumerate(messages, start=1):
-        if not isinstance(message, dict) or role_field not in message or text_field not in message:
-            raise Bad(f"message {number} has no {role_field} and {text_field}")
+        fields = message if isinstance(message, dict) else {}
+        if missing := [name for name in (role_field, text_field) if name not in fields]:
+            one = f"{{'{role_field}': '{'human' if role_field == 'from' else 'user'}', '{text_field}': '...'}}"
+            raise Bad(f"message {number} has no {' and no '.join(missing)}: a message is {one}")
         role = message[role_field]
         role = SHAREGPT.get(role, role) if isinstance(role, str) else role
         if role not in ROLES:

@@ -122,7 +122,7 @@ def revise(
         out: A file for the revised drafts, as JSON lines, each written as soon as it is made; by default they are
             printed. Stopped, the same command goes on from it, and OUT.settings.json beside it says what it is of.
         judge: An autoregressive run, whose nats per token of the drafts, before and after, are printed on standard
-            error beside their token entropy.
+            error beside their token entropy. It reads them as they are revised, and keeps none.
         tokenizer: A tokenizer.json, where the checkpoint has none.
         device: cpu, cuda, or auto: a GPU where there is one.
         precision: Number format of the network, as of `remask sample`.
@@ -131,7 +131,7 @@ def revise(
     import remask
     from remask.evaluation.judging import fingerprint
     from remask.robustness.drafts import drafts_of
-    from remask.robustness.judging import judged
+    from remask.robustness.judging import Judging
     from remask.robustness.revised_file import RevisedFile
     from remask.robustness.revising import revise as revise_drafts
     from remask.scoring_log import key_of
@@ -141,16 +141,23 @@ def revise(
     if out is not None:
         check_writable(out)
     checkpoint = remask.load(run, device=device, precision=precision, tokenizer=tokenizer)
-    critic = None if judge is None else remask.load(judge, device=device)
     ids, drafts = [id for id, _ in given], [draft for _, draft in given]
+    judging = None if judge is None else Judging(remask.load(judge, device=device), drafts)
     settings = {"weights of the model": fingerprint(run), "tokenizer": checkpoint.tokenizer.fingerprint}
     settings |= {"hash of the drafts": key_of([[id, *vars(draft).values()] for id, draft in given])}
     settings |= {"device": checkpoint.model.device.type, "precision": precision} | asdict(how)
-    with RevisedFile(out, ids, settings, keep=critic is not None) as found:
+    with RevisedFile(out, ids, settings) as found:
         try:
+            if judging is not None and found.done:
+                with progress("judging what is there", found.done, "drafts") as tick:
+                    for one in found.known():
+                        judging.add(one)
+                        tick(1)
             with progress("revising", len(drafts), "drafts", found.done) as tick:
                 for one in revise_drafts(checkpoint, drafts, how, found.done):
                     found.add(one)
+                    if judging is not None:
+                        judging.add(one)
                     tick(1)
         except KeyboardInterrupt:
             if out is None:
@@ -158,8 +165,8 @@ def revise(
             kept = f"{found.done} of {len(drafts)} drafts are in {out}"
             raise Interrupted(f"stopped; {kept}, and the same command goes on") from None
     say(f"{found.done} drafts: {found.changed} of {found.tokens} tokens changed")
-    if critic is not None:
-        for name, quality in judged(critic, found.revised).items():
+    if judging is not None:
+        for name, quality in judging.found().items():
             say(
                 f"{name}: {quality.nll:.4f} +- {quality.nll_error:.4f} nats per token under the judge, "
                 f"token entropy {quality.entropy:.4f} +- {quality.entropy_error:.4f}"

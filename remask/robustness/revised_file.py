@@ -4,8 +4,10 @@ Beside a file OUT stands OUT.settings.json, which says of which model, drafts an
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -19,22 +21,25 @@ START = b'{"id": '
 """How every line begins."""
 
 
+def revised_in(line: bytes) -> Revised:
+    """The draft of a line. ValueError, TypeError or KeyError where it holds none."""
+    record = json.loads(line)
+    return Revised(**{field.name: record[field.name] for field in fields(Revised)})
+
+
 class RevisedFile:
     """Where revised drafts go, and what is known of those that are there."""
 
-    def __init__(self, path: Path | None, ids: Sequence[Any], settings: Mapping[str, Any], keep: bool = False) -> None:
+    def __init__(self, path: Path | None, ids: Sequence[Any], settings: Mapping[str, Any]) -> None:
         """Opens or begins a file of the drafts with these ids, in their order; without a path they are printed.
-
-        `keep` holds the drafts in memory too, as `revised`.
 
         Raises:
             RemaskError: the file has other contents, or was written with other settings, and is left as it is; or
                 another process is writing it, or it cannot be written.
         """
-        self.ids, self.keep = ids, keep
+        self.ids, self.path = ids, path
         self.done = self.changed = self.tokens = 0
         """Drafts that are written, and their tokens: those changed, and all."""
-        self.revised: list[Revised] = []
         self._file: BinaryIO | None = None
         if path is None:
             return
@@ -50,8 +55,8 @@ class RevisedFile:
 
     def _go_on(self, path: Path, file: BinaryIO, settings: dict[str, Any]) -> None:
         """Reads what is there, and leaves the file at the end of its last whole line."""
-        lines, beside = file.readlines(), path.with_name(f"{path.name}.settings.json")
-        if not lines:
+        beside = path.with_name(f"{path.name}.settings.json")
+        if not os.fstat(file.fileno()).st_size:
             write_atomically(beside, json.dumps(settings, indent=1) + "\n")
             return
         try:
@@ -61,14 +66,13 @@ class RevisedFile:
         if other := differences(before, settings):
             raise RemaskError(f"{path} was written otherwise: {'; '.join(other)}. Choose another --out")
         whole = 0
-        for number, line in enumerate(lines, start=1):
+        for number, line in enumerate(file, start=1):
             if not line.endswith(b"\n") and line[: len(START)] == START[: len(line)]:
                 break  # cut off
             try:
-                record = json.loads(line)
-                if record["id"] != self.ids[number - 1]:
+                if json.loads(line)["id"] != self.ids[number - 1]:
                     raise ValueError
-                self._count(Revised(**{field.name: record[field.name] for field in fields(Revised)}))
+                self._count(revised_in(line))
             except (ValueError, TypeError, KeyError, IndexError):
                 raise RemaskError(
                     f"{path}, line {number}, is not the revision of draft {number}; choose another --out"
@@ -81,8 +85,13 @@ class RevisedFile:
         self.done += 1
         self.changed += one.changed
         self.tokens += one.tokens
-        if self.keep:
-            self.revised.append(one)
+
+    def known(self) -> Iterator[Revised]:
+        """The drafts that an earlier run has written, one by one."""
+        if self.path is not None and self.done:
+            with open(self.path, "rb") as file:
+                for line in islice(file, self.done):
+                    yield revised_in(line)
 
     def add(self, one: Revised) -> None:
         """Writes the next draft at once."""

@@ -8,6 +8,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
@@ -49,6 +50,8 @@ class Example:
 class Task(ABC):
     """A kind of question whose answers can be checked exactly."""
 
+    named: ClassVar[bool] = True
+    """Whether the name of its class asks it; else it is made of a file."""
     templates: ClassVar[tuple[str, ...]]
     """At least three prompts, with the fields of `words` in braces, since the best decoding rule may be another one
     under another prompt. None ends with white space."""
@@ -76,6 +79,19 @@ class Task(ABC):
         """What decides of which split a question is. Questions that are the same but for something that their
         answer does not depend on, such as the order of what is to be sorted, have the same key."""
         return question
+
+    def place(self, question: Any) -> str:
+        """Where a question comes from, for messages: the task, or file and line."""
+        return str(self)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of what the questions depend on beside the options: a file; by default of nothing."""
+        return ""
+
+    def survey(self, seed: int, count: int) -> Iterator[Example]:
+        """Training examples that stand for all, by whose lengths room is made: the first so many, or all of a file."""
+        return islice(self.examples("train", seed), count)
 
     def published(self) -> tuple[Any, ...]:
         """Questions that are the test split in place of generated ones (`published.py`); by default none."""
@@ -133,9 +149,9 @@ def split_of(key: Any) -> Split:
 
 
 def tasks() -> dict[str, type[Task]]:
-    """Every task of this package by its class name. Imports the files of this folder."""
+    """Every task of this package that the name of its class asks. Imports the files of this folder."""
     import_files("remask.tasks")
-    return {kind.__name__: kind for kind in subclasses_in("remask.tasks", Task)}
+    return {kind.__name__: kind for kind in subclasses_in("remask.tasks", Task) if kind.named}
 
 
 def task_class(name: str) -> type[Task]:

@@ -4,35 +4,25 @@
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 from remask.errors import RemaskError
 from remask.families import Family, describe
+from remask.options import listed_fields
 from remask.training.optim import Budget, Optimizer
 
 MOST_ROWS = 2**20
 """Most rows of a step."""
-T = TypeVar("T")
-
-
-def listed_first(*names: str) -> Callable[[type[T]], type[T]]:
-    """Puts some fields of a dataclass before those that it inherits: in the help, and in config.yaml."""
-
-    def decorate(kind: type[T]) -> type[T]:
-        every = kind.__dataclass_fields__  # type: ignore[attr-defined]
-        kind.__dataclass_fields__ = {name: every[name] for name in names} | every  # type: ignore[attr-defined]
-        return kind
-
-    return decorate
 
 
 @dataclass(frozen=True, kw_only=True)
 class Training(ABC):
     """The options that all trainings share. RemaskError for a value that is out of range."""
 
+    listed_first: ClassVar[tuple[str, ...]] = ()
+    """Options that stand before the others, in the help and in config.yaml."""
     progress_matters: ClassVar[bool | None] = None
     """Whether the loss changes with the share of the training that is done; None: as the family says."""
 
@@ -104,7 +94,7 @@ class Training(ABC):
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain data, which YAML and JSON hold and the command line reads; without the run directory,
         so that it can be moved, and run again elsewhere."""
-        return {f.name: to_plain(getattr(self, f.name)) for f in fields(self) if f.name != "out"}
+        return {f.name: to_plain(getattr(self, f.name)) for f in listed_fields(self) if f.name != "out"}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ from remask.families import Family, Loss
 from remask.families.latent import Latent, check_gamma_range, operator_of
 from remask.model.networks import network
 from remask.model.transformer import Transformer
-from remask.training.base import CorpusTraining, listed_first
+from remask.training.base import CorpusTraining
 from remask.training.optim import Budget, Optimizer
 from remask.training.recipe import Recipe
 from remask.training.run import carry_out
@@ -57,11 +57,11 @@ class Rounds:
         object.__setattr__(self, "gamma", check_gamma_range(self.gamma))
 
 
-@listed_first("model", "data", "out", "distillation")
 @dataclass(frozen=True, kw_only=True)
 class Distillation(CorpusTraining):
     """The recipe of a distillation: family, shape and first weights are those of the checkpoint `model`."""
 
+    listed_first: ClassVar[tuple[str, ...]] = ("model", "data", "out", "distillation")
     progress_matters: ClassVar[bool] = True
 
     model: str

@@ -7,6 +7,7 @@ from typing import Any
 import lightning
 
 from remask.checkpoints import folder
+from remask.checkpoints.adapters import LEARNT
 from remask.likelihood import Estimate
 from remask.training.adapters import merged, write_adapters
 from remask.training.ema import EMA, published_weights
@@ -23,6 +24,9 @@ class Publishing:
 
     def __init__(self, setup: Setup, plan: Plan, average: EMA | None, validation: Validation) -> None:
         self.recipe, self.batches, self.prepared, self.lora = setup.recipe, setup.batches, setup.prepared, setup.lora
+        before = {} if setup.start is None else setup.start.about
+        self.learnt_before = {key: before[key] for key in LEARNT if key in before}
+        """What the checkpoint that the run starts from has learnt, and this one so far keeps."""
         self.plan, self.average, self.validation = plan, average, validation
 
     def publish(self, trainer: lightning.Trainer, module: Module, names: list[str], step: int) -> None:
@@ -37,6 +41,7 @@ class Publishing:
                         write_adapters(out / "adapter", weights, self.lora, self.recipe.model, about)
                     weights = merged(weights, self.lora)
                 text = model_card(module, about, self.validation.estimate)
+                about = self.learnt_before | about
                 for name in names:
                     folder.save(out / name, weights, shape, module.family, self.prepared.tokenizer, about, text)
 

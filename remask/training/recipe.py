@@ -8,7 +8,7 @@ common with a distillation and with reinforcement is in `remask.training.base`.
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import ClassVar, Literal
 
 from remask.errors import RemaskError
 from remask.families import Family
@@ -17,7 +17,7 @@ from remask.model.sizes import SizeOverrides
 from remask.model.transformer import Initialisation
 from remask.training.adapters import LowRank
 from remask.training.adversarial import Adversarial
-from remask.training.base import CorpusTraining, listed_first
+from remask.training.base import CorpusTraining
 from remask.training.fine_tuning import FineTuning
 from remask.training.optim import Budget
 
@@ -33,10 +33,11 @@ class Conversion:
     """Draw the output head anew."""
 
 
-@listed_first("data", "out", "family", "model", "architecture")
 @dataclass(frozen=True, kw_only=True)
 class Recipe(CorpusTraining):
     """What a run trains, on what, how much and how. RemaskError for a value that is out of range."""
+
+    listed_first: ClassVar[tuple[str, ...]] = ("data", "out", "family", "model", "architecture")
 
     family: Family = field(default_factory=Masked)
     """Masked, Uniform, Interpolating or Autoregressive, with its options."""

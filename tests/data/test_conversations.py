@@ -15,6 +15,7 @@ PAIR = (("user", "2 + 2 ="), ("assistant", " 4"))
 OTHERS: list[dict[str, Any]] = [
     {"instruction": "Add.", "output": "4"},
     {"messages": [{"role": "user", "content": "2"}, {"role": "assistant", "content": "4"}]},
+    {"conversations": [{"from": "human", "value": "2"}, {"from": "gpt", "value": "4"}]},
 ]
 GOOD = {"prompt": "2 + 2 =", "completion": " 4"}
 
@@ -65,7 +66,10 @@ BAD = [
     ({"instruction": "a", "output": ""}, "output is empty"),
     ({"messages": []}, "messages is not a list of messages but empty"),
     ({"messages": "a"}, "messages is not a list of messages but text"),
-    ({"messages": [{"content": "a"}]}, "message 1 has no role and content"),
+    ({"messages": [{"content": "a"}]}, r"message 1 has no role: a message is \{'role': 'user', 'content': '...'\}"),
+    ({"messages": ["a"]}, "message 1 has no role and no content: a message is"),
+    ({"conversations": [{"from": "human"}]}, "message 1 has no value: a message is .'from': 'human', 'value': "),
+    ({"prompt": "a", "completion": "b", "response": "c"}, "it has completion and response, and one of them is wanted"),
     ({"messages": [message("users", "a")]}, "message 1.*unknown role 'users'.*user"),
     ({"messages": [message("user", "a")]}, "no message is of the assistant"),
     ({"messages": [message("user", "a"), message("assistant", " ")]}, "message 2, of the assistant: content is empty"),

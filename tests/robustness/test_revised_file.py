@@ -6,12 +6,20 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import remask
+from remask.errors import RemaskError
+from remask.evaluation.judging import judge_texts
 from remask.robustness import revising
+from remask.robustness.drafts import Draft
+from remask.robustness.judging import TOGETHER, Judging
+from remask.robustness.revising import Revised
 
 
 @pytest.fixture
@@ -57,6 +65,55 @@ def test_a_line_that_was_cut_off_is_made_anew(call: Any, masked_run: Path, draft
         out.write_bytes(b"".join(lines[:keep]) + (lines[keep][:cut] if cut else b""))
         status, _, err = call(*arguments)
         assert status == 0 and out.read_bytes() == whole and "200 drafts: " in err
+
+
+def test_a_judge_reads_drafts_as_they_come_and_keeps_none(
+    call: Any, masked_run: Path, autoregressive_run: Path, drafts: Path, tmp_path: Path
+) -> None:
+    """The same numbers as of all at once, also of a file that is gone on with."""
+    critic, made = remask.load(autoregressive_run, device="cpu"), weakref.WeakSet[Revised]()
+    texts = [("ab", "abcdefgh"[i % 5 :] * 2, "hgf" * (1 + i % 3)) for i in range(3 * TOGETHER + 5)]
+    judging = Judging(critic, [Draft(prompt, draft) for prompt, draft, _ in texts])
+    for number, (prompt, draft, text) in enumerate(texts):
+        made.add(one := Revised(prompt, text, draft, number, 99))
+        judging.add(one)
+        del one
+        assert len(made) < TOGETHER
+    encode = critic.tokenizer.encode
+    for name, place in (("drafts", 1), ("revised", 2)):
+        whole = judge_texts(critic, [encode(one[place]) for one in texts], [encode(one[0]) for one in texts])
+        assert asdict(judging.found()[name]) == pytest.approx(asdict(whole), rel=1e-4)
+    out = tmp_path / "out.jsonl"
+    few = tmp_path / "few.jsonl"
+    few.write_text("".join(drafts.read_text().splitlines(keepends=True)[:40]))
+    arguments = ["revise", masked_run, "--file", few, "--choose", "random", "--precision", "fp32", "--out", out]
+    first = call(*arguments, "--judge", autoregressive_run)[2]
+    out.write_bytes(b"".join(out.read_bytes().splitlines(keepends=True)[:25]))
+    again = call(*arguments, "--judge", autoregressive_run)[2]
+    shown = [[line for line in err.splitlines() if "under the judge" in line] for err in (first, again)]
+    assert len(shown[0]) == 2 and shown[0] == shown[1]
+
+
+def test_what_a_judge_cannot_read_is_said_before_the_work_and_stops_no_revision(
+    call: Any, masked_run: Path, autoregressive_run: Path, drafts: Path, tmp_path: Path
+) -> None:
+    critic = remask.load(autoregressive_run, device="cpu")
+    with pytest.raises(RemaskError, match="a text of 70 tokens is beyond the judge's context of 64"):
+        Judging(critic, [Draft("", "a"), Draft("", 70 * "a")])
+    judging = Judging(critic, [Draft("", "a")] * 2)
+    for text in (70 * "a", "a"):
+        judging.add(Revised("", text, "a", 1, 1))
+    with pytest.raises(RemaskError, match="a text of 70 tokens"):
+        judging.found()
+    out = tmp_path / "out.jsonl"
+    one = tmp_path / "one.jsonl"
+    one.write_text(drafts.read_text().splitlines()[0] + "\n")
+    for file, judge, says in (
+        (one, autoregressive_run, "two drafts or more"),
+        (drafts, masked_run, "an autoregressive"),
+    ):
+        status, _, err = call("revise", masked_run, "--file", file, "--judge", judge, "--out", out)
+        assert status == 1 and says in err and not out.exists()
 
 
 def test_what_is_something_else_is_left_alone(

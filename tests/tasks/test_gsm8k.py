@@ -1,6 +1,7 @@
 """GSM8K: both forms of its files, the instances of a problem, and what is read as its answer."""
 
 import json
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from remask import cli
 from remask.data.corpus import documents, stamp
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
-from remask.tasks.gsm8k import reading
+from remask.tasks.base import tasks
+from remask.tasks.gsm8k import asked, reading
 from remask.tasks.gsm8k.problems import Problem, read_problems
 from remask.tasks.gsm8k.reading import answer_of, equal, normal, right, value_of
 from remask.tasks.gsm8k.wording import WORDINGS, document, instances
@@ -41,6 +43,47 @@ def text(tmp_path: Path) -> Path:
     path = tmp_path / "train.txt"
     path.write_text(IN_TEXT, encoding="utf-8")
     return path
+
+
+# Questions that are rewarded
+
+
+def test_problems_are_asked_and_answers_rewarded(published: Path) -> None:
+    task = asked(f"gsm8k:{published}")
+    examples = list(islice(task.examples("train", seed=3), 40))
+    problems = {one.question: one for one in read_problems(published)}
+    documents = {document(problem, wording) for problem in problems.values() for wording in WORDINGS}
+    assert {one.text for one in examples} == documents, "each problem under each prompt, as it is learnt"
+    for one, two in zip(examples[::2], examples[1::2], strict=True):
+        assert one.question != two.question, "all problems, before one is asked again"
+    assert examples == list(islice(task.examples("train", seed=3), 40))
+    for one in examples[:4]:
+        assert one.question == problems[one.question.question]
+        assert task.right(one.question, one.answer) and not task.right(one.question, f"{one.answer}1")
+        assert not task.right(one.question, one.question.answer), "without ####"
+    first = asked(f"gsm8k:{published},template=0,equations=true")
+    (example,) = islice(first.examples("train"), 1)
+    assert example.text == document(example.question, WORDINGS[0], equations=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("gsm8k:{folder}/none.jsonl", r"there is no file of GSM8K at '.*none.jsonl'"), ("gsm8k", "write gsm8k:FILE"),
+     ("gsm8k:", "write gsm8k:FILE"), ("gsm8k:{folder}/bad.jsonl", r"bad.jsonl, line 2: a problem is \{"),
+     ("gsm8k:{folder}/train.jsonl,passes=1", "passes is for rows"),
+     ("gsm8k:{folder}/train.jsonl,template=5", "templates 0 to 2"),
+     ("gsm8k:{folder}/train.jsonl,templates=1", "unknown option of GSM8K 'templates'")],
+)  # fmt: skip
+def test_what_cannot_be_asked_is_named(published: Path, name: str, says: str) -> None:
+    published.with_name("bad.jsonl").write_text(json.dumps(PUBLISHED[0]) + "\n{}\n")
+    with pytest.raises(RemaskError, match=says):
+        asked(name.format(folder=published.parent))
+
+
+def test_other_splits_are_other_files(published: Path) -> None:
+    with pytest.raises(RemaskError, match=r"are all for training.*remask eval --tasks gsm8k"):
+        next(asked(f"gsm8k:{published}").examples("test"))
+    assert "WordProblems" not in tasks(), "which no name without a file asks"
 
 
 # Files

@@ -15,6 +15,7 @@ from tables import tiny
 import remask
 from remask.checkpoints.adapters import fingerprint, open_adapter
 from remask.checkpoints.checkpoint import open_checkpoint
+from remask.checkpoints.contents import contents
 from remask.checkpoints.convert import convert
 from remask.checkpoints.folder import save
 from remask.conversation import trained_template
@@ -65,6 +66,8 @@ def test_apart_from_their_base_they_are_the_same_model(masked_run: Path, tmp_pat
         torch.testing.assert_close(weight, whole[name])
     assert not torch.allclose(m.logits(ids), remask.load(masked_run, device="cpu").logits(ids), atol=1e-2)
     assert m.about["adapter"] == str(tmp_path / "adapter") and type(m.family) is Masked
+    shown = contents(tmp_path / "adapter")  # remask info
+    assert shown["form"] == f"low-rank adapters (peft) of {masked_run}" and shown["parameters"] == 37_632
     names = load_file(tmp_path / "adapter" / "adapter_model.safetensors")
     assert f"base_model.model.{LAYER}.lora_A.weight" in names and len(names) == 2 * 2 * 2
 
@@ -81,14 +84,15 @@ def test_an_adapter_of_another_base_is_named(masked_run: Path, plain_runs: dict[
     write_adapters(folder, adapted(dict(open_checkpoint(masked_run).tensors)), LORA, str(masked_run))
     config = json.loads((folder / "adapter_config.json").read_text())
 
-    def says(pattern: str, **changes: object) -> None:
+    def says(pattern: str, other: bool = False, **changes: object) -> None:
         (folder / "adapter_config.json").write_text(json.dumps(config | changes))
-        with pytest.raises(RemaskError, match=pattern):
+        with pytest.raises(RemaskError, match=pattern) as error:
             remask.load(folder)
+        assert other or f"in {folder / 'adapter_config.json'} (base_model_name_or_path)" in str(error.value)
 
     says(r"adapter of another base than .*masked holds now", base_model_name_or_path=str(plain_runs["masked"]))
-    says(r"adapter of .*such \(base_model_name_or_path\)", base_model_name_or_path=str(tmp_path / "none/such"))
-    says(r"has use_dora, which remask does not read", use_dora=True)
+    says(r"adapter of .*such: ", base_model_name_or_path=str(tmp_path / "none/such"))
+    says(r"has use_dora, which remask does not read; merge it", other=True, use_dora=True)
     tensors = load_file(folder / "adapter_model.safetensors")
     low = f"base_model.model.{LAYER}.lora_A.weight"
     save_file(tensors | {low: torch.zeros(2, 5)}, folder / "adapter_model.safetensors")

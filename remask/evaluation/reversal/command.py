@@ -16,14 +16,14 @@ from typing import Any
 import remask
 from remask.checkpoints.checkpoint import Checkpoint, load, usable_device
 from remask.checkpoints.precision import Precision
-from remask.conversation import prompt_of
+from remask.conversation import prompt_of, reply_to
 from remask.errors import Interrupted, RemaskError
 from remask.evaluation.judging import fingerprint
 from remask.evaluation.reversal.log import Answer, Log, open_log
 from remask.evaluation.reversal.report import write_report
 from remask.evaluation.reversal.sources import Cell, Row, cells_of
 from remask.evaluation.ways import Way, fitting, way_of
-from remask.likelihood import choose
+from remask.likelihood import Request, choose
 from remask.likelihood import score as score_requests
 from remask.locking import locked
 from remask.scoring import answer_to
@@ -61,7 +61,8 @@ def reversal(
             not fit write in their own way; by default all do, masked ones by Confidence, one token a step.
         length: Tokens to write; by default those of the longest right answer and 4 more.
         total: In place of length: tokens of a prompt and its answer together, as SMDM has it.
-        chat: Ask each question as a turn of a conversation, in the template of `remask chat`.
+        chat: Ask each question as a turn of a conversation, in the template of `remask chat`. Right answers and the
+            control are scored as replies in it, with the end of a turn.
         limit: Ask the first so many rows of each kind of question.
         draws: Noisy copies of an answer by whose likelihood right answers are compared with those of the control;
             autoregressive models are scored exactly.
@@ -87,7 +88,8 @@ def reversal(
     respondents = {path: Respondent(path, models[path], how, length, total, chat, draws, seed) for path in paths}
     for one in respondents.values():
         one.check(cells)
-    kept: dict[str, Any] = {"way": None if how is None else how.name, "length": length, "total": total, "chat": chat}
+    kept: dict[str, Any] = {"way": None if how is None else how.name, "length": length, "total": total}
+    kept |= {"chat": "questions and likelihoods" if chat else False}
     kept |= {"draws": draws, "seed": seed, "device": str(usable_device(device)), "precision": precision}
     kept |= {f"weights of {path}": fingerprint(path) for path in paths}
     with locked(out, "asking"):
@@ -155,12 +157,18 @@ class Respondent:
         for i, row in enumerate(rows):
             yield Answer(texts[i], *((next(nats), next(nats)) if row.control is not None else (None, None)))
 
+    def request(self, row: Row, answer: str) -> Request:
+        """The request of the likelihood of an answer, behind what the model reads before it writes one."""
+        if self.chat:
+            return reply_to(self.checkpoint, [("user", row.prompt)], answer)
+        return answer_to(self.checkpoint, row.prompt, answer)
+
     def nats(self, rows: Sequence[Row]) -> list[float]:
         """-log p of the right answer and of the control, with the same noise, of each row that has a control."""
         model, family = self.checkpoint.model, self.checkpoint.family
         options: dict[str, Any] = {} if family.exact else {"draws": self.draws, "seed": self.seed}
         requests = [
-            replace(answer_to(self.checkpoint, row.prompt, text), noise_key=f"{row.prompt}{row.completion}")
+            replace(self.request(row, text), noise_key=f"{row.prompt}{row.completion}")
             for row in rows
             for text in (row.completion, row.control)
             if row.control is not None and text is not None

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from remask.seeds import mix_seeds
 from remask.tasks.base import Example, Task
 
 LOOKED_AT = 128
-"""Questions of each task by which the room for an answer, and the length of a row, is judged."""
+"""Questions of each task by which the room for an answer, and the length of a row, is judged; of a file, all."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Prompts:
         one for the end of the text."""
         self.tasks, self.tokenizer, self.family = tuple(tasks), tokenizer, family
         self.batch, self.group, self.context, self.seed = batch, group, context, seed
-        known = [(task, one) for task in self.tasks for one in islice(task.examples("train", seed), LOOKED_AT)]
+        known = [(task, one) for task in self.tasks for one in task.survey(seed, LOOKED_AT)]
         for task, one in known:
             check_spelling(tokenizer, task, one)
         self.room = room or 1 + max(len(tokenizer.encode(one.answer)) for _, one in known)
@@ -66,8 +65,8 @@ class Prompts:
 
     @property
     def fingerprint(self) -> str:
-        """The tasks are among the options of a run; besides, what it asks depends on the tokenizer."""
-        return self.tokenizer.fingerprint
+        """The tasks are among the options of a run; besides, what it asks depends on the tokenizer, and on files."""
+        return "+".join(filter(None, [self.tokenizer.fingerprint, *(task.fingerprint for task in self.tasks)]))
 
     def __len__(self) -> int:
         """Prompts are drawn anew in each step: there is no epoch."""
@@ -78,8 +77,8 @@ class Prompts:
         ids = [*self.family.bos, *self.tokenizer.encode(example.prompt)]
         if len(ids) + self.room > self.context:
             raise RemaskError(
-                f"a prompt of {task} has {len(ids)} tokens, and {self.room} are to be written, beyond the context of "
-                f"{self.context}: give a smaller --length, or smaller questions"
+                f"a prompt of {task.place(example.question)} has {len(ids)} tokens, and {self.room} are to be "
+                f"written, beyond the context of {self.context}: give a smaller --length, or smaller questions"
             )
         return ids
 
@@ -130,4 +129,6 @@ def check_spelling(tokenizer: Tokenizer, task: Task, example: Example) -> None:
     for text in (example.prompt, example.answer):
         ids: Any = tokenizer.encode(text)
         if not ids or tokenizer.decode(ids).strip() != text.strip():
-            raise RemaskError(f"the tokenizer of the model cannot write {text[:40]!r}, which {task} needs")
+            raise RemaskError(
+                f"the tokenizer of the model cannot write {text[:40]!r}, which {task.place(example.question)} needs"
+            )

@@ -14,8 +14,11 @@ from remask.checkpoints.folder import LazyCheckpoint, find
 from remask.errors import RemaskError
 from remask.model.networks import network
 from remask.plots import reward_curve
+from remask.seeds import mix_seeds
+from remask.tasks import gsm8k
 from remask.tasks.base import task_of
-from remask.training.base import Training, listed_first
+from remask.training.adapters import LowRank, add_adapters
+from remask.training.base import Training
 from remask.training.optim import Budget, Optimizer
 from remask.training.reinforcement.objective import PolicyObjective, objective_of
 from remask.training.reinforcement.policy import Policy, Reward, right
@@ -25,18 +28,19 @@ from remask.training.start import Setup, choose_device, count_processes, process
 from remask.training.states import list_states
 
 
-@listed_first("model", "tasks", "objective", "out")
 @dataclass(frozen=True, kw_only=True)
 class Reinforcement(Training):
     """The recipe of reinforcement: family, shape and first weights are those of the checkpoint `model`."""
 
+    listed_first: ClassVar[tuple[str, ...]] = ("model", "tasks", "objective", "out")
     progress_matters: ClassVar[bool] = False
 
     model: str
     """Checkpoint to start from: a masked or an autoregressive model."""
     tasks: list[str] = field(default_factory=list)
     """Tasks whose questions are asked, in turns, as [Sudoku:holes=4,Sort]; one with two options is quoted, as
-    ["Countdown:numbers=3,largest=10"]. A right answer has reward 1."""
+    ["Countdown:numbers=3,largest=10"]. [gsm8k:train.jsonl] are the word problems of a file, with template=0 to 2 for
+    one of the prompts. A right answer has reward 1."""
     objective: str = "JustGRPO"
     """JustGRPO (exact likelihood from left to right) or WD1 (one reading), with options as JustGRPO:group=16."""
     budget: Budget = field(default_factory=Budget)
@@ -47,6 +51,8 @@ class Reinforcement(Training):
         )
     )
     """AdamW at a learning rate that stays, after the warm-up, so that a finished run can be given more steps."""
+    lora: LowRank = field(default_factory=LowRank)
+    """Low-rank adapters, which are trained in place of the weights of the checkpoint."""
     length: int | None = None
     """Tokens that are written behind each prompt; by default those of the longest answer known, and one for the end of
     the text."""
@@ -107,7 +113,7 @@ def set_up(recipe: Reinforcement, start: LazyCheckpoint) -> Setup:
         raise RemaskError(f"{recipe.model} came without a tokenizer, and tasks are asked in words")
     world, rank, device = count_processes(recipe), process_rank(recipe.devices), choose_device(recipe.accelerator)
     prompts = Prompts(
-        [task_of(name) for name in recipe.tasks],
+        [gsm8k.asked(name) if gsm8k.is_named(name) else task_of(name) for name in recipe.tasks],
         start.tokenizer,
         family,
         batch=recipe.batch,
@@ -117,5 +123,9 @@ def set_up(recipe: Reinforcement, start: LazyCheckpoint) -> Setup:
         seed=recipe.seed,
     )
     recipe = replace(recipe, length=prompts.room)
-    passes = policy.passes(family, prompts.room)
-    return Setup(recipe, start, prompts, family, network(shape), prompts, device, world, rank, passes=passes)
+    passes, denoiser = policy.passes(family, prompts.room), network(shape)
+    if recipe.lora.rank:
+        add_adapters(denoiser, recipe.lora, mix_seeds(recipe.seed, 6))
+    return Setup(
+        recipe, start, prompts, family, denoiser, prompts, device, world, rank, lora=recipe.lora, passes=passes
+    )

@@ -5,12 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from runs import assert_same_run, column, metrics
 
 import remask
+from remask.checkpoints.checkpoint import open_checkpoint
+from remask.checkpoints.folder import save
 from remask.cli import main
+from remask.conversation import reply_end, trained_template
 from remask.errors import Interrupted, RemaskError
 from remask.tasks.base import Example, Task
+from remask.training.adapters import LowRank
 from remask.training.optim import Budget, Optimizer
 from remask.training.reinforcement.run import Reinforcement, reinforce
 from remask.training.states import list_states, step_of
@@ -105,6 +110,34 @@ def test_a_finished_run_is_given_more_steps(masked_run: Path, tmp_path: Path) ->
     assert len(column(tmp_path / "longer", "reward")) == 7
 
 
+def test_adapters_alone_are_trained_and_resume(masked_run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    options = {"lora": LowRank(rank=2, targets=("q_proj", "down_proj"))}
+    with pytest.raises(RemaskError, match=r"lora.targets has 'query'; this network has .*q_proj"):
+        reinforce(recipe(masked_run, tmp_path / "bad", lora=LowRank(rank=1, targets=("query",))), letters)
+    assert not (tmp_path / "bad").exists()
+    with pytest.raises(Interrupted):
+        reinforce(recipe(masked_run, tmp_path / "parts", **options), Stopping(3))
+    for name in ("parts", "whole"):
+        reinforce(recipe(masked_run, tmp_path / name, **options), letters)
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+    before, after = open_checkpoint(masked_run).tensors, open_checkpoint(tmp_path / "whole").tensors
+    changed = {name.split(".")[-2] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"q_proj", "down_proj"}
+    apart = remask.load(tmp_path / "parts" / "adapter", device="cpu").model.state_dict()
+    for name in after:
+        torch.testing.assert_close(apart[name], after[name])
+
+
+def test_what_conversations_taught_is_kept(masked_run: Path, tmp_path: Path) -> None:
+    """The template of a fine-tuned model, by which `remask chat` and others ask it, is that of the reinforced one."""
+    m, learnt = remask.load(masked_run), {"conversations": {"templates": {"vicuna": 3}}}
+    folder = tmp_path / "tuned"
+    save(folder, m.model.state_dict(), m.model.architecture, m.family, m.tokenizer, {**m.about, **learnt}, "# card\n")
+    found = remask.load(reinforce(recipe(folder, tmp_path / "out", budget=Budget(steps=1)), letters))
+    assert trained_template(found) == "vicuna" and reply_end(found)
+
+
 def test_the_command(masked_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     options = ["--tasks", "[Copy:items=1,Copy:items=2]", "--out", str(out), "--budget.steps", "2", "--batch", "8"]
@@ -121,10 +154,27 @@ def test_the_command(masked_run: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "other options: --objective JustGRPO:group=4 there, WD1:group=4 now" in capsys.readouterr().err
 
 
+def test_word_problems_of_a_file_are_rewarded(masked_run: Path, tmp_path: Path) -> None:
+    """What cannot be asked is named before the run begins, and a run goes on with the problems that it had."""
+    out, path = tmp_path / "out", tmp_path / "train.jsonl"
+    problem = '{"question": "1+1?", "answer": "1+1=<<1+1=2>>2\\n#### 2"}\n'
+    path.write_text(2 * problem)
+    reinforce(recipe(masked_run, out, tasks=[f"gsm8k:{path}"], budget=Budget(steps=2)))
+    assert column(out, "right") == column(out, "reward") and len(metrics(out)) == 2
+    path.write_text(3 * problem)
+    with pytest.raises(RemaskError, match=r"was trained on another corpus than task:gsm8k:.*train.jsonl holds"):
+        reinforce(recipe(masked_run, out, tasks=[f"gsm8k:{path}"], budget=Budget(steps=3)))
+    path.write_text(150 * problem + problem.replace("1+1?", 30 * "1+") + problem)
+    with pytest.raises(RemaskError, match=r"a prompt of .*train.jsonl, line 151 has \d+ tokens"):
+        reinforce(recipe(masked_run, tmp_path / "long", tasks=[f"gsm8k:{path}"]))
+    assert not (tmp_path / "long").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "says"),
     [({"budget": Budget(tokens=1e6)}, r"give --budget\.steps"), ({"budget": Budget()}, "give a budget: --budget"),
-     ({"tasks": []}, "tasks is empty"), ({"tasks": ["Copi"]}, "unknown task 'Copi'.*Did you mean 'Copy'"),
+     ({"tasks": []}, "tasks is empty"), ({"tasks": ["gsm8k:none.jsonl"]}, "no file of GSM8K at 'none.jsonl'"),
+     ({"tasks": ["Copi"]}, "unknown task 'Copi'.*Did you mean 'Copy'"),
      ({"batch": 18}, "batch is 18, of which 18 texts .* multiple of the group of 4"),
      ({"accumulate": 8}, "of which 2 texts are written at once"), ({"length": 60}, "context of 64"),
      ({"objective": "PPO"}, "unknown objective 'PPO'")],
@@ -137,7 +187,7 @@ def test_what_is_refused(masked_run: Path, tmp_path: Path, more: dict[str, Any],
 
 def test_options_that_mean_nothing_here_are_not_taken(masked_run: Path, tmp_path: Path) -> None:
     """An option that is taken and does nothing would be believed to do something."""
-    for option in ("--adversarial.radius", "--sft.pack", "--lora.rank", "--data"):
+    for option in ("--adversarial.radius", "--sft.pack", "--data"):
         with pytest.raises(SystemExit) as ended:
             main(["reinforce", str(masked_run), "--out", str(tmp_path), "--tasks", "[Copy]", option, "1"])
         assert ended.value.code == 2
