@@ -62,9 +62,7 @@ def read_conversations(path: Path, skip: Omissions | None = None) -> Iterator[Co
     yield from read_rows(path, skip, _conversation)
 
 
-def read_rows(
-    path: Path, skip: Omissions | None, read: Callable[[dict[str, Any], str], tuple[str, T]]
-) -> Iterator[T]:
+def read_rows(path: Path, skip: Omissions | None, read: Callable[[dict[str, Any], str], tuple[str, T]]) -> Iterator[T]:
     """What `read` makes of the rows of a file, or of the files of a folder, in order; errors as of
     `read_conversations`. `read` is given a row and its place, raises Bad, and names the form of the row too."""
     for file in conversation_files(path):

@@ -142,7 +142,8 @@ def encode_all(
 def fitting_rows(
     conversation: Conversation, encoder: ExampleEncoder, length: int, most: int | None = None
 ) -> list[Example]:
-    """The rows of a conversation. Bad where one is longer than `length`; RemaskError as of `ExampleEncoder.examples`."""
+    """The rows of a conversation. Bad where one is longer than `length`; RemaskError as of
+    `ExampleEncoder.examples`."""
     if encoder.template_for(conversation) == "chat":
         try:
             template_of(encoder.tokenizer)

@@ -179,9 +179,10 @@ def no_validation(path: Path, problem: str, kind: RowKind) -> str:
 def fine_tuned_on(about: dict[str, Any]) -> str:
     """`Conversations.about` in words."""
     templates = " and ".join(about["templates"])
+    kind = about.get("kind", CONVERSATIONS.plural)
     skipped = f"; {about['skipped']:,} rows could not be used" if about["skipped"] else ""
     return (
-        f"fine-tuned on {about['conversations']:,} {about.get('kind', CONVERSATIONS.plural)}: {about['scored_tokens']:,} tokens of replies, of "
+        f"fine-tuned on {about['conversations']:,} {kind}: {about['scored_tokens']:,} tokens of replies, of "
         f"{about['tokens']:,} in {about['examples']:,} rows (template {templates}{skipped})"
     )
 
