@@ -22,8 +22,8 @@ class PreferenceLoss(nn.Module):
 
     columns: ClassVar[tuple[str, ...]] = ("accuracy", "margin", "chosen", "rejected")
     """Means over the pairs of a step: the share whose margin is above 0, where one of 0, to rounding, counts half; the
-    margin; and, of each reply, by how many nats its bound is above that of the reference. Without the perturbation, if there is
-    one, unless its weight is 1."""
+    margin; and, of each reply, by how many nats its bound is above that of the reference. Where prompts are perturbed,
+    these are of the prompts as they are, unless the weight of the perturbed loss is 1."""
 
     taken: Tensor
     """() bool, whether the reference has its weights."""
