@@ -92,7 +92,7 @@ class PreferenceLoss(nn.Module):
         same prompt. A family that reads a row in a drawn order has each copy perturbed on its own."""
         if self.family.order == "drawn":
             return gradient
-        copies = gradient.view(self.objective.copies(self.family), -1, 2, *gradient.shape[1:])
+        copies = gradient.reshape(self.objective.copies(self.family), -1, 2, *gradient.shape[1:])
         return copies.sum((0, 2), keepdim=True).expand_as(copies).reshape(gradient.shape)
 
 

@@ -4,7 +4,7 @@ Batch i is a pure function of (seed, i).
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from remask.batch import Batch
@@ -21,8 +21,13 @@ from remask.training.fine_tuning import ConversationReading, Conversations, RowK
 PAIRS = RowKind("pair of replies", "pairs of replies", '{"prompt": "2 + 2 =", "chosen": " 4", "rejected": " 5"}')
 
 
+@dataclass(frozen=True, kw_only=True)
+class PairReading(ConversationReading):
+    """How pairs of replies are read: as other conversations are."""
+
+
 def open_pairs(
-    data: Path, options: ConversationReading, family: Family, tokenizer: Tokenizer, length: int, context: int
+    data: Path, options: PairReading, family: Family, tokenizer: Tokenizer, length: int, context: int
 ) -> Conversations:
     """Reads and encodes preferences, as conversations of two rows each, of up to `length` tokens. Errors as of
     `open_conversations`."""

@@ -15,12 +15,12 @@ from remask.errors import RemaskError
 from remask.model.networks import network
 from remask.training.adversarial import Adversarial
 from remask.training.base import Training, listed_first
-from remask.training.fine_tuning import ConversationReading, FineTuning, layout_for
+from remask.training.fine_tuning import FineTuning, layout_for
 from remask.training.optim import Budget, Optimizer
 from remask.training.preference.held_out import HELD_OUT, measure_held_out
 from remask.training.preference.loss import PreferenceLoss
 from remask.training.preference.objective import PreferenceObjective, objective_of
-from remask.training.preference.pairs import PairBatches, open_pairs
+from remask.training.preference.pairs import PairBatches, PairReading, open_pairs
 from remask.training.run import carry_out
 from remask.training.start import Setup, choose_device, count_processes, process_rank
 from remask.training.states import list_states
@@ -41,7 +41,7 @@ class Preferences(Training):
     chats."""
     objective: str = "DPO"
     """DPO or IPO, with options as DPO:beta=0.1,draws=8."""
-    sft: ConversationReading = field(default_factory=ConversationReading)
+    sft: PairReading = field(default_factory=PairReading)
     """How the rows are read."""
     adversarial: Adversarial = field(default_factory=Adversarial)
     """Training under perturbed embeddings of the prompts; with IPO and a weight of 1 this is C-AdvIPO."""

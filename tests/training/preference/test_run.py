@@ -18,9 +18,9 @@ from remask.families.interpolating import Interpolating
 from remask.families.uniform import Uniform
 from remask.model.networks import network
 from remask.training.adversarial import Adversarial
-from remask.training.fine_tuning import ConversationReading
 from remask.training.optim import Budget, Optimizer
 from remask.training.preference.loss import PreferenceLoss
+from remask.training.preference.pairs import PairReading
 from remask.training.preference.run import Preferences, prefer, set_up
 from remask.training.run import carry_out
 from remask.training.states import list_states
@@ -44,7 +44,7 @@ def recipe(model: Path, data: Path, out: Path, **more: Any) -> Preferences:
     options: dict[str, Any] = {
         "budget": Budget(steps=6), "batch": 4, "objective": "DPO:draws=3,beta=0.3", "log_every": 1, "save_every": 2,
         "optimizer": Optimizer(kind="adamw", lr=3e-3, weight_decay=0.0), "precision": "fp32", "accelerator": "cpu",
-        "validation_pairs": 4, "sft": ConversationReading(validation_share=0.1),
+        "validation_pairs": 4, "sft": PairReading(validation_share=0.1),
     }  # fmt: skip
     return Preferences(model=str(model), data=data, out=out, **options | more)
 
@@ -141,7 +141,7 @@ def test_a_finished_run_is_given_more_steps(masked_run: Path, data: Path, tmp_pa
      ({"length": 6}, r"pairs.jsonl, line \d+: its \d tokens do not fit a row of 6: give --length \d or more"),
      ({"adversarial": Adversarial(radius=1.0, away=0.1)}, r"adversarial\.away is 0\.1; it must be 0 here"),
      ({"data": Path("nowhere")}, "data is 'nowhere', where no .jsonl file is.*chosen"),
-     ({"sft": ConversationReading(template="chat")}, "line 1: this tokenizer has no chat template"),
+     ({"sft": PairReading(template="chat")}, "line 1: this tokenizer has no chat template"),
      ({"validation_pairs": -1}, "validation_pairs is -1"), ({"batch": 3, "accumulate": 2}, "batch is 3, which does")],
 )  # fmt: skip
 def test_what_is_refused(masked_run: Path, data: Path, tmp_path: Path, more: dict[str, Any], says: str) -> None:
@@ -158,13 +158,15 @@ def test_bad_rows_stop_the_run_or_are_left_out(masked_run: Path, data: Path, tmp
     with pytest.raises(RemaskError, match=r"bad.jsonl, line 3: chosen and rejected are the same.*--sft.skip_bad"):
         prefer(recipe(masked_run, bad, out))
     assert not out.exists()
-    prefer(recipe(masked_run, bad, out, budget=Budget(steps=1), sft=ConversationReading(skip_bad=True)))
+    prefer(recipe(masked_run, bad, out, budget=Budget(steps=1), sft=PairReading(skip_bad=True)))
     about = remask.load(out).about["conversations"]
     assert about["skipped"] == 2 and about["templates"] == {"none": 40} and about["kind"] == "pairs of replies"
     assert "fine-tuned on 39 pairs of replies" in (out / "latest" / "README.md").read_text()
 
 
 def test_options_that_mean_nothing_here_are_not_taken(masked_run: Path, data: Path, tmp_path: Path, call: Any) -> None:
+    status, said, _ = call("prefer", "--help")
+    assert status == 0 and "--sft.template" in said and "--adversarial.radius" in said and "--sft.pack" not in said
     for option in ("--sft.pack", "--sft.padding", "--lora.rank", "--compile", "--validation_rows"):
         status, _, _ = call("prefer", masked_run, "--data", data, "--out", tmp_path / "out", option, "1")
         assert status == 2, option
