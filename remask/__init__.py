@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from remask.scoring import TokenScores, score, score_tokens
     from remask.training.distill import Distillation, distill
     from remask.training.optim import Budget, Optimizer
+    from remask.training.preference.run import Preferences, prefer
     from remask.training.recipe import Recipe
     from remask.training.reinforcement.run import Reinforcement, reinforce
     from remask.training.run import train
@@ -39,6 +40,7 @@ _HOME = {
     "Optimizer": "remask.training.optim",
     "Overrides": "remask.checkpoints.overrides",
     "Perplexity": "remask.evaluation.perplexity",
+    "Preferences": "remask.training.preference.run",
     "Recipe": "remask.training.recipe",
     "Reinforcement": "remask.training.reinforcement.run",
     "RemaskError": "remask.errors",
@@ -50,6 +52,7 @@ _HOME = {
     "load": "remask.checkpoints.checkpoint",
     "perplexity": "remask.evaluation.perplexity",
     "perplexity_by": "remask.evaluation.periods",
+    "prefer": "remask.training.preference.run",
     "preset": "remask.presets",
     "quality": "remask.evaluation.quality",
     "reinforce": "remask.training.reinforcement.run",
@@ -68,6 +71,7 @@ __all__ = [
     "Optimizer",
     "Overrides",
     "Perplexity",
+    "Preferences",
     "Recipe",
     "Reinforcement",
     "RemaskError",
@@ -79,6 +83,7 @@ __all__ = [
     "load",
     "perplexity",
     "perplexity_by",
+    "prefer",
     "preset",
     "quality",
     "reinforce",

@@ -40,6 +40,9 @@ VERBS = {
     "reinforce": Verb(
         "remask.training.reinforcement.run:command", ("model",), "reward a model for right answers", heavy=True
     ),
+    "prefer": Verb(
+        "remask.training.preference.run:command", ("model",), "learn which of two replies is better", heavy=True
+    ),
     "scale plan": Verb("remask.scaling.planning:plan", (), "a table of runs for a scaling law"),
     "scale run": Verb("remask.scaling.run.run:run", ("study",), "execute a plan; rerunning goes on"),
     "scale report": Verb("remask.scaling.report.page:report", ("source",), "the fits, with pictures", prints=True),

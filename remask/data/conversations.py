@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from remask.data.kinds import SUFFIXES, plain_suffix
 from remask.data.reading import Omissions
@@ -28,6 +28,7 @@ SHAREGPT = {"human": "user", "gpt": "assistant"}
 SHOWN = 10
 """So many fields of a row are named where it has none of those that are wanted."""
 SKIPPED = "rows that are no conversation to learn from"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,29 +59,36 @@ def read_conversations(path: Path, skip: Omissions | None = None) -> Iterator[Co
     Rows that cannot be used are noted in `skip` and left out. Without it they raise a RemaskError that names file and
     line, as does, in either case, a row of another form than those before it in its file.
     """
+    yield from read_rows(path, skip, _conversation)
+
+
+def read_rows(path: Path, skip: Omissions | None, read: Callable[[dict[str, Any], str], tuple[str, T]]) -> Iterator[T]:
+    """What `read` makes of the rows of a file, or of the files of a folder, in order; errors as of
+    `read_conversations`. `read` is given a row and its place, raises Bad, and names the form of the row too."""
     for file in conversation_files(path):
-        yield from _read_file(file, skip)
-
-
-def _read_file(path: Path, skip: Omissions | None) -> Iterator[Conversation]:
-    form: str | None = None
-    with name_errors(path), open_text(path) as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.isspace():
-                continue
-            where = f"{path}, line {number}"
-            try:
-                row = _parse(line)
-                own = _form_of(row)
+        form: str | None = None
+        with name_errors(file), open_text(file) as lines:
+            for number, line in enumerate(lines, start=1):
+                if line.isspace():
+                    continue
+                where = f"{file}, line {number}"
+                try:
+                    own, found = read(_parse(line), where)
+                except Bad as problem:
+                    refuse(where, str(problem), skip)
+                    continue
                 if form not in (None, own):
                     raise RemaskError(
-                        f"{where}: a row of {FORMS[own].fields}, and those before it in this file are of "
-                        f"{FORMS[form].fields}; put rows of different forms into different files"
+                        f"{where}: a row of {own}, and those before it in this file are of {form}; put rows of "
+                        "different forms into different files"
                     )
                 form = own
-                yield Conversation(tuple(FORMS[own].read(row)), where, FORMS[own].is_chat)
-            except Bad as problem:
-                refuse(where, str(problem), skip)
+                yield found
+
+
+def _conversation(row: dict[str, Any], where: str) -> tuple[str, Conversation]:
+    form = FORMS[_form_of(row)]
+    return form.fields, Conversation(tuple(form.read(row)), where, form.is_chat)
 
 
 def refuse(where: str, problem: str, skip: Omissions | None) -> None:
@@ -110,12 +118,16 @@ def _form_of(row: dict[str, Any]) -> str:
         return found[0]
     if found:
         raise Bad(f"it has {' and '.join(FORMS[name].fields for name in found)}, and one of them is wanted")
-    known = "; ".join(form.fields for form in FORMS.values())
+    raise lacking(row, "; ".join(form.fields for form in FORMS.values()))
+
+
+def lacking(row: dict[str, Any], needed: str) -> Bad:
+    """That a row has none of the forms that are `needed`, in words."""
     there = f"{', '.join([*row][:SHOWN]) or 'none'}{f' and {len(row) - SHOWN} more' if len(row) > SHOWN else ''}"
-    raise Bad(f"its fields are {there}, and it needs {known}")
+    return Bad(f"its fields are {there}, and it needs {needed}")
 
 
-def _text(row: dict[str, Any], name: str, empty: bool = True) -> str:
+def text_of(row: dict[str, Any], name: str, empty: bool = True) -> str:
     """A field that holds text. Bad where it does not, or is blank and may not be `empty`."""
     value = row[name]
     if not isinstance(value, str):
@@ -132,18 +144,19 @@ def _text(row: dict[str, Any], name: str, empty: bool = True) -> str:
 def _completion(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if "completion" in row and "response" in row:
         raise Bad("it has completion and response, and one of them is wanted")
-    yield "user", _text(row, "prompt")
-    yield "assistant", _text(row, "completion" if "completion" in row else "response", empty=False)
+    yield "user", text_of(row, "prompt")
+    yield "assistant", text_of(row, "completion" if "completion" in row else "response", empty=False)
 
 
 def _instruction(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    asked = _text(row, "instruction", empty=False)
-    more = _text(row, "input") if row.get("input") is not None else ""
+    asked = text_of(row, "instruction", empty=False)
+    more = text_of(row, "input") if row.get("input") is not None else ""
     yield "user", f"{asked}\n\n{more}" if more.strip() else asked
-    yield "assistant", _text(row, "output", empty=False)
+    yield "assistant", text_of(row, "output", empty=False)
 
 
-def _messages(row: dict[str, Any], field: str, role_field: str, text_field: str) -> Iterator[tuple[str, str]]:
+def messages_of(row: dict[str, Any], field: str, role_field: str, text_field: str) -> Iterator[tuple[str, str]]:
+    """The turns of a field that holds a list of messages. Bad where they are no conversation with a reply."""
     messages = row[field]
     if not isinstance(messages, list) or not messages:
         raise Bad(f"{field} is not a list of messages but {type_name(messages) if messages != [] else 'empty'}")
@@ -158,7 +171,7 @@ def _messages(row: dict[str, Any], field: str, role_field: str, text_field: str)
         if role not in ROLES:
             raise Bad(f"message {number}: {unknown(role_field, str(role), ROLES)}")
         try:
-            text = _text(message, text_field, empty=role == "user")
+            text = text_of(message, text_field, empty=role == "user")
         except Bad as problem:
             raise Bad(f"message {number}, of the {role}: {problem}") from None
         if role == "system" and number > 1:
@@ -188,8 +201,8 @@ class Form:
 FORMS = {
     "prompt": Form("prompt and completion (or response)", ("completion", "response"), _completion, is_chat=False),
     "instruction": Form("instruction and output", ("output",), _instruction),
-    "messages": Form("messages", ("messages",), lambda row: _messages(row, "messages", "role", "content")),
+    "messages": Form("messages", ("messages",), lambda row: messages_of(row, "messages", "role", "content")),
     "conversations": Form(
-        "conversations", ("conversations",), lambda row: _messages(row, "conversations", "from", "value")
+        "conversations", ("conversations",), lambda row: messages_of(row, "conversations", "from", "value")
     ),
 }

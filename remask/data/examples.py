@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from remask.data.chat import TemplateName, prompt_ids, reply_ids, template_of
-from remask.data.conversations import Conversation, refuse
+from remask.data.conversations import Bad, Conversation, refuse
 from remask.data.reading import Omissions
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
@@ -133,18 +133,26 @@ def encode_all(
     """Each conversation with its rows. One with a row longer than `length` is noted in `skip` and left out, or raises
     a RemaskError that names it, and the --length that would hold it; `most` is the context of a model that has one."""
     for conversation in conversations:
-        if encoder.template_for(conversation) == "chat":
-            try:
-                template_of(encoder.tokenizer)
-            except RemaskError as error:
-                raise RemaskError(f"{conversation.where}: {error}; --sft.template vicuna is plain text") from None
-        rows = encoder.examples(conversation)
-        longest = max(len(row.ids) for row in rows)
-        if longest <= length:
-            yield conversation, rows
-        elif most is not None and longest > most:
-            problem = f"its {longest} tokens are beyond the context of {most} of the model, so no --length holds them"
-            refuse(conversation.where, problem, skip)
-        else:
-            problem = f"its {longest} tokens do not fit a row of {length}: give --length {longest} or more"
-            refuse(conversation.where, problem, skip)
+        try:
+            yield conversation, fitting_rows(conversation, encoder, length, most)
+        except Bad as problem:
+            refuse(conversation.where, str(problem), skip)
+
+
+def fitting_rows(
+    conversation: Conversation, encoder: ExampleEncoder, length: int, most: int | None = None
+) -> list[Example]:
+    """The rows of a conversation. Bad where one is longer than `length`; RemaskError as of
+    `ExampleEncoder.examples`."""
+    if encoder.template_for(conversation) == "chat":
+        try:
+            template_of(encoder.tokenizer)
+        except RemaskError as error:
+            raise RemaskError(f"{conversation.where}: {error}; --sft.template vicuna is plain text") from None
+    rows = encoder.examples(conversation)
+    longest = max(len(row.ids) for row in rows)
+    if longest <= length:
+        return rows
+    if most is not None and longest > most:
+        raise Bad(f"its {longest} tokens are beyond the context of {most} of the model, so no --length holds them")
+    raise Bad(f"its {longest} tokens do not fit a row of {length}: give --length {longest} or more")

@@ -12,12 +12,13 @@ probable wrong token y_n of each asked position under the perturbation. d* is so
 projected on the ball. This is C-AdvUL (Xhonneux et al. 2024, arXiv 2405.15589): it learns towards the right answer,
 away from the one that the attack aims at, and keeps its usefulness by the first term. There the wrong answer is a
 harmful text given with each row; here it is what the perturbed network would most probably say instead, so that any
-data will do. Its other form, C-AdvIPO, needs pairs of preferred and rejected answers and a reference model, and is not
-here. r is a share of the root mean square length of the embeddings, so that it means the same in every model.
+data will do. Its other form, C-AdvIPO, has the loss of preferences in place of the family's:
+`remask prefer --objective IPO --adversarial.radius 0.1`. r is a share of the root mean square length of the embeddings,
+so that it means the same in every model.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,24 +61,35 @@ class Adversarial:
         return AdversarialLoss(self, family)
 
 
-class AdversarialLoss(nn.Module):
-    """The loss of a family, in part under perturbed embeddings."""
+LossOf = Callable[[Any, Batch, torch.Generator], Loss]
+"""(network, rows, generator) -> a loss."""
 
-    def __init__(self, options: Adversarial, family: Family) -> None:
+
+class AdversarialLoss(nn.Module):
+    """A loss, by default that of a family, in part under perturbed embeddings."""
+
+    def __init__(
+        self,
+        options: Adversarial,
+        family: Family,
+        loss: LossOf | None = None,
+        tied: Callable[[Tensor], Tensor] = lambda gradient: gradient,
+    ) -> None:
+        """`tied` gives the rows of a gradient, (B, S, D), that are to have one perturbation the same gradient."""
         super().__init__()
-        self.options, self.family = options, family
+        self.options, self.family, self.loss, self.tied = options, family, loss or family.loss, tied
 
     def forward(self, denoiser: Any, batch: Batch, rng: torch.Generator) -> Loss:
         """(1 - w) times the loss of the batch, and w times that under the perturbation that ascent finds."""
         weight, state = self.options.weight, rng.get_state()
         shifts = self.ascend(denoiser, batch, rng)
         rng.set_state(state)
-        hard = self.family.loss(Perturbed(denoiser, shifts, self.options.away), batch, rng)
+        hard = self.loss(Perturbed(denoiser, shifts, self.options.away), batch, rng)
         if weight == 1:
             return hard
         rng.set_state(state)
-        plain = self.family.loss(denoiser, batch, rng)
-        return Loss((1 - weight) * plain.total + weight * hard.total, plain.tokens)
+        plain = self.loss(denoiser, batch, rng)
+        return Loss((1 - weight) * plain.total + weight * hard.total, plain.tokens, plain.measured)
 
     def ascend(self, denoiser: Any, batch: Batch, rng: torch.Generator) -> list[Tensor]:
         """The perturbation of what each call of the network reads, (B, S, D), within the ball."""
@@ -89,12 +101,13 @@ class AdversarialLoss(nn.Module):
             rng.set_state(state)
             reader = Perturbed(denoiser, shifts)
             with torch.enable_grad():
-                total = self.family.loss(reader, batch, rng).total
+                total = self.loss(reader, batch, rng).total
                 gradients = torch.autograd.grad(total, reader.shifts)
             places = [perturbed_positions(self.family, batch, shift) for shift in reader.shifts]
+            ways = [self.tied(gradient).sign() * length / math.sqrt(table.shape[1]) for gradient in gradients]
             moved = [
-                within(shift.detach() + gradient.sign() * length / math.sqrt(table.shape[1]), radius) * place[..., None]
-                for shift, gradient, place in zip(reader.shifts, gradients, places, strict=True)
+                within(shift.detach() + way, radius) * place[..., None]
+                for shift, way, place in zip(reader.shifts, ways, places, strict=True)
             ]
             shifts = [shift.requires_grad_() for shift in moved]
         return [shift.detach() for shift in shifts]

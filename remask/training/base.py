@@ -1,6 +1,7 @@
 """What every training is told, whatever it learns from: where it runs, how long, and how its steps are made.
 
-`Recipe` (pre-training and fine-tuning), `Distillation` and `Reinforcement` have more options, each its own.
+`Recipe` (pre-training and fine-tuning), `Distillation`, `Reinforcement` and `Preferences` have more options, each its
+own.
 """
 
 from abc import ABC, abstractmethod

@@ -6,7 +6,7 @@ Only replies are noised and scored; prompts are read as they are.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from remask.data.chat import TemplateName
-from remask.data.conversations import conversation_files, read_conversations
+from remask.data.conversations import Conversation, conversation_files, read_conversations
 from remask.data.example_batches import ExampleBatches, ExampleRows, Layout
 from remask.data.examples import Example, ExampleEncoder, Examples, encode_all
 from remask.data.reading import Omissions
@@ -27,12 +27,29 @@ from remask.terminal import say
 
 
 @dataclass(frozen=True, kw_only=True)
-class FineTuning:
-    """How a model learns from conversations. RemaskError for a value that is out of range."""
+class ConversationReading:
+    """How conversations are read. RemaskError for a value that is out of range."""
 
     template: TemplateName | None = None
     """What stands around the turns. chat: the special tokens of the tokenizer. vicuna: FastChat's plain text. none:
     nothing. By default chat, and none for rows of a prompt and its completion."""
+    validation: Path | None = None
+    """Conversations for validation, a file or a folder of JSON Lines, instead of a share of the data. At least one must
+    be usable."""
+    validation_share: float = 0.02
+    """Share of the conversations held out for validation, by the hash of their first turn; at least one."""
+    skip_bad: bool = False
+    """Leave out rows that cannot be used, and count them, instead of stopping at the first."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.validation_share < 1:
+            raise RemaskError(f"sft.validation_share is {self.validation_share}; it must be at least 0 and below 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuning(ConversationReading):
+    """How a model learns from conversations. RemaskError for a value that is out of range."""
+
     turns: Literal["one", "all"] | None = None
     """Of a conversation with several replies, one of them with what was said before it, drawn anew in each epoch
     (LLaDA), or all of them in one row, in which a network that sees both sides reads what was said after a reply. By
@@ -49,21 +66,27 @@ class FineTuning:
     multiple of 32 where the padding is end."""
     drop_prompt: float = 0.0
     """Chance that a row is learnt without its prompt, which is masked: for standard guidance (0.1 in SMDM)."""
-    validation: Path | None = None
-    """Conversations for validation, a file or a folder of JSON Lines, instead of a share of the data. At least one must
-    be usable."""
-    validation_share: float = 0.02
-    """Share of the conversations held out for validation, by the hash of their first turn; at least one."""
-    skip_bad: bool = False
-    """Leave out rows that cannot be used, and count them, instead of stopping at the first."""
     tokenizer: str | None = None
     """For a named size, which has none: bytes, a tokenizer.json, or a folder with one, such as a prepared one."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.validation_share < 1:
-            raise RemaskError(f"sft.validation_share is {self.validation_share}; it must be at least 0 and below 1")
+        super().__post_init__()
         if not 0 <= self.drop_prompt < 1:
             raise RemaskError(f"sft.drop_prompt is {self.drop_prompt}; it must be at least 0 and below 1")
+
+
+@dataclass(frozen=True)
+class RowKind:
+    """What the rows of data are called, and what one of them looks like, for messages."""
+
+    name: str
+    plural: str
+    sample: str
+
+
+CONVERSATIONS = RowKind("conversation", "conversations", '{"prompt": "2 + 2 =", "completion": " 4"}')
+ReadRows = Callable[[Path, Omissions | None], Iterator[tuple[Conversation, list[Example]]]]
+"""(a file or a folder, where to note rows that are left out) -> conversations, each with the rows that it makes."""
 
 
 @dataclass(frozen=True)
@@ -93,15 +116,26 @@ def open_conversations(
     RemaskError for a row that cannot be used, with its file and line, and where none is left to train on, or for the
     validation that is asked for.
     """
-    if options.validation is not None and not conversation_files(options.validation):
-        raise RemaskError(no_validation(options.validation, "where no .jsonl file is"))
-    skip = Omissions() if options.skip_bad else None
     at_once = (options.turns or ("all" if family.order == "left" else "one")) == "all"
     encoder = ExampleEncoder(tokenizer, family.bos, family.vocabulary.start, options.template, at_once)
+
+    def read(path: Path, skip: Omissions | None) -> Iterator[tuple[Conversation, list[Example]]]:
+        return encode_all(read_conversations(path, skip), encoder, length, skip, most)
+
+    return open_splits(data, options, encoder, read, CONVERSATIONS)
+
+
+def open_splits(
+    data: Path, options: ConversationReading, encoder: ExampleEncoder, read: ReadRows, kind: RowKind
+) -> Conversations:
+    """What `read` finds, in two splits; errors as of `open_conversations`."""
+    if options.validation is not None and not conversation_files(options.validation):
+        raise RemaskError(no_validation(options.validation, "where no .jsonl file is", kind))
+    skip = Omissions() if options.skip_bad else None
     templates: dict[str, int] = {}
 
     def encoded(path: Path) -> Iterator[tuple[int, list[Example]]]:
-        for conversation, rows in encode_all(read_conversations(path, skip), encoder, length, skip, most):
+        for conversation, rows in read(path, skip):
             template = encoder.template_for(conversation)
             templates[template] = templates.get(template, 0) + 1
             yield digest(conversation.turns[0][1]), rows
@@ -114,14 +148,15 @@ def open_conversations(
     for line in skip.lines() if skip else ():
         say(line)
     if not every:
-        raise RemaskError(f"{data} holds no conversation to train on")
+        raise RemaskError(f"{data} holds no {kind.name} to train on")
     if options.validation is not None and not held:
         usable = " that can be used" if skip else ""
-        raise RemaskError(no_validation(options.validation, f"and no conversation{usable} is in it"))
-    if tokenizer.vocabulary.end is None:
+        raise RemaskError(no_validation(options.validation, f"and no {kind.name}{usable} is in it", kind))
+    if encoder.tokenizer.vocabulary.end is None:
         say("the tokenizer has no end-of-text token: the model learns no end of a reply")
     train, valid = Examples(rows for _, rows in every), Examples(rows for _, rows in held)
     about = {
+        "kind": kind.plural,
         "conversations": train.conversations,
         "examples": len(train),
         "tokens": len(train.ids),
@@ -130,23 +165,24 @@ def open_conversations(
         "skipped": sum(skip.counts.values()) if skip else 0,
     }
     say(f"{fine_tuned_on(about)}; {valid.conversations:,} more for validation")
-    return Conversations(tokenizer, train, valid, fingerprint(train, valid), about)
+    return Conversations(encoder.tokenizer, train, valid, fingerprint(train, valid), about)
 
 
-def no_validation(path: Path, problem: str) -> str:
+def no_validation(path: Path, problem: str, kind: RowKind) -> str:
     """What is wrong with `sft.validation`, and what would work."""
     return (
         f"sft.validation is {str(path)!r}, {problem}: give a .jsonl file, or a folder of them, of rows such as "
-        '{"prompt": "2 + 2 =", "completion": " 4"}, or leave it out, and --sft.validation_share of the data is held out'
+        f"{kind.sample}, or leave it out, and --sft.validation_share of the data is held out"
     )
 
 
 def fine_tuned_on(about: dict[str, Any]) -> str:
     """`Conversations.about` in words."""
     templates = " and ".join(about["templates"])
+    kind = about.get("kind", CONVERSATIONS.plural)
     skipped = f"; {about['skipped']:,} rows could not be used" if about["skipped"] else ""
     return (
-        f"fine-tuned on {about['conversations']:,} conversations: {about['scored_tokens']:,} tokens of replies, of "
+        f"fine-tuned on {about['conversations']:,} {kind}: {about['scored_tokens']:,} tokens of replies, of "
         f"{about['tokens']:,} in {about['examples']:,} rows (template {templates}{skipped})"
     )
 

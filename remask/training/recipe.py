@@ -4,7 +4,7 @@
 
 `remask train` fills the same fields from its options and from a YAML file; the description below a field is the help
 of its option. A run directory keeps its recipe as config.yaml, which can be run again, and in run.json. What it has in
-common with a distillation and with reinforcement is in `remask.training.base`.
+common with distillation, reinforcement and preferences is in `remask.training.base`.
 """
 
 from dataclasses import dataclass, field

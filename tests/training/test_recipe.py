@@ -13,6 +13,7 @@ from remask.errors import RemaskError
 from remask.model.sizes import SizeOverrides
 from remask.training.distill import Distillation
 from remask.training.optim import Budget, Optimizer
+from remask.training.preference.run import Preferences
 from remask.training.reinforcement.run import Reinforcement
 
 Fit = Callable[..., Path]
@@ -115,12 +116,15 @@ def test_options_of_each_kind_of_training() -> None:
     assert distillation.keys() == SHARED | OF_CORPORA | {"distillation"}
     reinforcement = Reinforcement(model="runs/first", out=Path("out"), tasks=["Sort"]).to_dict()
     assert reinforcement.keys() == SHARED | {"tasks", "objective"}
+    preferences = Preferences(model="runs/first", data=Path("data"), out=Path("out")).to_dict()
+    assert preferences.keys() == SHARED | {"data", "objective", "sft", "adversarial", "validation_pairs"}
     recipe = remask.Recipe(data=Path("data"), out=Path("out")).to_dict()
     assert recipe.keys() == SHARED | OF_CORPORA | {
         "family", "architecture", "conversion", "adversarial", "sft", "lora", "initialisation", "strategy"
     }  # fmt: skip
-    assert [list(one)[:2] for one in (recipe, distillation, reinforcement)] == [
+    assert [list(one)[:2] for one in (recipe, distillation, reinforcement, preferences)] == [
         ["data", "family"],
         ["model", "data"],
         ["model", "tasks"],
+        ["model", "data"],
     ]
