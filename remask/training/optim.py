@@ -16,8 +16,13 @@ Kind = Literal["muon", "adamw"]
 BESIDE_MUON = 2e-2
 """Peak rate of AdamW beside Muon, at width 128 and 4,096 tokens a step; measured there, and at width 384
 (experiments/learning)."""
-INSIDE = re.compile(r"(model\.layers|blocks)\.\d+\.(?!.*(conv|modulation|adaLN))")
-"""Parameters inside the blocks that are no convolutions and no modulations by the noise level."""
+BY_LEVEL = 1e-3
+"""Highest peak rate of AdamW, beside Muon, of what conditions a network on the noise level: at the rate of the other
+vectors, gradients of uniform-state models grew a thousandfold and nothing more was learnt (experiments/learning)."""
+LEVEL = re.compile(r".*(modulation|time_embed|adaLN|sigma_map)")
+"""Parameters of the embedding of the noise level and of the modulations by it."""
+INSIDE = re.compile(r"(model\.layers|blocks)\.\d+\.(?!.*conv)")
+"""Parameters inside the blocks that are no convolutions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +79,8 @@ class Optimizer:
     """The optimiser, and its learning rates over the run."""
 
     kind: Kind = "muon"
-    """muon: Muon for the matrices inside the blocks, AdamW for embedding, head, gains, vectors, convolutions and
-    modulations by the noise level. adamw: AdamW for everything, as in the published runs."""
+    """muon: Muon for the matrices inside the blocks, AdamW for embedding, head, gains, vectors, convolutions, and
+    modulations by the noise level at a rate of at most 1e-3. adamw: AdamW for everything, as in the published runs."""
     lr: float | None = None
     """Peak learning rate of AdamW. By default it follows the size of the run: with muon
     2e-2 (128 / width)^(1/2) (tokens of a step / 4096)^(1/2), at most 2e-2; with adamw 1e-3."""
@@ -172,31 +177,33 @@ class Optimizer:
 
         from remask.training.muon import Muon, fastest_dtype
 
-        groups: dict[str, list[torch.nn.Parameter]] = {"muon": [], "decayed": [], "plain": []}
+        matrices: list[torch.nn.Parameter] = []
+        others: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}  # by whether they decay, and are of the level
         for name, weight in model.named_parameters():
             if not weight.requires_grad:
                 continue  # of a network whose adapters alone are trained
-            is_matrix = weight.ndim >= 2 and "embed" not in name
-            if self.kind == "muon" and is_matrix and weight.ndim == 2 and INSIDE.match(name):
-                groups["muon"].append(weight)
+            is_matrix, level = weight.ndim >= 2 and "embed" not in name, bool(LEVEL.match(name))
+            if self.kind == "muon" and is_matrix and weight.ndim == 2 and not level and INSIDE.match(name):
+                matrices.append(weight)
             else:
-                groups["decayed" if self.decay_all or is_matrix else "plain"].append(weight)
+                key = (self.decay_all or is_matrix, level and self.kind == "muon")
+                others.setdefault(key, []).append(weight)
         adamw = {"lr": self.peak, "betas": self.betas}
         parts: list[dict[str, Any]] = [
-            {"params": groups[name], "weight_decay": (self.weight_decay or 0.0) * (name == "decayed")}
-            for name in ("decayed", "plain")
-            if groups[name]
+            {"params": others[decays, level], "weight_decay": (self.weight_decay or 0.0) * decays}
+            | ({"lr": min(self.peak, BY_LEVEL)} if level else {})
+            for decays, level in ((True, False), (False, False), (True, True), (False, True))
+            if (decays, level) in others
         ]
         if self.kind == "adamw":
             return torch.optim.AdamW(parts, **adamw, fused=True)
-        if not groups["muon"]:
+        if not matrices:
             raise RemaskError("optimizer.kind is muon, and the network has no matrices inside blocks; use adamw")
-        matrices = {"params": groups["muon"], "lr": self.muon_lr, "weight_decay": self.muon_decay}
-        device = groups["muon"][0].device
+        by_muon = {"params": matrices, "lr": self.muon_lr, "weight_decay": self.muon_decay}
         return Muon(
-            [matrices | {"momentum": self.muon_momentum}, *(part | {"momentum": 0.0} for part in parts)],
+            [by_muon | {"momentum": self.muon_momentum}, *(part | {"momentum": 0.0} for part in parts)],
             **adamw,
-            dtype=fastest_dtype(device),
+            dtype=fastest_dtype(matrices[0].device),
         )
 
 

@@ -74,10 +74,21 @@ def test_what_muon_trains() -> None:
     assert {group["lr"] for group in made.param_groups if group["momentum"]} == {0.02}
 
 
+@pytest.mark.parametrize(("given", "rate"), [(0.02, 1e-3), (2e-4, 2e-4)])
+def test_what_conditions_on_the_noise_level_learns_slowly(given: float, rate: float) -> None:
+    model = network()
+    made = Optimizer(lr=given).for_size(32, 512).build(model)
+    rates = {weight: group["lr"] for group in made.param_groups for weight in group["params"]}
+    found = {name: rates[weight] for name, weight in model.named_parameters()}
+    level = {name: lr for name, lr in found.items() if "modulation" in name or "time_embed" in name}
+    assert len(level) == 2 * 2 + 4 and set(level.values()) == {rate}
+    assert found["model.embed_tokens.weight"] == found["model.norm.weight"] == given
+
+
 def test_other_groups_step_as_adamw_alone() -> None:
     model, plain = network(), network()
-    made = Optimizer(lr=0.01, weight_decay=0.1).build(model)
-    adamw = Optimizer(kind="adamw", lr=0.01, weight_decay=0.1).build(plain)
+    made = Optimizer(lr=1e-3, weight_decay=0.1).build(model)
+    adamw = Optimizer(kind="adamw", lr=1e-3, weight_decay=0.1).build(plain)
     for step in range(3):
         set_gradients(model, step)
         set_gradients(plain, step)
