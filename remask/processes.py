@@ -3,17 +3,24 @@
 for result in in_processes(work, 4, questions): ...   # work(0, 4, questions) in one process, work(1, 4, ...) ...
 """
 
+import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any, TypeVar
 
 from remask.errors import RemaskError
-from remask.signals import end_with_parent, ignored
+from remask.signals import ignored
 
 T = TypeVar("T")
+
+START = "forkserver" if sys.platform == "linux" else "spawn"
+"""How a process begins: on Linux as a copy of one that has imported torch and done nothing, so that torch is imported
+once and its memory shared, however many there are. Elsewhere each imports for itself."""
 
 
 def in_processes(work: Callable[..., Iterator[T]], number: int, *arguments: Any) -> Generator[T]:
@@ -27,14 +34,16 @@ def in_processes(work: Callable[..., Iterator[T]], number: int, *arguments: Any)
     """
     import torch
 
-    context, threads = get_context("spawn"), max(1, torch.get_num_threads() // number)
+    context, threads = get_context(START), max(1, torch.get_num_threads() // number)
+    context.set_forkserver_preload(["torch", __name__, work.__module__])
     processes: list[Any] = []
     pipes: dict[Connection, Any] = {}
     try:
         with ignored(signal.SIGINT):  # which is inherited
             for i in range(number):
                 here, there = context.Pipe(duplex=False)
-                process = context.Process(target=send, args=(there, threads, work, i, number, *arguments), daemon=True)
+                told = (there, dict(os.environ), threads, work, i, number, *arguments)
+                process: Any = context.Process(target=send, args=told, daemon=True)  # type: ignore[attr-defined]
                 process.start()
                 there.close()  # so that the end of the process is the end of the pipe
                 processes.append(process)
@@ -67,12 +76,19 @@ def ended(status: int) -> str:
 
 
 def send(
-    pipe: Connection, threads: int, work: Callable[..., Iterator[Any]], place: int, number: int, *arguments: Any
+    pipe: Connection,
+    environment: dict[str, str],
+    threads: int,
+    work: Callable[..., Iterator[Any]],
+    place: int,
+    number: int,
+    *arguments: Any,
 ) -> None:
     """What a worker process does."""
     import torch
 
-    end_with_parent(signal.SIGTERM)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    os.environ.update(environment)  # as it is now, not when the process that this one is a copy of began
     torch.set_num_threads(threads)
     with suppress(BrokenPipeError):  # nobody reads any more
         try:
@@ -80,3 +96,11 @@ def send(
                 pipe.send((found, None))
         except RemaskError as error:
             pipe.send((None, RemaskError(str(error))))
+
+
+def end_with_parent() -> None:
+    """Ends this process when the one that started it ends, even of kill -9."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-settings.register_profile("same", derandomize=True)  # the same examples in every run
+settings.register_profile("same", derandomize=True, max_examples=50)  # the same examples in every run
 settings.load_profile("same")
 
 ROOT = Path(__file__).parents[1]
@@ -18,6 +18,7 @@ if str(ROOT) not in sys.path:  # where the package is not installed
     sys.path.insert(0, str(ROOT))
 os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")  # what few kernels there are, without processes for it
 os.environ["REMASK_ALLOCATOR"] = "set"  # commands are not restarted to set the allocator
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what runs in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which commands that tests start inherit
@@ -99,6 +100,17 @@ def autoregressive_run(fit: Fit, tmp_path_factory: pytest.TempPathFactory) -> Pa
     out = tmp_path_factory.mktemp("runs") / "autoregressive"
     fit(out, steps=80, family=Autoregressive(), validation_rows=4, validate_every=40)
     return out
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> None:
+    """The process of which worker processes are copies, with everything imported that any test needs there."""
+    from multiprocessing.forkserver import ensure_running
+
+    import killing  # which says what is imported
+
+    assert killing.start
+    ensure_running()
 
 
 @pytest.fixture

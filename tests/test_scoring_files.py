@@ -166,6 +166,7 @@ def test_options_that_do_not_go_together(call: Any, tmp_path: Path, arguments: l
     assert status == 1 and says in err
 
 
+@pytest.mark.usefixtures("fork_server")
 def test_several_processes_find_the_same(call: Any, tmp_path: Path) -> None:
     """In the order of the file; the log of one goes on with the other."""
     run, file, asked = folder(tmp_path / "model"), lines(tmp_path / "texts.jsonl", TEXTS), tmp_path / "asked.jsonl"

@@ -79,7 +79,7 @@ class Transformer(nn.Module):
         if self.lm_head.compiled is None:
             machine.compile_correctly()
             self.model.compile(*args, **kwargs)
-            self.lm_head.compiled = torch.compile(nll_to_compile, dynamic=True)
+            self.lm_head.compiled = torch.compile(nll_to_compile, *args, **{"dynamic": True, **kwargs})
 
     @contextmanager
     def eagerly(self) -> Iterator[None]:

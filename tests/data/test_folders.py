@@ -2,8 +2,8 @@
 
 import gzip
 from pathlib import Path
+from typing import Any
 
-import datasets
 import pytest
 from corpora import texts, texts_and_omissions, write
 
@@ -14,6 +14,14 @@ from remask.errors import RemaskError
 
 SPLITS = "files of validation or test splits (name one with --validation to use it)"
 CARDS = "files that describe a data set"
+
+
+@pytest.fixture
+def datasets() -> Any:
+    """The package, imported where it is needed: it takes seconds."""
+    import datasets
+
+    return datasets
 
 
 def names(source: Path) -> list[str]:
@@ -60,7 +68,9 @@ def test_json_in_a_folder_holds_records_if_its_first_one_has_the_field(tmp_path:
 
 
 @pytest.mark.parametrize("layout", ["data/{}-00000-of-00001.parquet", "{}.jsonl", "{}/x.jsonl", "c4-{}.00001.json.gz"])
-def test_the_clone_of_a_data_set_is_read_without_card_validation_and_test(tmp_path: Path, layout: str) -> None:
+def test_the_clone_of_a_data_set_is_read_without_card_validation_and_test(
+    datasets: Any, tmp_path: Path, layout: str
+) -> None:
     for split in ("train", "validation", "test"):
         path = tmp_path / layout.format(split)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +120,7 @@ def test_the_split_that_a_name_tells(name: str, kind: str, split: str | None) ->
     assert split_of(name, kind) == split  # type: ignore[arg-type]
 
 
-def test_a_folder_of_save_to_disk(tmp_path: Path) -> None:
+def test_a_folder_of_save_to_disk(datasets: Any, tmp_path: Path) -> None:
     data = datasets.Dataset.from_dict({"text": [f"document {i}" for i in range(6)], "n": range(6)})
     data.save_to_disk(tmp_path / "saved")
     assert texts(tmp_path / "saved") == data["text"][:]
@@ -123,7 +133,7 @@ def test_a_folder_of_save_to_disk(tmp_path: Path) -> None:
     assert any(name.endswith(".arrow") for name, _, _ in stamp(str(tmp_path / "saved")))
 
 
-def test_a_saved_data_set_with_splits(tmp_path: Path) -> None:
+def test_a_saved_data_set_with_splits(datasets: Any, tmp_path: Path) -> None:
     splits = {split: datasets.Dataset.from_dict({"text": [split]}) for split in ("train", "validation", "test")}
     datasets.DatasetDict(splits).save_to_disk(tmp_path / "saved")
     assert texts_and_omissions(tmp_path / "saved") == (["train"], {SPLITS: 2, CARDS: 1})

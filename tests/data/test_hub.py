@@ -3,15 +3,23 @@
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
-import datasets
 import pytest
 from corpora import texts, write
 
 from remask.errors import RemaskError
 
 
-def test_parquet_is_streamed(tmp_path: Path) -> None:
+@pytest.fixture
+def datasets() -> Any:
+    """The package, imported where it is needed: it takes seconds."""
+    import datasets
+
+    return datasets
+
+
+def test_parquet_is_streamed(datasets: Any, tmp_path: Path) -> None:
     datasets.Dataset.from_dict({"text": ["first é", "second"], "n": [1, 2]}).to_parquet(tmp_path / "train.parquet")
     assert texts(f"hub:{tmp_path}:train") == ["first é", "second"]
     with pytest.raises(RemaskError, match=r"has no field 'body'\. Its fields: n, text"):

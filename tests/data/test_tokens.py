@@ -5,11 +5,10 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
+import killing
 import numpy as np
 import pytest
 from corpora import write
@@ -75,12 +74,12 @@ def test_killed_run_goes_on_to_the_same_bytes(corpus: Path, tmp_path: Path, monk
     monkeypatch.setattr(shards, "CHUNK", 40_000)
     prepare(str(corpus), tmp_path / "whole", vocab_size=400)
     killed = tmp_path / "killed"
-    run = subprocess.Popen([sys.executable, "-c", SLOW, str(corpus), str(killed)], stderr=subprocess.DEVNULL)
+    run = killing.begin(SLOW, tmp_path / "log", corpus, killed)
     deadline = time.monotonic() + 60
     while not list(killed.glob(".shards/*/000002.npz")) and time.monotonic() < deadline:
         time.sleep(0.002)
-    run.send_signal(signal.SIGKILL)
-    assert run.wait() == -signal.SIGKILL
+    os.kill(run.pid, signal.SIGKILL)
+    assert killing.finish(run) == -signal.SIGKILL
     assert not (killed / "data.json").exists()
     with pytest.raises(RemaskError, match="not a prepared corpus"):
         open_tokens(killed)

@@ -3,15 +3,14 @@
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 import weakref
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import killing
 import pytest
+from runs import wait_for
 
 import remask
 from remask.errors import RemaskError
@@ -38,16 +37,13 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(
     whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
     arguments = ["revise", str(masked_run), "--file", str(drafts), "--choose", "random", "--precision", "fp32"]
     assert call(*arguments, "--out", whole)[0] == 0
-    command = [sys.executable, "-m", "remask", *arguments, "--out", str(out)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ)
-    while not (out.exists() and out.read_bytes().count(b"\n")):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate()
-    kept = out.read_bytes()
+    log = tmp_path / "log"
+    process = killing.start([*arguments, "--out", str(out)], log)
+    wait_for(lambda: out.exists() and b"\n" in out.read_bytes(), process)
+    os.kill(process.pid, signal.SIGINT)
+    status, err, kept = killing.finish(process), log.read_text(), out.read_bytes()
     count = len(kept.splitlines())
-    assert process.returncode != 0 and f"stopped; {count} of 200 drafts are in" in err, err
+    assert status != 0 and f"stopped; {count} of 200 drafts are in" in err, err
     assert 0 < len(kept) < whole.stat().st_size and whole.read_bytes().startswith(kept)
     assert call(*arguments, "--out", out)[0] == 0
     assert out.read_bytes() == whole.read_bytes()

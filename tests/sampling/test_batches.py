@@ -126,12 +126,12 @@ class Kind:
 
 
 KINDS = {
-    "any order": Kind(MASKED, any_order, 60),
-    "any order, approximately cached": Kind(MASKED, approximately_cached, 60),
-    "left to right, cached": Kind(CAUSAL, left, 40, guided=False),
-    "eso-lm A, cached": Kind(Interpolating(alpha_0=0.6, variant="A").over(MASKED.vocabulary), drawn_order, 40),
-    "eso-lm B, cached": Kind(Interpolating(alpha_0=0.6, variant="B").over(MASKED.vocabulary), drawn_order, 40),
-    "uniform": Kind(Uniform().over(Vocabulary(size=V, end=8)), revising, 30, guided=False),
+    "any order": Kind(MASKED, any_order, 30),
+    "any order, approximately cached": Kind(MASKED, approximately_cached, 30),
+    "left to right, cached": Kind(CAUSAL, left, 20, guided=False),
+    "eso-lm A, cached": Kind(Interpolating(alpha_0=0.6, variant="A").over(MASKED.vocabulary), drawn_order, 20),
+    "eso-lm B, cached": Kind(Interpolating(alpha_0=0.6, variant="B").over(MASKED.vocabulary), drawn_order, 20),
+    "uniform": Kind(Uniform().over(Vocabulary(size=V, end=8)), revising, 15, guided=False),
 }
 
 

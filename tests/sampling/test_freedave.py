@@ -18,7 +18,7 @@ ROWS = [[3, 1, *[None] * 10], [None] * 7, [2, None, None, 6, None, 7, 7, None]]
 MODELS = [tiny(V + 1, V, seed=seed, sharpness=3.0, convolution=3) for seed in range(4)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=16, deadline=None)
 @given(
     seed=st.integers(0, 3),
     drafts=st.integers(1, 6),

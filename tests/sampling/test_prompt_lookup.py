@@ -48,7 +48,7 @@ def assert_same(found: State, plain: State) -> None:
     assert bool((found.calls <= plain.calls).all())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=24, deadline=None)
 @given(
     data=st.data(),
     rows=rows,

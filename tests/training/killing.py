@@ -34,10 +34,7 @@ OPTIONS = (
 
 # forkserver: a command starts at once, from a process that has imported everything and run nothing
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(
-    ["remask.cli", "remask.training.run", "remask.training.after_step", "remask.training.module", "jsonargparse",
-     "lightning.pytorch.loggers", "grain", "tokenizers", "tensorboard.summary.writer.event_file_writer"]
-)  # fmt: skip
+_context.set_forkserver_preload(["tests.training.imported"])
 
 
 def start(
@@ -49,11 +46,16 @@ def start(
     return process
 
 
-def output_of(code: str, log: Path, *arguments: object) -> str:
-    """What `python -c CODE ARGUMENTS` prints on both streams, where remask and torch have been imported already."""
+def begin(code: str, log: Path, *arguments: object) -> Any:
+    """`python -c CODE ARGUMENTS` as a process of its own, where remask and torch have been imported already."""
     process = _context.Process(target=_program, args=(code, [str(one) for one in arguments], str(log)))
     process.start()
-    status = finish(process, 250)
+    return process
+
+
+def output_of(code: str, log: Path, *arguments: object) -> str:
+    """What `begin(...)` prints on both streams."""
+    status = finish(begin(code, log, *arguments), 250)
     assert status == 0, f"status {status}: {log.read_text()}"
     return log.read_text()
 

@@ -81,9 +81,10 @@ def test_student_and_teacher_stand_on_one_path() -> None:
     found = objective(student, rows, latent_rng)
     (z_t, t), (z_s, s) = student.heard[0], master.heard[0]
     assert bool((s < t).all())
-    gammas = [torch.tensor([gamma_of(float(1 - (1 - EPS) * x), K) for x in time.double()]) for time in (s, t)]
+    some = t.argsort()[[*range(0, len(t), 19), -1]]  # with the first and the last
+    gammas = [torch.tensor([gamma_of(float(1 - (1 - EPS) * x), K) for x in time[some].double()]) for time in (s, t)]
     along = [(gamma - objective.low) / (objective.high - objective.low) for gamma in gammas]
-    torch.testing.assert_close(along[1] - along[0], torch.full((len(s),), 1 / 8), rtol=0, atol=2e-4)
+    torch.testing.assert_close(along[1] - along[0], torch.full((len(some),), 1 / 8), rtol=0, atol=2e-4)
     assert -1e-3 < float(along[0].min()) < 0.02 and float(along[1].max()) == pytest.approx(1.0, abs=1e-3)
     clean_t, clean_s = z_t == rows.tokens, z_s == rows.tokens
     assert bool(clean_s[clean_t].all()), "what is clean at t is clean at s"

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import killing
-import lightning
 import pytest
 import torch
 from runs import column
@@ -22,7 +21,6 @@ from remask.families import Denoiser, Loss
 from remask.families.masked import Masked
 from remask.model.sizes import SizeOverrides
 from remask.training.engine import import_lightning
-from remask.training.module import Module
 from remask.training.optim import Budget, Optimizer
 from remask.training.plan import decide
 from remask.training.recipe import Recipe
@@ -54,6 +52,10 @@ class Uneven(Batches):
 def uneven_steps(corpus: Path, out: Path, accumulate: int, devices: int) -> tuple[dict[str, Tensor], Any]:
     """Weights after three steps, and the gradient's norm in the last."""
     import_lightning()
+    import lightning
+
+    from remask.training.module import Module
+
     recipe = Recipe(
         data=corpus, out=out, architecture=SizeOverrides(layers=2, width=32, heads=2, ffn=64), budget=Budget(steps=3),
         optimizer=Optimizer(kind="adamw", lr=0.01), length=64, batch=8, accumulate=accumulate, precision="fp32",

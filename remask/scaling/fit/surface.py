@@ -33,8 +33,10 @@ def surface(points: Points, draws: int = 200, seed: int = 0) -> Fit:
     sizes or numbers of tokens.
     """
     check(points)
-    weights = weights_of(points, scatter_of(points))
-    law = least_squares_surface(points, weights)
+    law = least_squares_surface(points, np.ones(len(points)))
+    weights = weights_of(points, scatter_around(points, law))
+    if np.ptp(weights):
+        law = least_squares_surface(points, weights)
     fitted = law(points.n, points.d)
     noise = leave_one_out(points.loss - fitted, jacobian(points, law) * np.sqrt(weights)[:, None])
     resampled: list[Surface] = []
@@ -144,7 +146,11 @@ def weights_of(points: Points, scatter: float) -> Array:
 
 def scatter_of(points: Points) -> float:
     """Nats by which runs scatter around the best surface beyond the errors of their losses (standard deviation)."""
-    law = least_squares_surface(points, np.ones(len(points)))
+    return scatter_around(points, least_squares_surface(points, np.ones(len(points))))
+
+
+def scatter_around(points: Points, law: Surface) -> float:
+    """The same around a given surface."""
     left = points.loss - law(points.n, points.d)
     variance = (left**2).sum() / max(1, len(points) - 5) - (points.stderr**2).mean()
     return math.sqrt(max(0.0, variance))

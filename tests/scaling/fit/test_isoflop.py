@@ -57,7 +57,7 @@ def test_the_interval_of_a_gap_holds_the_truth() -> None:
     slow = Surface(TRUTH.e, TRUTH.a * 5 ** (TRUTH.alpha * TRUTH.size_exponent), TRUTH.b, TRUTH.alpha, TRUTH.beta)
     slow = replace(slow, b=TRUTH.b * 5 ** (TRUTH.beta * (1 - TRUTH.size_exponent)))
     held, true = 0, None
-    for seed in range(100):
+    for seed in range(60):
         laws = []
         for i, law in enumerate((slow, TRUTH)):
             found = isoflop(runs(law, noise=0.01, seed=2 * seed + i, wide=4.0), 60, (seed, i)).loss
@@ -71,7 +71,7 @@ def test_the_interval_of_a_gap_holds_the_truth() -> None:
         interval = gap(laws[0], laws[1], 1e20)[1]
         assert interval is not None
         held += interval[0] <= true <= interval[1]
-    assert 80 <= held <= 97, held
+    assert 48 <= held <= 59, held
     first, second = (summarise(runs(noise=0.01), draws=3, family=i).surface for i in (0, 1))
     assert first is not None and second is not None and first.draws != second.draws, "two families, two draws"
 

@@ -31,12 +31,12 @@ def test_a_surface_without_scatter_is_recovered(law: Surface) -> None:
 @pytest.mark.parametrize("relative", [False, True], ids=["even scatter", "scatter with the loss"])
 def test_intervals_hold_the_truth_as_often_as_they_say(relative: bool) -> None:
     held = dict.fromkeys(("e", "alpha", "beta", "size_exponent"), 0)
-    for seed in range(120):
+    for seed in range(80):
         found = surface(runs(noise=0.003 if relative else 0.008, seed=seed, relative=relative), draws=60, seed=seed)
         for name in held:
             low, high = found.interval(name)
             held[name] += low <= getattr(TRUTH, name) <= high
-    assert all(0.83 <= count / 120 <= 0.95 for count in held.values()), held
+    assert all(0.82 <= count / 80 <= 0.96 for count in held.values()), held
 
 
 def test_a_flat_direction_is_said_to_be_undetermined() -> None:

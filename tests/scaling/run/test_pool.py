@@ -1,14 +1,13 @@
 """Runs as processes: several at once, cut off, failed, and gone on with."""
 
 import os
-import re
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import killing
 import pytest
 
 from remask.errors import RemaskError
@@ -22,37 +21,20 @@ from tests.scaling.made import small_study
 
 
 @pytest.mark.slow
-def test_a_failed_run_is_named_and_tried_again(
-    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    made = small_study(tmp_path / "study", corpus)
-    good, bad = made.runs[0], replace(made.runs[1], heads=7)
-    replace(made, runs=(good, bad)).save(tmp_path / "study")
-    with pytest.raises(RemaskError, match=re.escape(f"1 runs failed: {bad.name}")):
-        run(tmp_path / "study", attempts=2, workers=2, accelerator="cpu")
-    told = capsys.readouterr().err
-    assert told.count(f"{bad.name} failed: remask: architecture.heads 7 does not divide") == 2 and "once more" in told
-    assert finished(tmp_path / "study", made, good)
-    made.save(tmp_path / "study")
-    run(tmp_path / "study", only=bad.name, where="here", accelerator="cpu")
-    assert finished(tmp_path / "study", made, made.runs[1])
-
-
-@pytest.mark.slow
 def test_a_study_that_is_stopped_goes_on(corpus: Path, tmp_path: Path) -> None:
     made = small_study(tmp_path / "study", corpus, budget=1.2e11)
-    arguments = [sys.executable, "-m", "remask", "scale", "run", str(tmp_path / "study"), "--workers", "2"]
-    process = subprocess.Popen([*arguments, "--accelerator", "cpu"], stderr=subprocess.PIPE, text=True)
+    arguments = ["scale", "run", str(tmp_path / "study"), "--workers", "2", "--accelerator", "cpu"]
+    process = killing.start(arguments, tmp_path / "log")
     first = [tmp_path / "study" / "runs" / one.name / "metrics.csv" for one in made.runs[:2]]
     until = time.monotonic() + 240
     while not all(path.exists() and len(path.read_text().splitlines()) > 2 for path in first):
-        assert process.poll() is None and time.monotonic() < until
+        assert process.exitcode is None and time.monotonic() < until
         time.sleep(0.05)
     with pytest.raises(RemaskError, match="running or planning the study"):
         run(tmp_path / "study")
     os.kill(process.pid, signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 130 and "4 runs to go, all saved; the same command goes on" in told
+    assert killing.finish(process, 60) == 130
+    assert "4 runs to go, all saved; the same command goes on" in (tmp_path / "log").read_text()
     for one in made.runs[:2]:
         assert list((tmp_path / "study" / "runs" / one.name / "checkpoints").glob("*.ckpt"))
         assert not finished(tmp_path / "study", made, one)

@@ -1,6 +1,7 @@
 """Studies that are run, and fitted."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,11 +22,22 @@ from tests.scaling.made import LOSS, shared_study, small_study
 
 
 @pytest.mark.slow
-def test_a_study_is_run_and_fitted(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_study_with_a_failed_run_goes_on_and_is_fitted(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two processes at once: one run ends, the other is named and tried again, and is made where its plan is mended."""
     made = small_study(tmp_path / "study", corpus, sizes=[2.5e4])
-    main(["scale", "run", str(tmp_path / "study"), "--workers", "2", "--accelerator", "cpu"])
+    good, bad = made.runs[0], replace(made.runs[1], heads=7)
+    replace(made, runs=(good, bad)).save(tmp_path / "study")
+    with pytest.raises(RemaskError, match=re.escape(f"1 runs failed: {bad.name}")):
+        run(tmp_path / "study", attempts=2, workers=2, accelerator="cpu")
     told = capsys.readouterr().err
-    assert "0 of 2 runs are finished" in told and "2/2" in told and "nats a token" in told
+    assert told.count(f"{bad.name} failed: remask: architecture.heads 7 does not divide") == 2 and "once more" in told
+    assert "0 of 2 runs are finished" in told and "1/2" in told and "nats a token" in told
+    assert finished(tmp_path / "study", made, good) and not finished(tmp_path / "study", made, bad)
+    made.save(tmp_path / "study")
+    main(["scale", "run", str(tmp_path / "study"), "--only", bad.name, "--where", "here", "--accelerator", "cpu"])
+    assert "0 of 1 runs are finished" in capsys.readouterr().err
     assert all(finished(tmp_path / "study", made, one) for one in made.runs)
     found = read_source(tmp_path / "study").families
     assert set(found) == {"Masked:objective=low_variance", "AR"}
