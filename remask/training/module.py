@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import lightning
 import torch
@@ -96,6 +97,12 @@ class Module(lightning.LightningModule):
         checkpoint["remask"] = {"skipped": self.skipped, "in_a_row": self.skipped_in_a_row}
 
     def on_load_checkpoint(self, checkpoint: dict[str, object]) -> None:
+        (state,) = cast(list[dict[str, Any]], checkpoint["optimizer_states"])
+        if len(state["param_groups"]) != len(self.optimizer.build(self.denoiser).param_groups):
+            raise RemaskError(
+                "this run was started by an earlier version of remask, whose optimiser put other weights together, and "
+                "its training state does not fit; go on from its weights with --model and another --out"
+            )
         counts = checkpoint["remask"]
         assert isinstance(counts, dict)
         self.skipped, self.skipped_in_a_row = counts["skipped"], counts["in_a_row"]

@@ -89,6 +89,19 @@ def test_a_stopped_run_resumes_bit_for_bit(fit: Fit, tmp_path: Path, at: int, mo
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
 
 
+def test_a_state_with_other_groups_of_weights_is_named(fit: Fit, tmp_path: Path) -> None:
+    """As those of earlier versions have, in which all of AdamW's vectors learnt at one rate."""
+    options = {"steps": 6, "save_every": 3, "family": Stopping()}
+    with stopped_at(3):
+        fit(tmp_path, **options)
+    (path,) = list_states(tmp_path)
+    state = torch.load(path, weights_only=True)
+    state["optimizer_states"][0]["param_groups"].pop()
+    torch.save(state, path)
+    with pytest.raises(RemaskError, match="an earlier version of remask.*--model and another --out"):
+        fit(tmp_path, **options)
+
+
 def test_ctrl_c_saves_and_exits_with_130(corpus: Path, tmp_path: Path) -> None:
     arguments = ["train", "--data", str(corpus), *killing.OPTIONS, "--budget.steps", "3000", "--log_every", "1"]
     out, log = tmp_path / "run", tmp_path / "log"
