@@ -16,7 +16,7 @@ Kind = Literal["muon", "adamw"]
 BESIDE_MUON = 2e-2
 """Peak rate of AdamW beside Muon, at width 128 and 4,096 tokens a step; measured there, and at width 384
 (experiments/learning)."""
-BY_LEVEL = 1e-3
+BY_LEVEL = 3e-4
 """Highest peak rate of AdamW, beside Muon, of what conditions a network on the noise level: at the rate of the other
 vectors, gradients of uniform-state models grew a thousandfold and nothing more was learnt (experiments/learning)."""
 LEVEL = re.compile(r".*(modulation|time_embed|adaLN|sigma_map)")
@@ -80,7 +80,7 @@ class Optimizer:
 
     kind: Kind = "muon"
     """muon: Muon for the matrices inside the blocks, AdamW for embedding, head, gains, vectors, convolutions, and
-    modulations by the noise level at a rate of at most 1e-3. adamw: AdamW for everything, as in the published runs."""
+    modulations by the noise level at a rate of at most 3e-4. adamw: AdamW for everything, as in the published runs."""
     lr: float | None = None
     """Peak learning rate of AdamW. By default it follows the size of the run: with muon
     2e-2 (128 / width)^(1/2) (tokens of a step / 4096)^(1/2), at most 2e-2; with adamw 1e-3."""
