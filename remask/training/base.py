@@ -59,6 +59,9 @@ class Training(ABC):
     """cpu, gpu, or whichever is there."""
 
     def __post_init__(self) -> None:
+        for one in fields(self):  # a path may be given as text
+            if one.type == Path and isinstance(value := getattr(self, one.name), str):
+                object.__setattr__(self, one.name, Path(value))
         for name in ("length", "batch", "accumulate", "log_every", "save_every", "devices", "nodes"):
             self._check_at_least(name, 1)
         self._check_at_least("seed", 0)

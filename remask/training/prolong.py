@@ -20,7 +20,8 @@ def prolong(setup: Setup, plan: Plan) -> Plan:
     The training states that only the former budget leads to are removed. RemaskError, with nothing touched, where
     the two budgets share no state that is kept.
     """
-    out, steps = setup.recipe.out, count_steps(setup, plan.bf16, lambda: time_step(setup, plan.bf16))
+    out = setup.recipe.out
+    steps = count_steps(setup, lambda: time_step(setup, plan.bf16), lambda _: plan.compile)
     if steps == plan.steps:
         return plan
     done = max((step_of(path) for path in list_states(out)), default=0)

@@ -14,6 +14,7 @@ from remask.model.sizes import SizeOverrides
 from remask.training.distill import Distillation
 from remask.training.optim import Budget, Optimizer
 from remask.training.preference.run import Preferences
+from remask.training.recipe import Recipe
 from remask.training.reinforcement.run import Reinforcement
 
 Fit = Callable[..., Path]
@@ -109,13 +110,19 @@ SHARED = {
 OF_CORPORA = {"data", "random_length", "compile", "validation_rows", "left_to_right_rows", "validate_every"}
 
 
+def test_paths_may_be_text(corpus: Path, tmp_path: Path) -> None:
+    given: dict[str, Any] = {"data": str(corpus), "out": str(tmp_path)}
+    recipe = Recipe(**given)
+    assert recipe.data == corpus and recipe.out == tmp_path and recipe == Recipe(data=corpus, out=tmp_path)
+
+
 def test_options_of_each_kind_of_training() -> None:
     """Each has those that it honours, under the names by which earlier runs have kept them; required ones come first,
     so that they are at the top of the help."""
     distillation = Distillation(model="runs/duo", data=Path("data"), out=Path("out")).to_dict()
     assert distillation.keys() == SHARED | OF_CORPORA | {"distillation"}
     reinforcement = Reinforcement(model="runs/first", out=Path("out"), tasks=["Sort"]).to_dict()
-    assert reinforcement.keys() == SHARED | {"tasks", "objective"}
+    assert reinforcement.keys() == SHARED | {"tasks", "objective", "lora"}
     preferences = Preferences(model="runs/first", data=Path("data"), out=Path("out")).to_dict()
     assert preferences.keys() == SHARED | {"data", "objective", "sft", "adversarial", "validation_pairs"}
     recipe = remask.Recipe(data=Path("data"), out=Path("out")).to_dict()

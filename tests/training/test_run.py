@@ -98,7 +98,7 @@ def test_a_state_with_other_groups_of_weights_is_named(fit: Fit, tmp_path: Path)
     state = torch.load(path, weights_only=True)
     state["optimizer_states"][0]["param_groups"].pop()
     torch.save(state, path)
-    with pytest.raises(RemaskError, match="an earlier version of remask.*--model and another --out"):
+    with pytest.raises(RemaskError, match=r"an earlier version of remask.*--model and another --out"):
         fit(tmp_path, **options)
 
 

@@ -14,7 +14,7 @@ from remask.checkpoints.folder import LazyCheckpoint, find
 from remask.errors import RemaskError
 from remask.model.networks import network
 from remask.training.adversarial import Adversarial
-from remask.training.base import Training, listed_first
+from remask.training.base import Training
 from remask.training.fine_tuning import FineTuning, layout_for
 from remask.training.optim import Budget, Optimizer
 from remask.training.preference.held_out import HELD_OUT, measure_held_out
@@ -26,12 +26,12 @@ from remask.training.start import Setup, choose_device, count_processes, process
 from remask.training.states import list_states
 
 
-@listed_first("model", "data", "objective", "out")
 @dataclass(frozen=True, kw_only=True)
 class Preferences(Training):
     """The recipe of a training on preferences: family, shape and first weights are those of the checkpoint `model`,
     which is also the reference."""
 
+    listed_first: ClassVar[tuple[str, ...]] = ("model", "data", "objective", "out")
     progress_matters: ClassVar[bool] = False
 
     model: str
