@@ -3,7 +3,8 @@
     python experiments/learning/pictures.py RUNS      # the folder that study.py wrote its runs to
 
 levels.png: the loss by mask rate before and after, from the runs of RUNS. h200.png: the curves of h200.csv, which were
-recorded on a GPU.
+recorded on a GPU. novels-10M.png: those of novels-10M.csv and novels-10M-families.csv, recorded on two cores. The last
+two need no RUNS.
 """
 
 import csv
@@ -20,8 +21,10 @@ AFTER = "masked: all (convolution, Muon, AdamW 2e-2, ceiling 0.4, bell 0.8)"
 
 
 def main() -> None:
-    levels(Path(sys.argv[1]))
+    if len(sys.argv) > 1:
+        levels(Path(sys.argv[1]))
     curves()
+    novels()
 
 
 def levels(runs: Path) -> None:
@@ -46,12 +49,32 @@ def last_row(run: Path) -> dict[str, str]:
         return list(csv.DictReader(file))[-1]
 
 
+def rows_of(*names: str) -> dict[str, list[dict[str, str]]]:
+    """The validations of the runs in some tables of this folder."""
+    rows: dict[str, list[dict[str, str]]] = {}
+    for name in names:
+        with open(HERE / name) as file:
+            for row in csv.DictReader(file):
+                rows.setdefault(row["run"], []).append(row)
+    return rows
+
+
+def novels() -> None:
+    """Bits per byte against FLOPs of the families at 10M, to their ends."""
+    figure = Figure(figsize=(7.5, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    for name, found in rows_of("novels-10M.csv", "novels-10M-families.csv").items():
+        flops, bits = ([float(row[key]) for row in found] for key in ("flops_6n", "bits_per_byte"))
+        axes.plot(flops, bits, marker="o", markersize=3, label=name)
+    axes.set(xlabel="training FLOPs (6 N D)", ylabel="validation bits per byte", title="10M on novels, two cores")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(HERE / "novels-10M.png", dpi=110)
+
+
 def curves() -> None:
     """Bits per byte against FLOPs at 10M, and against time at 170M."""
-    rows: dict[str, list[dict[str, str]]] = {}
-    with open(HERE / "h200.csv") as file:
-        for row in csv.DictReader(file):
-            rows.setdefault(row["run"], []).append(row)
+    rows = rows_of("h200.csv")
     figure = Figure(figsize=(13, 6), layout="constrained")
     left, right = figure.subplots(1, 2)
     for name, found in rows.items():

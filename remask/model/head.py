@@ -29,8 +29,9 @@ class Head(nn.Linear):
         rows = len(hidden)
         if hidden.ndim == 2 and hidden.device.type == "cpu" and (more := round_up(rows) - rows):
             hidden = pad(hidden, (0, 0, 0, more))
-            target = None if target is None else pad(target, (0, more))
-            return self.predict(hidden, target)[:rows]
+            if target is None:
+                return self.predict(hidden, None)[:rows]
+            return self.predict(hidden, pad(target, (0, more)))[:rows].clone()  # no view, which FSDP warns of
         return self.predict(hidden, target)
 
     def predict(self, hidden: Tensor, target: Tensor | None) -> Tensor:
