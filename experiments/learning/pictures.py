@@ -17,6 +17,7 @@ from study import name_of
 
 HERE = Path(__file__).parent
 BEFORE = "masked: AdamW 3e-3"
+FIRST = "autoregressive, the first quarter of the converted run"
 AFTER = "masked: all (convolution, Muon, AdamW 2e-2, ceiling 0.4, bell 0.8)"
 
 
@@ -63,9 +64,11 @@ def novels() -> None:
     """Bits per byte against FLOPs of the families at 10M, to their ends."""
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    for name, found in rows_of("novels-10M.csv", "novels-10M-families.csv").items():
+    runs = rows_of("novels-10M.csv", "novels-10M-families.csv")
+    for name, found in runs.items():
+        before = float(runs[FIRST][-1]["flops_6n"]) if name.startswith("converted") else 0.0
         flops, bits = ([float(row[key]) for row in found] for key in ("flops_6n", "bits_per_byte"))
-        axes.plot(flops, bits, marker="o", markersize=3, label=name)
+        axes.plot([before + flop for flop in flops], bits, marker="o", markersize=3, label=name)
     axes.set(xlabel="training FLOPs (6 N D)", ylabel="validation bits per byte", title="10M on novels, two cores")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
