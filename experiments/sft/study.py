@@ -42,10 +42,11 @@ VARIANTS = {
 }
 """The options, and whether the run starts from the model of abstracts."""
 WRITTEN = "--length 32 --temperature 0"
+"""A canvas of 32 tokens, in random order; the autoregressive models from left to right."""
 WAYS = {
-    "a canvas of 64, the most certain first": "--length 64 --temperature 0",
-    "a canvas of 64, blocks of 8": "--length 64 --temperature 0 --block 8",
-    "a canvas of 64, in random order": "--length 64 --temperature 0 --sampler Ancestral --steps 64",
+    "a canvas of 64, in random order": "--length 64 --temperature 0",
+    "a canvas of 64, the most certain first": "--length 64 --temperature 0 --sampler Confidence",
+    "a canvas of 64, blocks of 8, the most certain first": "--length 64 --temperature 0 --sampler Confidence --block 8",
 }
 """Other ways in which the masked model is asked to write: end-of-text tokens, which it is certain of, flood a canvas
 that is filled where it is most certain first."""
@@ -232,16 +233,16 @@ def overlap(reply: str, title: str) -> float:
 
 
 def picture(rows: list[dict[str, Any]], path: Path) -> None:
-    """Bits per byte of the true titles, and the words that the written ones share with them."""
+    """Bits per byte of the true titles (of masked models a bound), and the F1 of the written words."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 3.4), layout="constrained")
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
     names = [row["variant"] for row in rows]
     colours = ["#cf222e" if name.startswith("auto") else "#0969da" for name in names]
     left, right = figure.subplots(1, 2, sharey=True)
     for axes, key, label in (
-        (left, "bits_per_byte", "bits per byte of the true title (masked: a bound)"),
-        (right, "word_f1", "F1 of the words of the written and the true title"),
+        (left, "bits_per_byte", "bits per byte of the true title"),
+        (right, "word_f1", "F1 of the words"),
     ):
         errors = [1.96 * row[f"{key}_error"] for row in rows]
         axes.barh(names, [row[key] for row in rows], xerr=errors, color=colours, capsize=2, error_kw={"linewidth": 0.8})
