@@ -66,12 +66,12 @@ def compiler() -> str | None:
 
 @functools.cache
 def seconds_to_compile() -> float:
-    """About how long torch.compile takes for a network on this CPU with nothing in its cache: 20 to 100 s.
+    """About how long torch.compile takes for a network on this CPU with nothing in its cache: 8 to 105 s were measured.
 
     Nearly all of that is the C++ compiler's work on a few dozen kernels, each of which reads torch's vector classes, so
-    one such file is compiled here (0.3 to 1.5 s) and the rest is proportion: 10M took 65 times as long (two machines,
-    benchmarks/results/small.md). Processor time counts, which other work beside does not change. Infinite where there
-    is no compiler, or it fails.
+    one such file is compiled here, and the rest is proportion: 10M took 65 times as long on the one machine where both
+    were measured (benchmarks/results/small.md). Processor time counts, which other work beside does not change.
+    Infinite where there is no compiler, or it fails.
     """
     import torch
 

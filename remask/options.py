@@ -3,6 +3,7 @@
 All three are read here, by the type of the option, so that they accept the same and complain in the same words.
 """
 
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import Field, fields
 from pathlib import Path
@@ -125,6 +126,18 @@ def parse_options(kind: Any, text: str, largest: int = LARGEST) -> dict[str, Any
             most = f", from 0 to {largest}" if int in (types[key], *get_args(types[key])) else ""
             raise RemaskError(f"{kind.__name__}: {key} is {value!r}; it must be {accepted(types[key])}{most}") from None
     return given
+
+
+def build_named(what: str, text: str, known: Mapping[str, Any], also: Iterable[str] = ()) -> Any:
+    """One of the known classes, with its options, from "NAME" or "NAME:KEY=VALUE,...".
+
+    RemaskError as of `parse_options`, and for another name than those: it calls it a `what`, and names the known ones
+    and those of `also`.
+    """
+    name, _, given = text.partition(":")
+    if name not in known:
+        raise unknown(what, name, [*known, *also])
+    return known[name](**parse_options(known[name], given))
 
 
 def fits_one_word(hint: Any) -> bool:

@@ -1,9 +1,10 @@
 """What every test shares: the package on the path, one thread, and a tiny corpus with trained models."""
 
+import importlib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,12 @@ def call(capfd: pytest.CaptureFixture[str]) -> Any:
         return status, out, err
 
     return run
+
+
+@pytest.fixture
+def load_script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Any]]:
+    """`load_script("score")` imports that file of benchmarks/; what it imports beside it is forgotten afterwards."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    yield importlib.import_module
+    for script in (ROOT / "benchmarks").glob("*.py"):
+        sys.modules.pop(script.stem, None)

@@ -1,7 +1,7 @@
 """The benchmark of scores names what is wrong with its files before it measures anything."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,8 @@ import pytest
 
 
 @pytest.fixture
-def score(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
-    import score
-
-    yield score
-    for name in ("score", "rankings", "measure"):
-        sys.modules.pop(name, None)
+def score(load_script: Callable[[str], Any]) -> Any:
+    return load_script("score")
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """The benchmark of packed weights says which calls took packed products."""
 
-import sys
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,13 +12,8 @@ from remask.model.transformer import Transformer
 
 
 @pytest.fixture
-def speed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "benchmarks"))
-    import speed
-
-    yield speed
-    for name in ("speed", "measure", "sample"):
-        sys.modules.pop(name, None)
+def speed(load_script: Callable[[str], Any]) -> Any:
+    return load_script("speed")
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="no packed products")

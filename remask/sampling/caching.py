@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from remask.errors import RemaskError, unknown
+from remask.errors import RemaskError
 from remask.extensions import import_files, subclasses_in
 from remask.families.base import Family
 from remask.model.rollout import Rollout
-from remask.options import parse_options
+from remask.options import build_named
 from remask.sampling.params import SamplingParams
 from remask.sampling.predictions import certainty
 from remask.sampling.sampler import Query, Sampler
@@ -123,11 +123,8 @@ def policy_of(name: "str | CachePolicy | None") -> CachePolicy | None:
         raise RemaskError(f"cache is {name!r}; it is a name, such as Dual:refresh=8, or a `CachePolicy`")
     if name == "none":
         return None
-    name, _, given = name.partition(":")
-    known = policies()
-    if name not in known:
-        raise unknown("cache", name, [*known, "none"])
-    return known[name](**parse_options(known[name], given))
+    policy: CachePolicy = build_named("cache", name, policies(), also=["none"])
+    return policy
 
 
 def check_policy(params: SamplingParams, sampler: Sampler, family: Family) -> None:

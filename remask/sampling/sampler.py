@@ -16,10 +16,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from remask.errors import RemaskError, unknown
+from remask.errors import RemaskError
 from remask.extensions import import_files, subclasses_in
 from remask.families.base import Family
-from remask.options import parse_options
+from remask.options import build_named
 from remask.sampling.state import State
 
 
@@ -150,11 +150,8 @@ def sampler_of(family: Family, name: str | Sampler | None = None) -> Sampler:
     """A sampler from its name and options, such as "LLaDA:late_end=true"; by default that of the family."""
     if isinstance(name, Sampler):
         return name
-    known = samplers()
-    name, _, given = (name or family.sampler).partition(":")
-    if name not in known:
-        raise unknown("sampler", name, known)
-    return known[name](**parse_options(known[name], given))
+    sampler: Sampler = build_named("sampler", name or family.sampler, samplers())
+    return sampler
 
 
 def require_fit(sampler: Sampler, family: Family) -> None:

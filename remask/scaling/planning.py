@@ -24,7 +24,7 @@ from remask.families.description import build, in_effect, renewed
 from remask.files import differences
 from remask.locking import locked
 from remask.model.sizes import Architecture
-from remask.options import parse_options
+from remask.options import build_named
 from remask.scaling.fit.isoflop import isoflop
 from remask.scaling.fit.law import Surface
 from remask.scaling.fit.points import Points, fresh
@@ -298,10 +298,8 @@ def learning_rates(rule: Rule, lr: float, optimizer: Kind) -> Callable[[Architec
 
 def parse_family(spec: str) -> Family:
     """A family from NAME or NAME:key=value,..."""
-    name, _, given = spec.partition(":")
-    if name not in (known := families()):
-        raise unknown("family", name, known)
-    return known[name](**parse_options(known[name], given))
+    family: Family = build_named("family", spec, families())
+    return family
 
 
 def published_law(law: str | None, family: Family) -> Surface:

@@ -15,7 +15,7 @@ import numpy as np
 
 from remask.errors import RemaskError, unknown
 from remask.extensions import import_files, subclasses_in
-from remask.options import parse_options
+from remask.options import build_named
 
 Split = Literal["train", "valid", "test"]
 
@@ -164,6 +164,5 @@ def task_class(name: str) -> type[Task]:
 
 def task_of(name: str) -> Task:
     """A task from its name and options, such as "Sort:items=6"; RemaskError where one of them is wrong."""
-    name, _, given = name.partition(":")
-    kind = task_class(name)
-    return kind(**parse_options(kind, given))
+    task: Task = build_named("task", name, tasks())
+    return task

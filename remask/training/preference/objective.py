@@ -11,14 +11,13 @@ A new objective is one new file in this folder with a subclass of `PreferenceObj
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
-from remask.errors import RemaskError, unknown
+from remask.errors import RemaskError
 from remask.extensions import import_files, subclasses_in
 from remask.families import Family
-from remask.options import parse_options
+from remask.options import build_named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +52,5 @@ def objectives() -> dict[str, type[PreferenceObjective]]:
 
 def objective_of(name: str) -> PreferenceObjective:
     """An objective from its name and options, such as "IPO:beta=0.2"; RemaskError where one of them is wrong."""
-    name, _, given = name.partition(":")
-    known: dict[str, Any] = objectives()
-    if name not in known:
-        raise unknown("objective", name, known)
-    return known[name](**parse_options(known[name], given))
+    found: PreferenceObjective = build_named("objective", name, objectives())
+    return found

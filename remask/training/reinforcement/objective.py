@@ -17,16 +17,15 @@ Symbols: B = P G texts, L positions, N copies of texts that the network reads.
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from remask.batch import Batch, Noise
-from remask.errors import RemaskError, unknown
+from remask.errors import RemaskError
 from remask.extensions import import_files, subclasses_in
 from remask.families import Family
-from remask.options import parse_options
+from remask.options import build_named
 from remask.sampling import SamplingParams
 
 
@@ -105,11 +104,8 @@ def objectives() -> dict[str, type[PolicyObjective]]:
 
 def objective_of(name: str) -> PolicyObjective:
     """An objective from its name and options, such as "JustGRPO:group=16"; RemaskError where one of them is wrong."""
-    name, _, given = name.partition(":")
-    known: dict[str, Any] = objectives()
-    if name not in known:
-        raise unknown("objective", name, known)
-    return known[name](**parse_options(known[name], given))
+    found: PolicyObjective = build_named("objective", name, objectives())
+    return found
 
 
 def forward_passes(calls: float) -> float:
