@@ -29,6 +29,7 @@ def sample(
     device: str = "auto",
     precision: Precision = "auto",
     pack: bool = False,
+    compile: bool = False,
     json: bool = False,
     *,
     params: SamplingParams,
@@ -56,6 +57,7 @@ def sample(
         precision: Number format of the network: auto takes bf16 where the processor is fast at it, else fp32; stored
             keeps that of the weights; int8 rounds them to 8 bits, which is faster and not quite the same model (CPU).
         pack: Lay the weights out for a CPU once, not in every call: faster with few rows, and takes more memory.
+        compile: Compile the network, which takes a minute on a CPU and pays where much is written without a cache.
         json: Print one JSON document on standard output, and nothing else.
         params: How the text is written.
     """
@@ -64,7 +66,7 @@ def sample(
     from remask.generation.result import finished_texts
 
     end_named = Overrides(end=end)
-    how: dict[str, Any] = {"device": device, "precision": precision, "pack": pack}
+    how: dict[str, Any] = {"device": device, "precision": precision, "pack": pack, "compile": compile}
     checkpoint = remask.load(run, **how, tokenizer=tokenizer, overrides=end_named)
     if count < 1 or (infill is not None and count > 1):
         raise RemaskError(f"count is {count}; it must be at least 1, and 1 for a text to infill")

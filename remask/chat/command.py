@@ -22,6 +22,7 @@ def chat(
     device: str = "auto",
     precision: Precision = "auto",
     pack: bool = False,
+    compile: bool = False,
     *,
     params: SamplingParams,
 ) -> None:
@@ -42,6 +43,7 @@ def chat(
         device: cpu, cuda, or auto: a GPU where there is one.
         precision: Number format of the network, as in `remask sample`.
         pack: Lay the weights out for a CPU once, as in `remask sample`.
+        compile: Compile the network, as in `remask sample`.
         params: How answers are written. Where the context leaves less room than --length, they are shorter.
     """
     import remask
@@ -51,7 +53,13 @@ def chat(
     from remask.conversation import trained_template
 
     checkpoint = remask.load(
-        run, device=device, precision=precision, pack=pack, tokenizer=tokenizer, overrides=Overrides(end=end)
+        run,
+        device=device,
+        precision=precision,
+        pack=pack,
+        compile=compile,
+        tokenizer=tokenizer,
+        overrides=Overrides(end=end),
     )
     dialogue = Dialogue(checkpoint, template or trained_template(checkpoint), system, params)
     talk(Session(dialogue, Display()))

@@ -78,6 +78,7 @@ def load(
     dtype: torch.dtype | None = None,
     precision: Precision = "stored",
     pack: bool = False,
+    compile: bool = False,
     form: str | None = None,
     tokenizer: str | Path | None = None,
     overrides: Overrides = Overrides(),  # noqa: B008
@@ -96,6 +97,8 @@ def load(
             model can then be used, but neither saved nor trained.
         pack: Keeps a second copy of the weights in the layout in which a CPU multiplies few rows fastest
             (`remask.model.packing`); says where nothing is gained. Weights of 8 bits are laid out in any case.
+        compile: Compiles the network at its first calls, for whatever number of rows and positions; calls with a cache
+            are computed as they would be without. It pays where much is written or scored: on a CPU it takes a minute.
         form: smdm, llada, dit or llama; recognised from the tensors when not given.
         tokenizer: A tokenizer.json, where there is none beside the weights.
         overrides: What the tensors cannot show.
@@ -112,6 +115,8 @@ def load(
         require_int8(place)
     if pack and place.type != "cpu":
         raise RemaskError(f"weights are packed for a CPU, and the device is {place}; leave pack out")
+    if compile:
+        require_compiler(place, precision)
     lazy = open_checkpoint(source, form, tokenizer, overrides)
     if lazy.family.time == "required" and not lazy.architecture.time:
         kind = type(lazy.family).__name__
@@ -134,7 +139,17 @@ def load(
         say("the network computes with weights of 8 bits (int8), which are not those stored but close to them")
     elif pack and not pack_weights(model):
         say("packed weights gain nothing for this network in this number format, so none are packed")
+    if compile:
+        model.compile(dynamic=True)
     return Checkpoint(model, lazy.family, lazy.tokenizer, lazy.about)
+
+
+def require_compiler(place: torch.device, precision: str) -> None:
+    """RemaskError where a network cannot be compiled."""
+    if precision == "int8":
+        raise RemaskError("products of 8-bit weights are not compiled; leave compile out, or take another precision")
+    if place.type == "cpu" and machine.compiler() is None:
+        raise RemaskError("compile needs a C++ compiler, and neither g++ nor clang++ was found; leave compile out")
 
 
 def number_format(precision: str, stored: torch.dtype, fast: bool) -> torch.dtype:

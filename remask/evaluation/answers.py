@@ -55,6 +55,7 @@ def answer(
     device: str = "auto",
     precision: Precision = "auto",
     pack: bool = False,
+    compile: bool = False,
     *,
     params: SamplingParams,
 ) -> None:
@@ -76,13 +77,14 @@ def answer(
         device: cpu, cuda, or auto: a GPU where there is one.
         precision: Number format of the network, as in `remask sample`.
         pack: Lay the weights out for a CPU once, as in `remask sample`.
+        compile: Compile the network, as in `remask sample`.
         params: How the answers are written. Where the context leaves less room than --length, they are shorter.
     """
     for option, value in {"turns": turns, "choices": choices, "limit": limit}.items():
         if value is not None and value < 1:
             raise RemaskError(f"{option} is {value}; it must be at least 1")
     asked = read_questions(questions)[:limit]
-    checkpoint = load(run, device=device, precision=precision, pack=pack)
+    checkpoint = load(run, device=device, precision=precision, pack=pack, compile=compile)
     template = template or trained_template(checkpoint)
     settings = {
         "model": fingerprint(run),

@@ -111,6 +111,7 @@ def bench_sample(
     device: str = "auto",
     precision: Precision = "auto",
     pack: bool = False,
+    compile: bool = False,
     json: bool = False,
     *,
     options: BenchOptions,
@@ -123,6 +124,7 @@ def bench_sample(
         device: cpu, cuda, or auto: a GPU where there is one.
         precision: Number format of the networks, as for `remask sample`.
         pack: Lay the weights out for a CPU, as for `remask sample`.
+        compile: Compile the network, as in `remask sample`.
         json: Print one JSON document on standard output, and nothing else.
         options: What is measured.
 
@@ -133,12 +135,13 @@ def bench_sample(
     ways = options.named_ways()
     questions = questions_asked(options, str(usable_device(device)))
     paths = list(dict.fromkeys(str(Path(run)) for run in runs))  # by which the models are told apart
-    models = {path: load(path, device=device, precision=precision, pack=pack) for path in paths}
+    how: dict[str, Any] = {"precision": precision, "pack": pack} | ({"compile": True} if compile else {})
+    models = {path: load(path, device=device, **how) for path in paths}
     for name, model in models.items():
         for one in questions:
             one.check(model, name)
     chosen = ways_of_models(models, questions, ways)
-    settings = settings_of(options, questions, precision, pack, next(iter(models.values())))
+    settings = settings_of(options, questions, how, next(iter(models.values())))
     settings |= {f"weights of {path}": fingerprint(path) for path in paths}
     jobs = [Job(name, models[name], q, way) for q in questions for name in models for way in chosen[name]]
     plan = Plan(tuple(jobs), options.batches, options.repeats, options.timed, options.temperature, options.seed)
@@ -209,7 +212,7 @@ def ways_of_models(
 
 
 def settings_of(
-    options: BenchOptions, questions: Sequence[Questions], precision: str, pack: bool, model: Checkpoint
+    options: BenchOptions, questions: Sequence[Questions], how: dict[str, Any], model: Checkpoint
 ) -> dict[str, Any]:
     """The options that decide the results, without those by which more is measured: ways, models, batches, rounds."""
     place = model.model.device
@@ -217,7 +220,6 @@ def settings_of(
     names = ["limit", "temperature", "seed", "timed", *(["slack"] if options.tasks else [])]
     names += ["prompt_tokens", "judge"] if options.judge is not None else []
     settings = {name: getattr(options, name) for name in names}
-    settings |= {"length": options.length, "device": device, "threads": torch.get_num_threads(), "precision": precision}
-    settings |= {"pack": pack}
+    settings |= {"length": options.length, "device": device, "threads": torch.get_num_threads(), **how}
     settings |= {} if options.judge is None else {"weights of the judge": fingerprint(options.judge)}
     return settings | {f"questions of {one.name}, template {one.template}": one.fingerprint for one in questions}

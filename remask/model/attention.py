@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from remask.model.eager import DenseAttention, by_blocks
 from remask.model.rollout import Rollout
 
 
@@ -276,9 +277,11 @@ def attend_densely(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal:
     """Softmax attention as separate matrix products: (B, H, Q, d), (B, G, K, d), (B, G, K, d) -> (B, H, Q, d)."""
     if q.shape[1] != k.shape[1]:
         k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if causal:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=q.device).tril()
+        mask = torch.ones(1, 1, q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
+    if by_blocks(q):
+        return DenseAttention.apply(q, k, v, mask)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf)
     return scores.float().softmax(-1).to(v.dtype) @ v

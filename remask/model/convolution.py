@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from remask.model.attention import Attention, Causal, Full
 from remask.model.cache import Cache
+from remask.model.eager import ShortConvolution, by_blocks
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ class Convolution(nn.Module):
         """(B, Q, D) -> (B, Q, D). With a cache, `index` (B, Q) are the canvas positions of the inputs."""
         assert neighbours is not None
         reach = len(self.weight) // 2
+        if neighbours.at is None and by_blocks(x):
+            return ShortConvolution.apply(x, self.weight, neighbours.causal)
         weight = self.weight.to(x.dtype)
         if neighbours.at is None:
             size = x.shape[1]

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.functional import cross_entropy, linear, pad
 
+from remask.model.eager import NegativeLogLikelihood, by_blocks, for_products
 from remask.model.sizes import Architecture
 
 
@@ -71,6 +72,9 @@ def select(hidden: Tensor, ask: Tensor) -> Tensor:
 
 def nll(hidden: Tensor, head: Tensor, target: Tensor) -> Tensor:
     """(N, D) hidden states, (V, D) head weights, (N,) ids -> (N,) float32 nats, -log p of each id."""
+    if by_blocks(hidden):
+        dtype = for_products(hidden)
+        return NegativeLogLikelihood.apply(hidden.to(dtype), head.to(dtype), target)
     return cross_entropy(linear(hidden, head).float(), target, reduction="none")
 
 

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from remask.model.eager import Rotation, by_blocks
 from remask.model.sizes import Architecture
 
 
@@ -34,5 +35,7 @@ def scale_frequencies(frequency: Tensor, factor: float, low: float, high: float,
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotates (B, H, Q, d) queries or keys, the first half of d paired with the second (Su et al. 2021, as NeoX)."""
+    if by_blocks(x):
+        return Rotation.apply(x, cos, sin)
     first, second = x.float().chunk(2, -1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)

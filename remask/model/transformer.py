@@ -22,6 +22,7 @@ from remask.errors import RemaskError
 from remask.model.attention import FULL, Attention
 from remask.model.cache import Cache
 from remask.model.convolution import Convolution
+from remask.model.eager import GatedProduct, Normalisation, by_blocks
 from remask.model.head import Head, nll_to_compile, select
 from remask.model.reading import LAST_HIDDEN, Reading, locate
 from remask.model.rotary import rotate
@@ -69,7 +70,9 @@ class Transformer(nn.Module):
             (N,) float32 nats, -log p(target), without ever holding float32 logits.
         """
         positions, reading = locate(self.architecture, tokens, index, attention, positions, cache)
-        hidden = self.model(tokens, reading, time)
+        # a cache grows from call to call, so that what is compiled would have to be compiled again
+        trunk = self.model if cache is None else self.model.forward
+        hidden = trunk(tokens, reading, time)
         if self.architecture.shifted:
             hidden = shift_hidden_states(hidden, positions, reading)
         return self.lm_head(hidden if ask is None else select(hidden, ask), target)
@@ -105,7 +108,7 @@ class Trunk(nn.Module):
         self.embed_tokens = Embedding(a.rows, a.width)
         self.time_embed = TimeEmbedding() if a.time else None
         self.layers = nn.ModuleList(Block(a, i) for i in range(a.layers))
-        self.norm = nn.RMSNorm(a.width, eps=a.norm_eps)
+        self.norm = RMSNorm(a.width, eps=a.norm_eps)
 
     def forward(
         self,
@@ -129,9 +132,9 @@ class Block(nn.Module):
 
     def __init__(self, a: Architecture, index: int) -> None:
         super().__init__()
-        self.input_layernorm = nn.RMSNorm(a.width, eps=a.norm_eps)
+        self.input_layernorm = RMSNorm(a.width, eps=a.norm_eps)
         self.self_attn = SelfAttention(a, index)
-        self.post_attention_layernorm = nn.RMSNorm(a.width, eps=a.norm_eps)
+        self.post_attention_layernorm = RMSNorm(a.width, eps=a.norm_eps)
         self.mlp = SwiGLU(a)
         self.modulation = nn.Linear(TIME, 6 * a.width) if a.time else None
         self.attention_conv = Convolution(a.convolution, a.width, 2 * index) if a.convolution else None
@@ -171,8 +174,8 @@ class SelfAttention(nn.Module):
         self.k_proj = Linear(a.width, a.kv_heads * a.head_width, a.qkv_bias)
         self.v_proj = Linear(a.width, a.kv_heads * a.head_width, a.qkv_bias)
         self.o_proj = Linear(a.heads * a.head_width, a.width)
-        self.q_norm = nn.RMSNorm(a.head_width, eps=a.norm_eps) if a.qk_norm else None
-        self.k_norm = nn.RMSNorm(a.head_width, eps=a.norm_eps) if a.qk_norm else None
+        self.q_norm = RMSNorm(a.head_width, eps=a.norm_eps) if a.qk_norm else None
+        self.k_norm = RMSNorm(a.head_width, eps=a.norm_eps) if a.qk_norm else None
 
     def forward(self, x: Tensor, reading: Reading) -> Tensor:
         q, k, v = (
@@ -197,7 +200,16 @@ class SwiGLU(nn.Module):
         self.down_proj = Linear(a.ffn, a.width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(silu(self.gate_proj(x)) * self.up_proj(x))
+        gate, up = self.gate_proj(x), self.up_proj(x)
+        return self.down_proj(GatedProduct.apply(gate, up) if by_blocks(gate) else silu(gate) * up)
+
+
+class RMSNorm(nn.RMSNorm):
+    """x / sqrt(mean x^2 + eps) * weight."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.weight is not None and self.eps is not None
+        return Normalisation.apply(x, self.weight, self.eps) if by_blocks(x) else super().forward(x)
 
 
 class Linear(nn.Linear):
