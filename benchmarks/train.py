@@ -35,6 +35,7 @@ from remask.batch import Batch
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.machine import ALLOCATOR
+from remask.model import attention, convolution, head, rotary, transformer
 from remask.model.sizes import Architecture, size
 from remask.model.transformer import Transformer, initialise
 from remask.seeds import mix_seeds
@@ -54,6 +55,8 @@ class Variant:
     """Logits at all positions in float32, of which the masked are then taken."""
     compiled: bool = False
     allocator: bool = False
+    plain: bool = False
+    """Every operation between the products by its plain formula, also where no graph is compiled (`model.eager`)."""
     repeatable: bool = False
     """Kernels that add up in a fixed order, as `remask train` has them on a CPU."""
     causal: bool = False
@@ -62,12 +65,10 @@ class Variant:
 
 FP32, BF16 = "fp32 eager, logits everywhere", "bf16 eager, logits everywhere"
 VARIANTS = {
-    FP32: Variant(bf16=False, everywhere=True),
-    BF16: Variant(everywhere=True),
-    "bf16 eager, ask": Variant(),
+    FP32: Variant(bf16=False, everywhere=True, plain=True),
+    BF16: Variant(everywhere=True, plain=True),
+    "bf16 eager, ask, plain, allocator": Variant(plain=True, allocator=True),
     "bf16 eager, ask, allocator": Variant(allocator=True),
-    "bf16 compiled, ask": Variant(compiled=True),
-    "bf16 compiled, ask, allocator": Variant(compiled=True, allocator=True),
     "bf16 compiled, ask, allocator, repeatable": Variant(compiled=True, allocator=True, repeatable=True),
     "autoregressive: bf16 compiled, allocator": Variant(compiled=True, allocator=True, causal=True),
 }
@@ -92,6 +93,9 @@ class Shape:
 
 def stepper(variant: Variant, shape: Shape) -> Callable[[int], float]:
     """A function that takes step i and returns its loss."""
+    if variant.plain:
+        for module in (attention, convolution, head, rotary, transformer):
+            module.by_blocks = lambda x: False  # type: ignore[attr-defined]
     model = Transformer(shape.architecture)
     initialise(model, "smdm", torch.Generator().manual_seed(0))
     optimizer = Optimizer(lr=1e-4).build(model)
@@ -207,6 +211,7 @@ def main() -> None:
     notes = [
         f"Model: {shape.size}, V = {shape.vocabulary}, {shape.rows} x {shape.length} tokens a step, fused AdamW",
         f"Baselines: `{FP32}` and `{BF16}`, both with the allocator as the system sets it",
+        "plain: operations between the products by their formulas, not by the blocks of `remask.model.eager`",
         "GiB is the peak of resident memory; the first step includes compilation (a cache may be warm)",
         "Share of the peak: the arithmetic of the ask form, also for variants that do more",
     ]

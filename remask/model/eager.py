@@ -18,9 +18,14 @@ IN_CACHE = 2**17
 """Numbers of each operand that a thread has at hand at once; a block of half or twice as many is no faster."""
 
 
+LEAST = 2**17
+"""Numbers in an operand from which on this is faster; for fewer, more calls of Python cost more than passes."""
+
+
 def by_blocks(x: Tensor) -> bool:
     """Whether an operation on `x` is to be computed as here."""
-    return x.device.type == "cpu" and x.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    trained = x.requires_grad and torch.is_grad_enabled() and x.device.type == "cpu"
+    return trained and x.numel() >= LEAST and not torch.compiler.is_compiling()
 
 
 def blocks(rows: int, width: int) -> Iterator[slice]:
