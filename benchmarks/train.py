@@ -13,7 +13,7 @@ The share of the peak counts the arithmetic that the `ask` form must do: all pro
 the head at half of the positions, the mean of the masked share. The same number serves every masked
 variant, also those that do more; the autoregressive one predicts everywhere, with causal attention.
 
-The processes together hold about 16 GiB at 10M; choose fewer variants on larger models.
+The processes together hold about 22 GiB at 10M; choose fewer variants on larger models (`--variants bf16`: 18).
 """
 
 import contextlib
@@ -67,6 +67,7 @@ FP32, BF16 = "fp32 eager, logits everywhere", "bf16 eager, logits everywhere"
 VARIANTS = {
     FP32: Variant(bf16=False, everywhere=True, plain=True),
     BF16: Variant(everywhere=True, plain=True),
+    "bf16 eager, logits everywhere, allocator": Variant(everywhere=True, plain=True, allocator=True),
     "bf16 eager, ask, plain, allocator": Variant(plain=True, allocator=True),
     "bf16 eager, ask, allocator": Variant(allocator=True),
     "bf16 compiled, ask, allocator, repeatable": Variant(compiled=True, allocator=True, repeatable=True),

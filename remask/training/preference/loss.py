@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from remask.batch import Batch
 from remask.families import Family, Loss
+from remask.training.adapters import LowRank, merged
 from remask.training.adversarial import Adversarial, AdversarialLoss, LossOf
 from remask.training.preference.margin import SharedNoise, bounds
 from remask.training.preference.objective import PreferenceObjective
@@ -29,10 +30,17 @@ class PreferenceLoss(nn.Module):
     """() bool, whether the reference has its weights."""
 
     def __init__(
-        self, objective: PreferenceObjective, family: Family, reference: Any, adversarial: Adversarial | None = None
+        self,
+        objective: PreferenceObjective,
+        family: Family,
+        reference: Any,
+        adversarial: Adversarial | None = None,
+        lora: LowRank | None = None,
     ) -> None:
-        """`reference` is a network of the same shape, whose weights are filled at the first step."""
+        """`reference` is a network of the same shape, whose weights are filled at the first step; it has no adapters,
+        also where the one that is trained has."""
         super().__init__()
+        self.lora = lora or LowRank()
         self.objective, self.family, self.adversarial = objective, family, adversarial or Adversarial()
         self.reference = reference.requires_grad_(False)
         self.register_buffer("taken", torch.tensor(False))
@@ -62,7 +70,8 @@ class PreferenceLoss(nn.Module):
     def take_reference(self, policy: Any) -> None:
         """Copies the network, where this is the first step of the run."""
         if not self.known and not bool(self.taken):  # read once, not at every step
-            self.reference.load_state_dict(policy.state_dict())
+            weights = policy.state_dict()
+            self.reference.load_state_dict(merged(weights, self.lora) if self.lora.rank else weights)
             self.taken.fill_(True)
         self.known = True
 

@@ -13,6 +13,8 @@ from remask.checkpoints.checkpoint import open_checkpoint
 from remask.checkpoints.folder import LazyCheckpoint, find
 from remask.errors import RemaskError
 from remask.model.networks import network
+from remask.seeds import mix_seeds
+from remask.training.adapters import LowRank, add_adapters
 from remask.training.adversarial import Adversarial
 from remask.training.base import Training
 from remask.training.fine_tuning import FineTuning, layout_for
@@ -45,6 +47,8 @@ class Preferences(Training):
     """How the rows are read."""
     adversarial: Adversarial = field(default_factory=Adversarial)
     """Training under perturbed embeddings of the prompts; with IPO and a weight of 1 this is C-AdvIPO."""
+    lora: LowRank = field(default_factory=LowRank)
+    """Adapters, which alone are trained; beside the merged weights they are published in latest/adapter."""
     budget: Budget = field(default_factory=Budget)
     """How much to train: epochs or steps."""
     optimizer: Optimizer = field(
@@ -92,7 +96,9 @@ def prefer(recipe: Preferences) -> Path:
         raise RemaskError("give a budget: --budget.epochs or --budget.steps")
     start = open_checkpoint(out if out.is_dir() and find(out) and list_states(out) else recipe.model)
     setup = set_up(recipe, start)
-    minimised = PreferenceLoss(recipe.preference, setup.family, network(start.architecture), recipe.adversarial)
+    minimised = PreferenceLoss(
+        recipe.preference, setup.family, network(start.architecture), recipe.adversarial, recipe.lora
+    )
     found = carry_out(setup, lambda *_: minimised)
     trained = minimised.known  # else all steps were there already
     if setup.rank == 0 and recipe.validation_pairs and (trained or not (out / HELD_OUT).exists()):
@@ -117,9 +123,10 @@ def set_up(recipe: Preferences, start: LazyCheckpoint) -> Setup:
     pairs = open_pairs(recipe.data, recipe.sft, family, tokenizer, recipe.length or 0, shape.context)
     layout = layout_for(FineTuning(padding="none"), family, tokenizer)
     batches = PairBatches(pairs.train, recipe.batch, recipe.seed, layout)
-    return Setup(
-        recipe, start, pairs, family, network(shape), batches, device, world, rank, passes=passes(recipe, family.exact)
-    )
+    denoiser, times = network(shape), passes(recipe, family.exact)
+    if recipe.lora.rank:
+        add_adapters(denoiser, recipe.lora, mix_seeds(recipe.seed, 6))
+    return Setup(recipe, start, pairs, family, denoiser, batches, device, world, rank, lora=recipe.lora, passes=times)
 
 
 def passes(recipe: Preferences, exact: bool) -> float:

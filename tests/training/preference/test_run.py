@@ -17,6 +17,7 @@ from remask.families import Loss
 from remask.families.interpolating import Interpolating
 from remask.families.uniform import Uniform
 from remask.model.networks import network
+from remask.training.adapters import LowRank
 from remask.training.adversarial import Adversarial
 from remask.training.optim import Budget, Optimizer
 from remask.training.preference.loss import PreferenceLoss
@@ -167,6 +168,29 @@ def test_bad_rows_stop_the_run_or_are_left_out(masked_run: Path, data: Path, tmp
 def test_options_that_mean_nothing_here_are_not_taken(masked_run: Path, data: Path, tmp_path: Path, call: Any) -> None:
     status, said, _ = call("prefer", "--help")
     assert status == 0 and "--sft.template" in said and "--adversarial.radius" in said and "--sft.pack" not in said
-    for option in ("--sft.pack", "--sft.padding", "--lora.rank", "--compile", "--validation_rows"):
+    for option in ("--sft.pack", "--sft.padding", "--compile", "--validation_rows"):
         status, _, _ = call("prefer", masked_run, "--data", data, "--out", tmp_path / "out", option, "1")
         assert status == 2, option
+
+
+def test_adapters_alone_are_trained_against_the_model_without_them(
+    masked_run: Path, data: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    rate = Optimizer(kind="adamw", lr=3e-3, weight_decay=0.0, floor=1.0, schedule="wsd", decay=0.01, warmup=0)
+    options: dict[str, Any] = {"lora": LowRank(rank=2, targets=("q_proj", "down_proj")), "optimizer": rate}
+    with pytest.raises(RemaskError, match=r"lora.targets has 'query'; this network has .*q_proj"):
+        prefer(recipe(masked_run, data, tmp_path / "bad", lora=LowRank(rank=1, targets=("query",))))
+    assert not (tmp_path / "bad").exists()
+    prefer(recipe(masked_run, data, tmp_path / "parts", **options, budget=Budget(steps=3)))
+    for name in ("parts", "whole"):
+        prefer(recipe(masked_run, data, tmp_path / name, **options))
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+    assert column(tmp_path / "whole", "margin")[0] == pytest.approx(0, abs=1e-4)
+    assert column(tmp_path / "whole", "margin")[-1] > 0
+    before, after = open_checkpoint(masked_run).tensors, open_checkpoint(tmp_path / "whole").tensors
+    changed = {name.split(".")[-2] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"q_proj", "down_proj"}
+    apart = remask.load(tmp_path / "parts" / "adapter", device="cpu").model.state_dict()
+    for name in after:
+        torch.testing.assert_close(apart[name], after[name])
