@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from remask.model.eager import DenseAttention, by_blocks
+from remask.model.eager import DenseAttention, by_blocks, for_products
 from remask.model.rollout import Rollout
 
 
@@ -280,7 +280,7 @@ def attend_densely(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal:
     if causal:
         mask = torch.ones(1, 1, q.shape[2], k.shape[2], dtype=torch.bool, device=q.device).tril()
     if by_blocks(q):
-        return DenseAttention.apply(q, k, v, mask)
+        return DenseAttention.apply(*(x.to(for_products(q)) for x in (q, k, v)), mask)
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf)

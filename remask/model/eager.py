@@ -51,7 +51,7 @@ class Rotation(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """(B, H, Q, d) and tables (Q, d/2) or (B, 1, Q, d/2) -> (B, H, Q, d), contiguous."""
+        """(B, H, Q, d) and tables (Q, d/2) or (B or 1, 1, Q, d/2) -> (B, H, Q, d), contiguous."""
         ctx.save_for_backward(cos, sin)
         return turn(x, cos, sin, torch.empty(x.shape, dtype=x.dtype))
 
@@ -67,7 +67,7 @@ def turn(x: Tensor, cos: Tensor, sin: Tensor, out: Tensor) -> Tensor:
     """Writes the rotation of (B, H, Q, d) queries or keys to `out`, and returns it."""
     half = x.shape[-1] // 2
     for block in blocks(len(x), x[0].numel()):
-        c, s = (table if table.ndim == 2 else table[block] for table in (cos, sin))
+        c, s = (table[block] if table.ndim == 4 and len(table) > 1 else table for table in (cos, sin))
         both = wide(x[block])
         first, second = both[..., :half], both[..., half:]
         out[block, ..., :half] = torch.addcmul(first * c, second, s, value=-1)
@@ -99,7 +99,7 @@ class Normalisation(torch.autograd.Function):
             unit, part = flat[block] * scale[block], wide(dy[block])
             both = part * unit
             dgain += both.sum(0)
-            along = (both @ gain)[:, None] / len(gain)
+            along = (both * gain).mean(-1, keepdim=True)  # no product of matrices, which autocast would round
             dx[block] = (part * gain).addcmul_(unit, along, value=-1).mul_(scale[block])
         return dx.view(grad.shape), dgain, None
 
@@ -122,7 +122,7 @@ class ShortConvolution(torch.autograd.Function):
         dx = convolve(grad, kernel.flip(0), 1 - first - len(kernel))
         if not ctx.needs_input_grad[1]:
             return dx, None, None
-        size, reach, dweight = x.shape[1], len(weight) // 2, torch.zeros(weight.shape, dtype=weight.dtype)
+        size, reach, dweight = x.shape[1], len(weight) // 2, torch.zeros_like(wide(weight))
         for block in blocks(len(x), x[0].numel()):
             part, given = wide(x[block]), wide(grad[block])
             for number in range(reach if ctx.causal else 2 * reach):
@@ -227,6 +227,6 @@ class NegativeLogLikelihood(torch.autograd.Function):
         # at the target the softmax, less 1, is taken from the float32 nats: near 1 it would be rounded away
         at_target = torch.expm1(-nats)[:, None].to(logits.dtype)
         dlogits = torch.ops.aten._softmax(logits, -1, False).scatter_(1, target[:, None], at_target)
-        each = grad[:, None].to(hidden.dtype)
-        dweight = dlogits.t() @ (hidden * each) if ctx.needs_input_grad[1] else None
+        each = grad[:, None]
+        dweight = dlogits.t() @ (hidden * each).to(hidden.dtype) if ctx.needs_input_grad[1] else None
         return (dlogits @ weight) * each, dweight, None
