@@ -57,7 +57,8 @@ def sample(
         precision: Number format of the network: auto takes bf16 where the processor is fast at it, else fp32; stored
             keeps that of the weights; int8 rounds them to 8 bits, which is faster and not quite the same model (CPU).
         pack: Lay the weights out for a CPU once, not in every call: faster with few rows, and takes more memory.
-        compile: Compile the network, which takes a minute on a CPU and pays where much is written without a cache.
+        compile: Compile the network: the first texts wait a minute or more, later ones are faster. Nothing is gained
+            with --cache, nor by autoregressive and Eso-LM models, which have a cache of their own.
         json: Print one JSON document on standard output, and nothing else.
         params: How the text is written.
     """

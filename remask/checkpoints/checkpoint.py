@@ -7,6 +7,7 @@
 Files are mapped into memory and not copied, and no code in them is run.
 """
 
+import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -97,8 +98,8 @@ def load(
             model can then be used, but neither saved nor trained.
         pack: Keeps a second copy of the weights in the layout in which a CPU multiplies few rows fastest
             (`remask.model.packing`); says where nothing is gained. Weights of 8 bits are laid out in any case.
-        compile: Compiles the network at its first calls, for whatever number of rows and positions; calls with a cache
-            are computed as they would be without. It pays where much is written or scored: on a CPU it takes a minute.
+        compile: Compiles the network at its first calls, once for any number of rows and positions, which takes a
+            minute or more on a CPU; calls with a cache are computed as they would be without.
         form: smdm, llada, dit or llama; recognised from the tensors when not given.
         tokenizer: A tokenizer.json, where there is none beside the weights.
         overrides: What the tensors cannot show.
@@ -141,6 +142,10 @@ def load(
         say("packed weights gain nothing for this network in this number format, so none are packed")
     if compile:
         model.compile(dynamic=True)
+        cached = (
+            " Calls with a cache, as those of this family, are not." if lazy.family.order in ("left", "drawn") else ""
+        )
+        say(f"the network is compiled at its first calls, which then take a minute or more on a CPU.{cached}")
     return Checkpoint(model, lazy.family, lazy.tokenizer, lazy.about)
 
 
@@ -150,6 +155,8 @@ def require_compiler(place: torch.device, precision: str) -> None:
         raise RemaskError("products of 8-bit weights are not compiled; leave compile out, or take another precision")
     if place.type == "cpu" and machine.compiler() is None:
         raise RemaskError("compile needs a C++ compiler, and neither g++ nor clang++ was found; leave compile out")
+    if place.type == "cpu" and machine.seconds_to_compile() == math.inf:
+        raise RemaskError(f"compile needs a C++ compiler, and {machine.compiler()} fails; leave compile out")
 
 
 def number_format(precision: str, stored: torch.dtype, fast: bool) -> torch.dtype:

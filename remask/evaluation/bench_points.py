@@ -127,6 +127,7 @@ class Bench:
 
 def parse(kept: dict[str, Any]) -> dict[str, Any]:
     """The measurements in the content of bench.json, as fields of a `Bench`."""
+    kept["settings"].setdefault("compile", False)  # of before it could be compiled
     return {
         "real": kept["real"],
         "grades": [Grade(**one) for one in kept["grades"]],

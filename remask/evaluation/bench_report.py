@@ -68,7 +68,8 @@ def page_text(bench: Bench, lines: Sequence[Line]) -> str:
         "# Quality against speed of sampling",
         "",
         f"{s['limit']} questions, temperature {s['temperature']:g} unless a way names another, {s['device']}, "
-        f"threads {s['threads']}, precision {s['precision']}; {s['timed']} texts timed a round. Tokens a second count "
+        f"threads {s['threads']}, precision {s['precision']}{', packed' * s.get('pack', False)}"
+        f"{', compiled' * s.get('compile', False)}; {s['timed']} texts timed a round. Tokens a second count "
         "those before end-of-text; `tokens` is their mean in a text and `ended` the share of the texts that ended by "
         "themselves. `passes` are network passes over a text, `calls` those of a whole batch; `first s` "
         "and `last s` the seconds from the start of a batch until a text has its first and its last token. "

@@ -124,7 +124,7 @@ def bench_sample(
         device: cpu, cuda, or auto: a GPU where there is one.
         precision: Number format of the networks, as for `remask sample`.
         pack: Lay the weights out for a CPU, as for `remask sample`.
-        compile: Compile the network, as in `remask sample`.
+        compile: Compile the networks, as for `remask sample`.
         json: Print one JSON document on standard output, and nothing else.
         options: What is measured.
 
@@ -135,7 +135,7 @@ def bench_sample(
     ways = options.named_ways()
     questions = questions_asked(options, str(usable_device(device)))
     paths = list(dict.fromkeys(str(Path(run)) for run in runs))  # by which the models are told apart
-    how: dict[str, Any] = {"precision": precision, "pack": pack} | ({"compile": True} if compile else {})
+    how: dict[str, Any] = {"precision": precision, "pack": pack, "compile": compile}
     models = {path: load(path, device=device, **how) for path in paths}
     for name, model in models.items():
         for one in questions:

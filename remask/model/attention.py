@@ -270,7 +270,7 @@ def is_dense_faster(q: Tensor, k: Tensor) -> bool:
     They are in training on a CPU: the fused backward pass takes several times as long as its arithmetic needs, and the
     scores of short rows fit the processor's cache. Without gradients the fused forward pass is faster.
     """
-    return q.device.type == "cpu" and k.shape[2] <= DENSE and torch.is_grad_enabled() and q.requires_grad
+    return torch.is_grad_enabled() and q.requires_grad and q.device.type == "cpu" and k.shape[2] <= DENSE
 
 
 def attend_densely(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:

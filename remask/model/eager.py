@@ -24,8 +24,9 @@ LEAST = 2**17
 
 def by_blocks(x: Tensor) -> bool:
     """Whether an operation on `x` is to be computed as here."""
-    trained = x.requires_grad and torch.is_grad_enabled() and x.device.type == "cpu"
-    return trained and x.numel() >= LEAST and not torch.compiler.is_compiling()
+    if torch.compiler.is_compiling():  # first, so that no graph depends on the number of rows
+        return False
+    return x.requires_grad and torch.is_grad_enabled() and x.device.type == "cpu" and x.numel() >= LEAST
 
 
 def blocks(rows: int, width: int) -> Iterator[slice]:

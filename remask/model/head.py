@@ -1,6 +1,7 @@
 """The output head: hidden states to logits, or straight to the nats of given ids."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,10 @@ class Head(nn.Linear):
                 return self.predict(hidden, None)[:rows]
             return self.predict(hidden, pad(target, (0, more)))[:rows].clone()  # no view, which FSDP warns of
         return self.predict(hidden, target)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy or a pickle holds: all but the compiled form, so that a copy is compiled when it is asked to."""
+        return {**super().__getstate__(), "compiled": None}
 
     def predict(self, hidden: Tensor, target: Tensor | None) -> Tensor:
         """As `forward`, of exactly these rows."""

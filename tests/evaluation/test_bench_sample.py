@@ -179,6 +179,10 @@ def test_it_goes_on_and_refuses_other_settings(
         bench(models, tmp_path, timed=2)
     with pytest.raises(RemaskError, match=r"measured otherwise: .*questions of Letters, template 0"):
         bench(models, tmp_path, limit=5)
+    del more["settings"]["compile"]  # as before there was that option
+    (tmp_path / "bench.json").write_text(json.dumps(more))
+    with pytest.raises(RemaskError, match=r"measured otherwise: --compile false there, true now"):
+        bench_sample([str(models[0])], tmp_path, "cpu", "fp32", compile=True, options=BenchOptions(**SMALL))
     more["settings"][f"weights of {models[0]}"] = "0" * 16
     (tmp_path / "bench.json").write_text(json.dumps(more))
     with pytest.raises(RemaskError, match=r"weights of .*/masked 0000000000000000 there"):

@@ -1,6 +1,8 @@
 """Sampling with a compiled network: the same texts, and a bounded number of compiled graphs."""
 
+import copy
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -55,5 +57,35 @@ def test_int8_is_not_compiled(masked_run: Path) -> None:
 def test_without_a_compiler(masked_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert machine.compiler() is None
-    with pytest.raises(RemaskError, match="needs a C\\+\\+ compiler"):
+    with pytest.raises(RemaskError, match=r"needs a C\+\+ compiler, and neither"):
         load(masked_run, compile=True)
+    monkeypatch.setenv("CXX", str(failing := tmp_path / "false"))
+    failing.write_text("#!/bin/sh\nexit 1\n")
+    failing.chmod(0o755)
+    machine.seconds_to_compile.cache_clear()
+    with pytest.raises(RemaskError, match=r"needs a C\+\+ compiler, and .*/false fails; leave compile out"):
+        load(masked_run, compile=True)
+    machine.seconds_to_compile.cache_clear()
+
+
+def test_a_copy_is_not_compiled_until_it_is_asked_to(masked_run: Path, forgotten: None) -> None:
+    model = load(masked_run).model
+    model.compile(backend="eager", dynamic=True)
+    with BytesIO() as file:
+        torch.save(model, file)
+    twin, counter = copy.deepcopy(model), CompileCounterWithBackend("eager")
+    assert model.lm_head.compiled is not None and twin.lm_head.compiled is None
+    twin.compile(backend=counter, dynamic=True)
+    twin(torch.zeros(2, 5, dtype=torch.long))
+    assert counter.frame_count == 1
+
+
+@pytest.mark.parametrize(("learning", "most"), [(False, 2), (True, 3)], ids=["reading", "with gradients"])
+def test_long_rows_take_no_other_graph(learning: bool, most: int, masked_run: Path, forgotten: None) -> None:
+    """But for attention with gradients, which is computed otherwise beyond 512 keys. What is done by blocks where
+    nothing is compiled does not count; of one length, no graph is known yet to serve others."""
+    model, counter = load(masked_run).model.requires_grad_(learning), CompileCounterWithBackend("eager")
+    model.compile(backend=counter, dynamic=True)
+    for length in (8, 16, 600, 2000):
+        model(torch.zeros(2, length, dtype=torch.long))
+    assert counter.frame_count <= most
