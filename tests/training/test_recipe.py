@@ -124,7 +124,7 @@ def test_options_of_each_kind_of_training() -> None:
     reinforcement = Reinforcement(model="runs/first", out=Path("out"), tasks=["Sort"]).to_dict()
     assert reinforcement.keys() == SHARED | {"tasks", "objective", "lora"}
     preferences = Preferences(model="runs/first", data=Path("data"), out=Path("out")).to_dict()
-    assert preferences.keys() == SHARED | {"data", "objective", "sft", "adversarial", "validation_pairs"}
+    assert preferences.keys() == SHARED | {"data", "objective", "sft", "adversarial", "lora", "validation_pairs"}
     recipe = remask.Recipe(data=Path("data"), out=Path("out")).to_dict()
     assert recipe.keys() == SHARED | OF_CORPORA | {
         "family", "architecture", "conversion", "adversarial", "sft", "lora", "initialisation", "strategy"
