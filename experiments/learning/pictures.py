@@ -3,8 +3,8 @@
     python experiments/learning/pictures.py RUNS      # the folder that study.py wrote its runs to
 
 levels.png: the loss by mask rate before and after, from the runs of RUNS. h200.png: the curves of h200.csv, which were
-recorded on a GPU. novels-10M.png: those of novels-10M.csv and novels-10M-families.csv, recorded on two cores. The last
-two need no RUNS.
+recorded on a GPU. novels-10M.png: those of novels-10M.csv and novels-10M-families.csv, recorded on two cores, and
+novels-3M.png those of novels-3M.csv. These need no RUNS.
 """
 
 import csv
@@ -25,7 +25,8 @@ def main() -> None:
     if len(sys.argv) > 1:
         levels(Path(sys.argv[1]))
     curves()
-    novels()
+    novels("10M", "novels-10M.csv", "novels-10M-families.csv")
+    novels("3M", "novels-3M.csv")
 
 
 def levels(runs: Path) -> None:
@@ -60,19 +61,19 @@ def rows_of(*names: str) -> dict[str, list[dict[str, str]]]:
     return rows
 
 
-def novels() -> None:
-    """Bits per byte against FLOPs of the families at 10M, to their ends."""
+def novels(size: str, *names: str) -> None:
+    """Bits per byte against FLOPs of the families at a size, to their ends."""
     figure = Figure(figsize=(7.5, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    runs = rows_of("novels-10M.csv", "novels-10M-families.csv")
+    runs = rows_of(*names)
     for name, found in runs.items():
         before = float(runs[FIRST][-1]["flops_6n"]) if name.startswith("converted") else 0.0
         flops, bits = ([float(row[key]) for row in found] for key in ("flops_6n", "bits_per_byte"))
         axes.plot([before + flop for flop in flops], bits, marker="o", markersize=3, label=name)
-    axes.set(xlabel="training FLOPs (6 N D)", ylabel="validation bits per byte", title="10M on novels, two cores")
+    axes.set(xlabel="training FLOPs (6 N D)", ylabel="validation bits per byte", title=f"{size} on novels, two cores")
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    figure.savefig(HERE / "novels-10M.png", dpi=110)
+    figure.savefig(HERE / f"novels-{size}.png", dpi=110)
 
 
 def curves() -> None:
