@@ -69,6 +69,9 @@ class Session:
         if not stopped or text:
             dialogue.exchanges[-1].answer = text
             self.display.show(text)
+        if not stopped and not text:
+            blocks = ", and /set block 8 may help" * (checkpoint.family.order == "any")
+            say(f"an empty answer: the model ended it at once; /retry writes another{blocks}")
         if stopped:
             kept = "what is written so far is kept" if text else "the message is left out of the conversation"
             say(f"stopped; {kept}, and /retry answers it anew")

@@ -278,6 +278,14 @@ def test_a_stopped_answer_keeps_what_stands_before_the_first_mask(capsys: pytest
     assert "what is written so far is kept" in capsys.readouterr().err
 
 
+def test_an_empty_answer_is_told(m: Checkpoint, capsys: pytest.CaptureFixture[str]) -> None:
+    """Here of spaces alone; end-of-text at once looks the same."""
+    one = session(m, params=replace(PARAMS, matching=" *"))
+    hear(one, "Hi", "/retry")
+    assert one.dialogue.exchanges[0].answer == ""
+    assert capsys.readouterr().err.count("an empty answer") == 2
+
+
 def test_an_answer_stopped_at_once_leaves_its_message_out(
     m: Checkpoint, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
