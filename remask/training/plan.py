@@ -24,7 +24,7 @@ from remask.training.start import Setup
 from remask.training.timing import seconds_per_step
 
 COMPILING_SAVES = 0.3
-"""The share of its time that a run saves once its network is compiled: 0.26 to 0.48 on a CPU, the least of them at 3M."""
+"""The share of its time that a run saves once its network is compiled: 0.26 to 0.48 on a CPU, the least at 3M."""
 COMPILING_TAKES = 10.0
 """Seconds that compiling takes at least, wherever it was measured; about twice that on a GPU."""
 LIKELY = 0.3
