@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from remask.checkpoints.adapters import is_adapter
-from remask.checkpoints.checkpoint import open_checkpoint, parse_source
+from remask.checkpoints.checkpoint import open_checkpoint
 from remask.checkpoints.folder import find
+from remask.checkpoints.foreign import parse_source
 from remask.checkpoints.overrides import Overrides
 from remask.checkpoints.source import Tensors, open_source
 from remask.data.tokenizer import Tokenizer

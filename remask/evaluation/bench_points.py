@@ -115,7 +115,7 @@ class Bench:
         path = folder / FILE
         if not path.exists():
             return Bench(path, settings)
-        parsed, settings = read_kept(path, settings, parse)
+        parsed, settings = read_kept(path, settings, parse, defaults={"compile": False})
         return Bench(path, settings, **parsed)
 
     def save(self) -> None:
@@ -127,7 +127,6 @@ class Bench:
 
 def parse(kept: dict[str, Any]) -> dict[str, Any]:
     """The measurements in the content of bench.json, as fields of a `Bench`."""
-    kept["settings"].setdefault("compile", False)  # of before it could be compiled
     return {
         "real": kept["real"],
         "grades": [Grade(**one) for one in kept["grades"]],

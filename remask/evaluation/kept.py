@@ -17,18 +17,22 @@ T = TypeVar("T")
 
 
 def read_kept(
-    path: Path, settings: Mapping[str, Any], parse: Callable[[dict[str, Any]], T]
+    path: Path,
+    settings: Mapping[str, Any],
+    parse: Callable[[dict[str, Any]], T],
+    defaults: Mapping[str, Any] | None = None,
 ) -> tuple[T, dict[str, Any]]:
     """What `parse` makes of a file of measurements, and the settings of both: those there, and those asked now.
 
-    Settings are compared by name; one that the file does not have, such as the weights of another model, is new there.
+    Settings are compared by name; one that the file does not have, such as the weights of another model, is new there,
+    unless `defaults` say what it was before files had it.
 
     Raises:
         RemaskError: the file is damaged, or was measured with other values of these settings.
     """
     try:
         content = json.loads(path.read_text())
-        parsed, before = parse(content), dict(content["settings"])
+        parsed, before = parse(content), {**(defaults or {}), **content["settings"]}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise RemaskError(f"{path} is damaged: {error!r}; remove it, or choose another --out") from None
     known = {name: value for name, value in settings.items() if name in before}

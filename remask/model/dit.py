@@ -111,7 +111,8 @@ class DiT(nn.Module):
         level = self._level(time, tokens.device)
         x = embed(tokens, self.vocab_embed.weight)  # (B, Q, D)
         for block in self.blocks:
-            x = block(x, reading, level) if cache is None else block.forward(x, reading, level)  # as in `Transformer`
+            # a cache grows from call to call, so that what is compiled would have to be compiled again
+            x = block(x, reading, level) if cache is None else block.forward(x, reading, level)
         logits = self.output_layer(x, level, ask).float()
         if self.architecture.silent is not None:
             logits[..., self.architecture.silent] = IMPOSSIBLE

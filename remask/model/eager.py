@@ -16,8 +16,6 @@ from torch.nn.functional import conv2d, cross_entropy, linear, silu
 
 IN_CACHE = 2**17
 """Numbers of each operand that a thread has at hand at once; a block of half or twice as many is no faster."""
-
-
 LEAST = 2**17
 """Numbers in an operand from which on this is faster; for fewer, more calls of Python cost more than passes."""
 

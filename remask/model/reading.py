@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from remask.model.attention import Attention, Rendered, render
+from remask.model.attention import Attention
 from remask.model.cache import Cache
 from remask.model.convolution import Neighbours, find_neighbours
+from remask.model.rendering import Rendered, render
 from remask.model.rotary import rotary
 from remask.model.sizes import Architecture
 from remask.model.soft import Soft

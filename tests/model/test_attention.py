@@ -9,21 +9,8 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import create_mask, flex_attention
 from torch.nn.functional import scaled_dot_product_attention
 
-from remask.model.attention import (
-    CAUSAL,
-    DENSE,
-    FULL,
-    Attention,
-    Both,
-    Full,
-    Padded,
-    Rendered,
-    Segments,
-    attend_densely,
-    block_mask,
-    is_dense_faster,
-    render,
-)
+from remask.model.attention import CAUSAL, FULL, Attention, Both, Full, Padded, Segments
+from remask.model.rendering import DENSE, Rendered, attend_densely, block_mask, is_dense_faster, render
 
 B, L = 3, 21
 CPU = torch.device("cpu")

@@ -13,7 +13,9 @@ import killing
 import pytest
 import torch
 
+import remask
 from remask.batch import Batch
+from remask.checkpoints.checkpoint import open_checkpoint
 from remask.errors import Interrupted
 from remask.families import Denoiser, Loss
 from remask.families.masked import Masked
@@ -64,6 +66,15 @@ def assert_same_run(one: Path, two: Path) -> None:
     a, b = (torch.load(list_states(out)[0], weights_only=True) for out in (one, two))
     for part in ("state_dict", "optimizer_states", "lr_schedulers", "remask"):
         torch.testing.assert_close(a[part], b[part], rtol=0, atol=0)
+
+
+def assert_adapted(base: Path, out: Path, targets: set[str]) -> None:
+    """The merged weights of a run differ from those of its base in these layers alone, and its adapters make them."""
+    before, after = open_checkpoint(base).tensors, open_checkpoint(out).tensors
+    assert {name.split(".")[-2] for name in before if not torch.equal(before[name], after[name])} == targets
+    apart = remask.load(out / "adapter", device="cpu").model.state_dict()
+    for name in after:
+        torch.testing.assert_close(apart[name], after[name])
 
 
 def wait_for(what: Callable[[], bool], process: Any, seconds: float = 60) -> None:
