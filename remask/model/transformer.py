@@ -69,13 +69,26 @@ class Transformer(nn.Module):
             Logits in float32, (N, V) at the asked positions or (B, Q, V) where `ask` is None; with a target
             (N,) float32 nats, -log p(target), without ever holding float32 logits.
         """
+        return self.lm_head(self.hidden_states(tokens, index, ask, time, attention, positions, cache), target)
+
+    def hidden_states(
+        self,
+        tokens: Tensor | Soft,
+        index: Tensor | None = None,
+        ask: Tensor | None = None,
+        time: Tensor | None = None,
+        attention: Attention = FULL,
+        positions: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """What the head reads, for the arguments of `forward`: (N, D) at the asked positions, or (B, Q, D)."""
         positions, reading = locate(self.architecture, tokens, index, attention, positions, cache)
         # a cache grows from call to call, so that what is compiled would have to be compiled again
         trunk = self.model if cache is None else self.model.forward
         hidden = trunk(tokens, reading, time)
         if self.architecture.shifted:
             hidden = shift_hidden_states(hidden, positions, reading)
-        return self.lm_head(hidden if ask is None else select(hidden, ask), target)
+        return hidden if ask is None else select(hidden, ask)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compiles trunk and head in place, once. The number of asked positions may differ from call to call."""

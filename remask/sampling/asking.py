@@ -9,6 +9,7 @@ from torch import Tensor
 from remask.errors import RemaskError
 from remask.families.base import Denoiser, Family
 from remask.model.attention import Attention
+from remask.model.head import Logits, at_once
 from remask.sampling.constraints import forbid
 from remask.sampling.network_call import noise_level, positions_of, predict, without_mask
 from remask.sampling.sampler import Query
@@ -36,7 +37,7 @@ class Besides:
 
 def ask_all(
     denoiser: Denoiser, family: Family, state: State, query: Query, cache: Any
-) -> tuple[Tensor | None, Besides]:
+) -> tuple[Logits | None, Besides]:
     """(N, V) logits at the asked positions, row by row, and those of drafts and shadows; None where nothing is asked.
 
     One call for all rows, and one more for those with a shadow.
@@ -52,7 +53,7 @@ def ask_all(
     logits = own.new_empty(len(row), own.shape[-1])
     logits[shadowed[row]] = own
     if answer is not None:
-        logits[~shadowed[row]] = answer
+        logits[~shadowed[row]] = at_once(answer)
     return logits, Besides(drafts, shadow)
 
 
@@ -114,7 +115,7 @@ def read_shadow(denoiser: Denoiser, family: Family, state: State, query: Query, 
 
 def predict_with_drafts(
     denoiser: Denoiser, family: Family, state: State, query: Query, cache: Any
-) -> tuple[Tensor | None, Tensor | None]:
+) -> tuple[Logits | None, Tensor | None]:
     """The logits at the asked positions, and those of the drafts; None where nothing is asked, or no draft is read.
 
     Drafts are rows like the others, and are read in the same call."""
@@ -133,8 +134,8 @@ def predict_with_drafts(
     state.calls = wide.calls[:rows].index_add(0, drafts.rows, wide.calls[rows:] - state.calls[drafts.rows])
     if answer is None:
         return None, None
-    size = int(query.ask.sum())
-    return answer[:size], answer[size:]
+    size, every = int(query.ask.sum()), at_once(answer)
+    return every[:size], every[size:]
 
 
 def default_of(name: str, state: State, first: int) -> Tensor:

@@ -16,6 +16,7 @@ from torch.nn.functional import pad
 
 from remask.errors import RemaskError
 from remask.families.base import Family
+from remask.model.head import Logits, at_once
 from remask.sampling.caching import is_partial
 from remask.sampling.predictions import Measure, Predictions
 from remask.sampling.sampler import Query, Sampler, largest, spread
@@ -62,7 +63,7 @@ class Certain(Sampler):
             if is_partial(p) or (p.cache is not None and p.cache.asks_part):
                 raise RemaskError("finish looks at all that is masked; leave window, grow and the cache Selective out")
 
-    def adjust(self, state: State, query: Query, logits: Tensor) -> Tensor:
+    def adjust(self, state: State, query: Query, logits: Logits) -> Logits:
         """(N, V) the logits by which positions are chosen and tokens drawn; by default those of the network."""
         return logits
 
@@ -71,9 +72,14 @@ class Certain(Sampler):
         """(B, L) bool, the positions to write, given the predictions."""
 
     def query(self, state: State, family: Family) -> Query:
-        return Query(state.masked if self.finish else state.active)
+        return Query(state.masked if self.finish else state.active, in_parts=self.in_parts)
 
-    def commit(self, state: State, family: Family, query: Query, logits: Tensor) -> Tensor:
+    @property
+    def in_parts(self) -> bool:
+        """Whether a step looks at nothing of the predictions but their measures, which take no logits held at once."""
+        return not self.finish
+
+    def commit(self, state: State, family: Family, query: Query, logits: Logits) -> Tensor:
         logits = self.adjust(state, query, logits)
         active = query.ask & state.active
         of_block = logits[active[query.ask]] if self.finish else logits
@@ -107,9 +113,9 @@ class Certain(Sampler):
 
     def is_settled(self, seen: Predictions) -> Tensor:
         """(B,) bool, rows whose predictions are clear enough to write all that is left."""
-        if seen.logits.shape[-1] < 2:
+        if at_once(seen.logits).shape[-1] < 2:
             return seen.asked.any(1)
-        two = seen.logits.topk(2, -1).values.double()
+        two = at_once(seen.logits).topk(2, -1).values.double()
         margin = two[:, 0] - two[:, 1]
         count = spread((margin < math.inf).double(), seen.asked).sum(1)  # no other token may stand where it is infinite
         mean = spread(margin.masked_fill(margin == math.inf, 0), seen.asked).sum(1) / count.clamp(min=1)

@@ -59,7 +59,7 @@ class Confidence(Certain):
         if self.rule in ("random", "left"):  # these need no prediction to choose, so only chosen positions are asked
             scores = state.uniforms(asked) if self.rule == "random" else -active.cumsum(1).double()
             asked = largest(scores, asked, count)
-        return Query(asked, keep={"count": count})
+        return Query(asked, in_parts=self.in_parts, keep={"count": count})
 
     @property
     def measure(self) -> Measure:

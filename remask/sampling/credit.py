@@ -8,6 +8,7 @@ from torch import Tensor
 
 from remask.errors import RemaskError
 from remask.families.base import Family
+from remask.model.head import Logits, at_once
 from remask.sampling.adaptive import Threshold, check_probability
 from remask.sampling.sampler import Query
 from remask.sampling.state import State, moved
@@ -43,6 +44,10 @@ class Credit(Threshold):
             if not 0 <= getattr(self, name) < math.inf:
                 raise RemaskError(f"{name} is {getattr(self, name)}; it must be 0 or more, and finite")
 
+    @property
+    def in_parts(self) -> bool:  # logits are changed before they are judged
+        return False
+
     def begin(self, state: State, family: Family) -> None:
         super().begin(state, family)
         shape = (*state.tokens.shape, KEPT)
@@ -53,7 +58,8 @@ class Credit(Threshold):
         for name in (TOKENS, AMOUNTS):
             state.extras[name] = moved(state.extras[name], source)
 
-    def adjust(self, state: State, query: Query, logits: Tensor) -> Tensor:
+    def adjust(self, state: State, query: Query, logits: Logits) -> Logits:
+        logits = at_once(logits)
         where = query.ask.nonzero(as_tuple=True)
         tokens, amounts = state.extras[TOKENS][where], state.extras[AMOUNTS][where] * self.decay  # (N, 8)
         highest, best = logits.double().max(-1)

@@ -13,6 +13,7 @@ from torch import Tensor
 from remask.errors import RemaskError
 from remask.families.base import Denoiser, Family
 from remask.model.cache import KeyValueCache
+from remask.model.head import LogitsInParts, at_once
 from remask.sampling import caching, expanding
 from remask.sampling.asking import ask_all, default_of
 from remask.sampling.constraints import Constraint, check_possible, constraints_of, has_holes
@@ -149,12 +150,13 @@ def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) ->
         parts.append((sampler, rows, part, sampler.query(part, family)))
     query = parts[0][3] if len(parts) == 1 else join_queries(state, [(rows, query) for _, rows, _, query in parts])
     besides = expanding.asked_besides(state, query)
-    query = query if besides is None else replace(query, ask=query.ask | besides)
+    query = query if besides is None else replace(query, ask=query.ask | besides, in_parts=False)
     query = caching.with_policies(state, query, cache is not None)
     looked = caching.want_rollout(state, query, cache)
     answer, others = ask_all(denoiser, family, state, query, cache)
     caching.note_rollout(state, looked, cache)
-    logits = torch.empty(0, family.vocabulary.predicted, device=state.tokens.device) if answer is None else answer
+    nothing = torch.empty(0, family.vocabulary.predicted, device=state.tokens.device)
+    logits: Any = nothing if answer is None else answer
     caching.note_certainty(state, query, logits)
     decision = None
     if besides is not None:
@@ -175,7 +177,9 @@ def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) ->
                 part.extras[name] = state.extras[name][rows]
         others.give(own)
         own = replace(own, ask=query.ask[rows])
-        changed[rows] = sampler.commit(part, family, own, logits[torch.isin(of_row, rows)])
+        mine = torch.isin(of_row, rows)
+        of_part = logits.some(mine) if isinstance(logits, LogitsInParts) else logits[mine]
+        changed[rows] = sampler.commit(part, family, own, of_part if own.in_parts else at_once(of_part))
         advance(part, sampler)
         state.put(rows, part)
     if before is not None:  # a constraint may have kept chosen positions from being written
@@ -189,21 +193,25 @@ def step(denoiser: Denoiser, family: Family, state: State, cache: Any = None) ->
 
 def join_queries(state: State, queries: Sequence[tuple[Tensor | None, Query]]) -> Query:
     """Joins the queries of several groups of rows into one of all rows."""
-    whole = Query(torch.zeros_like(state.masked), causal=any(query.causal for _, query in queries))
+    joined = Query(
+        torch.zeros_like(state.masked),
+        causal=any(query.causal for _, query in queries),
+        in_parts=any(query.in_parts for _, query in queries),
+    )
     drafts = []
     for rows, query in queries:
-        whole.ask[rows] = query.ask
+        joined.ask[rows] = query.ask
         for name in ("time", "read", "tokens", "rank", "final", "shadow"):
             if (given := getattr(query, name)) is not None:
-                if getattr(whole, name) is None:
-                    setattr(whole, name, default_of(name, state, 0))
-                getattr(whole, name)[rows] = given.to(getattr(whole, name).dtype)
+                if getattr(joined, name) is None:
+                    setattr(joined, name, default_of(name, state, 0))
+                getattr(joined, name)[rows] = given.to(getattr(joined, name).dtype)
         if query.drafts is not None and rows is not None:
             drafts.append(replace(query.drafts, rows=rows[query.drafts.rows]))
     if drafts:
         of_all = {f.name: torch.cat([getattr(one, f.name) for one in drafts]) for f in fields(Drafts)}
-        whole.drafts = Drafts(**of_all)
-    return whole
+        joined.drafts = Drafts(**of_all)
+    return joined
 
 
 def advance(state: State, sampler: Sampler) -> None:

@@ -8,10 +8,12 @@ from torch import Tensor
 
 from remask.families.base import Denoiser, Family
 from remask.model.attention import CAUSAL, FULL, Attention, Padded, Ranked
+from remask.model.head import Logits, LogitsInParts, at_once, part_of
+from remask.model.transformer import Transformer
 from remask.sampling.constraints import forbid
 from remask.sampling.guidance import NEGATIVE, add_guidance
 from remask.sampling.sampler import Query
-from remask.sampling.state import State
+from remask.sampling.state import CERTAINTY, State
 
 
 @dataclass
@@ -28,11 +30,14 @@ class NetworkInput:
     """(R, Q) bool, the positions at which a prediction is wanted."""
     attention: Attention
     """Which canvas position may see which."""
+    asked: int
+    """How many predictions are wanted in all."""
 
 
-def predict(denoiser: Denoiser, family: Family, state: State, query: Query, cache: Any = None) -> Tensor | None:
+def predict(denoiser: Denoiser, family: Family, state: State, query: Query, cache: Any = None) -> Logits | None:
     """(N, V) float32 logits at the asked positions, row by row and from left to right; None where nothing is asked.
 
+    They are in parts where the query can do with that, and they are many.
     The mask is never predicted, nor what a constraint of the row does not allow. The network reads only rows with an
     asked position and, without a cache, only as many positions as the longest of these rows has. With a cache,
     `State.cached` afterwards includes the positions that the query calls final.
@@ -44,21 +49,26 @@ def predict(denoiser: Denoiser, family: Family, state: State, query: Query, cach
     denoiser, passes = with_guidance(denoiser, family, state, rows)
     if cache is not None and rows is not None:
         cache = cache.choose(rows)
-    logits = denoiser(
-        inputs.tokens,
+    conditions: dict[str, Any] = dict(
         index=inputs.index,
         ask=inputs.ask,
         time=noise_level(family, state, query, rows),
         attention=inputs.attention,
         cache=cache,
     )
+    mask = family.vocabulary.mask
+    in_parts = query.in_parts and not any(state.constraints) and CERTAINTY not in state.extras
+    many = inputs.asked * family.vocabulary.predicted > part_of(inputs.tokens.device)
+    if in_parts and many and isinstance(denoiser, Transformer):
+        logits: Logits = LogitsInParts(denoiser.lm_head, denoiser.hidden_states(inputs.tokens, **conditions), mask)
+    else:
+        logits = without_mask(denoiser(inputs.tokens, **conditions), family)
     asked = query.ask.any(1)
     state.calls += asked * passes
     if cache is not None and query.final is not None:
         state.cached = state.cached | (query.final & asked[:, None])
-    logits = without_mask(logits, family)
     if any(state.constraints):
-        logits = forbid(logits, query.ask, state.tokens, state.masked, state.constraints)
+        logits = forbid(at_once(logits), query.ask, state.tokens, state.masked, state.constraints)
     return logits
 
 
@@ -83,12 +93,13 @@ def compose(state: State, query: Query, cache: Any) -> NetworkInput | None:
     if read is None:
         if any(counts[1][i] < length for i in asking):
             attention = attention & Padded(some(state.valid))
-        return NetworkInput(rows, tokens, None, some(ask), attention)
+        return NetworkInput(rows, tokens, None, some(ask), attention, sum(counts[0]))
     if cache is not None and not query.causal:
         attention = attention & Padded(some(state.cached | read))
     index = positions_of(some(read), max(counts[2][i] for i in asking))
     place = index.clamp(min=0)
-    return NetworkInput(rows, tokens.gather(1, place), index, some(ask).gather(1, place) & (index >= 0), attention)
+    asked = some(ask).gather(1, place) & (index >= 0)
+    return NetworkInput(rows, tokens.gather(1, place), index, asked, attention, sum(counts[0]))
 
 
 def positions_of(chosen: Tensor, size: int) -> Tensor:

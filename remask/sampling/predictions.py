@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from remask.model.head import Logits, map_rows
 from remask.sampling.sampler import Query, spread
 from remask.sampling.state import State
 
@@ -18,7 +19,7 @@ Measure = Literal["probability", "margin", "entropy"]
 class Predictions:
     """The predictions at the N asked positions, each measure of which is computed once."""
 
-    logits: Tensor
+    logits: Logits
     """(N, V) float32."""
     query: Query
     state: State
@@ -31,22 +32,25 @@ class Predictions:
     @cached_property
     def probability(self) -> Tensor:
         """(B, L) float32, the probability of the most probable token; 0 elsewhere, as the measures below."""
-        return spread(certainty(self.logits, "probability"), self.asked)
+        return self._measured("probability")
 
     @cached_property
     def margin(self) -> Tensor:
         """(B, L) float32, the probability of the most probable token less that of the second."""
-        return spread(certainty(self.logits, "margin"), self.asked)
+        return self._measured("margin")
 
     @cached_property
     def negative_entropy(self) -> Tensor:
         """(B, L) float32 nats."""
-        return spread(certainty(self.logits, "entropy"), self.asked)
+        return self._measured("entropy")
 
     @cached_property
     def best(self) -> Tensor:
         """(B, L) int64, the most probable token."""
-        return spread(self.logits.argmax(-1), self.asked)
+        return spread(map_rows(self.logits, lambda x: x.argmax(-1)), self.asked)
+
+    def _measured(self, measure: Measure) -> Tensor:
+        return spread(map_rows(self.logits, lambda x: certainty(x, measure)), self.asked)
 
     def certainty(self, measure: Measure) -> Tensor:
         """(B, L) float32, higher where the network is more certain."""

@@ -11,7 +11,7 @@ A new sampler is one new file in this folder with a subclass of `Sampler`: `--sa
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -47,6 +47,8 @@ class Query:
     shadow: Tensor | None = None
     """(B, L) bool, positions that are read a second time, as masks that look at all but the token there. Rows with
     one are read in a call of their own; the logits there, row by row, are then `keep["shadow"]`."""
+    in_parts: bool = False
+    """Whether `commit` can do with `LogitsInParts`, which it then gets where all logits would take much memory."""
     keep: dict[str, Tensor] = field(default_factory=dict)
     """What `query` passes on to `commit`."""
 
@@ -97,8 +99,11 @@ class Sampler(ABC):
         """What this step asks the network. All rows of `state` have this sampler and the same number of steps."""
 
     @abstractmethod
-    def commit(self, state: State, family: Family, query: Query, logits: Tensor) -> Tensor:
-        """Writes tokens, given the (N, V) logits of the asked positions; returns (B, L) bool, the changed positions."""
+    def commit(self, state: State, family: Family, query: Query, logits: Any) -> Tensor:
+        """Writes tokens, given the (N, V) logits of the asked positions; returns (B, L) bool, the changed positions.
+
+        The logits are a Tensor, unless the query is content with `LogitsInParts`.
+        """
 
     def move(self, state: State, source: Tensor) -> None:  # noqa: B027  # most samplers remember nothing of positions
         """Moves what the sampler remembers of positions, after masks were inserted in some rows: `source`, (B, L)
