@@ -7,14 +7,17 @@ for the first half; scores all on held-out files; shows text being denoised and 
 a report with pictures.
 """
 
-import json
 import lzma
+import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from remask.api import sample, stream
 from remask.checkpoints.checkpoint import Checkpoint, load
@@ -29,16 +32,20 @@ from remask.likelihood import Estimate, LossByLevel, validate
 from remask.plots import loss_by_level, loss_curves
 from remask.sampling.loop import Step
 from remask.terminal import duration, say
+from remask.training.beside import train_beside
 from remask.training.optim import Budget, Optimizer
+from remask.training.plan import read_run
 from remask.training.recipe import Recipe
-from remask.training.run import train
 from remask.watch import watch
 
 LENGTH = 256
 LEAST = 8
 """Steps of which half can be told from all."""
-SHARE = 0.31
-"""Of the time, that the first of the three models is trained; the others take 1.1 and 0.5 times as long."""
+OTHERWISE = 25.0
+"""Seconds that everything but the trainings takes."""
+SHARE, SHARE_BESIDE = 0.31, 0.58
+"""Of the time that is left, that the first of the three models is trained: the others take 1.2 and 0.5 times as long,
+after it or, the autoregressive one on other cores, beside it."""
 PROMPT = 'def read(path):\n    """'
 BODY = '''def mean(values):
     """Return the mean of a list of numbers."""
@@ -68,37 +75,32 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
     size = prepared.manifest["train"]
     say(f"   {size['bytes']:,} bytes in {size['documents']:,} documents, {size['tokens']:,} tokens\n")
 
+    beside = (os.cpu_count() or 1) > 1 and not torch.cuda.is_available()
+    share = SHARE_BESIDE if beside else SHARE
     # three models at equal FLOPs: the first is timed, the others take as many steps
     recipe = Recipe(
         data=prepared.folder,
         out=out / "masked",
         model="tiny" if minutes < 15 else "3M",
-        budget=Budget(minutes=(minutes * 60 - 25) * SHARE / 60),
+        budget=Budget(minutes=(minutes * 60 - OTHERWISE) * share / 60),
         length=LENGTH,
         batch=16,
         seed=seed,
         validation_rows=48,
     )
-    say("2. A masked diffusion model, which learns to fill in what is hidden")
-    train(recipe)
-    steps = json.loads((out / "masked" / "run.json").read_text())["plan"]["steps"]
-    if steps < LEAST:
-        raise RemaskError(
-            f"in {minutes:g} minutes there is time for {steps} steps only, and it needs {LEAST}: give more"
-        )
-    say("\n3. An autoregressive model of the same size, on as much text and with as many FLOPs")
-    half = train_twin(replace(recipe, out=out / "autoregressive", family=Autoregressive()), steps)
-    say("\n4. An autoregressive run of half the steps, its rate decayed, goes on as a masked model for the other half")
-    train(replace(recipe, out=out / "converted", model=str(half), budget=Budget(steps=max(1, steps - steps // 2))))
+    say("2. Three models at equal FLOPs: a masked diffusion model, which learns to fill in what is hidden; an")
+    say("   autoregressive one of the same size; and one that goes on as a masked model from half of its steps")
+    one, other, third = iter([recipe]), train_twin(recipe, minutes), convert(recipe)
+    train_beside([chain(one, third), other] if beside else [chain(one, other, third)])
 
-    say("\n5. Held-out files")
+    say("\n3. Held-out files")
     runs = {name: load(out / name) for name in ("masked", "autoregressive", "converted")}
     by_level = {name: LossByLevel() for name in runs}
     scores = {name: score_held_out_files(one, prepared, seed, by_level[name]) for name, one in runs.items()}
     table = scoreboard(scores, measure_xz(prepared))
     say(table)
 
-    say("\n6. A text being denoised")
+    say("\n4. A text being denoised")
     writing: dict[str, Any] = dict(prompt=PROMPT, length=96, sampler="Ancestral", steps=48, top_p=0.9, seed=seed)
     written: list[Step] = []
     watch(collect(stream(runs["masked"], **writing), written), runs["masked"].tokenizer)
@@ -107,7 +109,7 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
         "autoregressive": sample(runs["autoregressive"], prompt=PROMPT, length=96, top_p=0.9, seed=seed),
     }
     body = sample(runs["masked"], infill=BODY, sampler="Confidence", temperature=0.0, seed=seed)
-    say(f"\n7. A function body, filled in by the masked model\n\n{body.text}")
+    say(f"\n5. A function body, filled in by the masked model\n\n{body.text}")
     spent = time.monotonic() - start
     del by_level["autoregressive"]
     loss_by_level(by_level, report_folder(out) / "levels.png")
@@ -115,19 +117,43 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
     say(f"Report: {out / 'report' / 'report.md'}, after {duration(spent)}")
 
 
-def train_twin(recipe: Recipe, steps: int) -> Path:
-    """Trains the autoregressive model; returns a copy of the finished run of half the steps.
+def train_twin(recipe: Recipe, minutes: float) -> Iterator[Recipe | None]:
+    """The recipes of the autoregressive model, of as many steps as the masked one has.
 
-    With a rate that is stable until its decay, the whole run goes on from where the half one had not decayed yet.
+    Half of the steps come first, with the decay of the learning rate at their end; a copy of that run is `half`. With a
+    rate that is stable until its decay, the whole run goes on from where the half one had not decayed yet.
     """
-    wsd = replace(recipe, optimizer=Optimizer(schedule="wsd"))
+    while (found := read_run(recipe.out)) is None:
+        yield None
+    _, plan = found
+    if plan.steps < LEAST:
+        raise RemaskError(
+            f"in {minutes:g} minutes there is time for {plan.steps} steps only, and it needs {LEAST}: give more"
+        )
+    twin = replace(
+        recipe,
+        out=recipe.out.with_name("autoregressive"),
+        family=Autoregressive(),
+        optimizer=Optimizer(schedule="wsd"),
+        compile="on" if plan.compile else "off",
+    )
     half = recipe.out.with_name("half")
     if not half.exists():
-        latest = train(replace(wsd, budget=Budget(steps=max(1, steps // 2))))
+        yield replace(twin, budget=Budget(steps=plan.steps // 2))
         with replacing(half) as fresh:
-            shutil.copytree(latest, fresh, dirs_exist_ok=True)
-    train(replace(wsd, budget=Budget(steps=steps)))
-    return half
+            shutil.copytree(twin.out / "latest", fresh, dirs_exist_ok=True)
+    yield replace(twin, budget=Budget(steps=plan.steps))
+
+
+def convert(recipe: Recipe) -> Iterator[Recipe | None]:
+    """The recipe of the masked model that was autoregressive for half of its steps."""
+    half = recipe.out.with_name("half")
+    while not half.exists() or (found := read_run(recipe.out)) is None:
+        yield None
+    _, plan = found
+    steps, compiling = plan.steps - plan.steps // 2, "on" if plan.compile else "off"
+    out = recipe.out.with_name("converted")
+    yield replace(recipe, out=out, model=str(half), budget=Budget(steps=steps), compile=compiling)
 
 
 def score_held_out_files(checkpoint: Checkpoint, prepared: Prepared, seed: int, by_level: LossByLevel) -> Estimate:

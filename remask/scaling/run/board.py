@@ -1,6 +1,5 @@
 """What the runs of a study are doing: bars on a terminal, a line for each run that ends."""
 
-import csv
 import sys
 import time
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from remask.scaling.plan.study import Run
 from remask.terminal import duration, say
+from remask.training.beside import last_row
 
 State = Literal["waiting", "running", "finished", "failed"]
 
@@ -78,12 +78,8 @@ class Board:
 
     def progress(self, one: Run) -> tuple[int, str]:
         """The last step in a run's metrics.csv, and its loss."""
-        try:
-            with open(self.study / "runs" / one.name / "metrics.csv", newline="") as file:
-                rows = list(csv.DictReader(file))
-            return int(rows[-1]["step"]), f"loss {float(rows[-1]['loss']):.3f}"
-        except (OSError, IndexError, KeyError, ValueError, TypeError):  # none yet, or a row half written
-            return 0, ""
+        row = last_row(self.study / "runs" / one.name)
+        return (int(row["step"]), f"loss {float(row['loss']):.3f}") if row else (0, "")
 
     def time_left(self) -> str:
         """Time since the start, and about how much is left at the FLOPs a second of the last while."""

@@ -1,18 +1,15 @@
 """One run of a study: the recipe it is trained by, the command that trains it, and whether it is finished."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from remask.errors import RemaskError
 from remask.families import build
-from remask.files import write_atomically
 from remask.model.sizes import SizeOverrides
 from remask.scaling.plan.study import Plan, Run, optimizer
 from remask.scaling.run.results import read_planned
+from remask.training.beside import training_command
 from remask.training.optim import Budget
 from remask.training.recipe import Recipe
 
@@ -61,11 +58,8 @@ def compiling(study: Path, one: Run) -> Any:
 
 
 def command(study: Path, plan: Plan, one: Run, devices: int, accelerator: str) -> list[str]:
-    """The command that trains a run, by the file recipe.yaml, which it writes into the run's folder."""
-    planned = recipe(study, plan, one, devices, accelerator)
-    path = planned.out / "recipe.yaml"
-    write_atomically(path, yaml.safe_dump(planned.to_dict(), sort_keys=False))
-    return [sys.executable, "-m", "remask", "train", "--config", str(path), "--out", str(planned.out)]
+    """The command that trains a run."""
+    return training_command(recipe(study, plan, one, devices, accelerator))
 
 
 def finished(study: Path, plan: Plan, one: Run) -> bool:
