@@ -8,7 +8,6 @@ a report with pictures.
 """
 
 import lzma
-import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -34,7 +33,7 @@ from remask.sampling.loop import Step
 from remask.terminal import duration, say
 from remask.training.beside import train_beside
 from remask.training.optim import Budget, Optimizer
-from remask.training.plan import read_run
+from remask.training.plan import Plan, changed_options, read_run
 from remask.training.recipe import Recipe
 from remask.watch import watch
 
@@ -75,14 +74,12 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
     size = prepared.manifest["train"]
     say(f"   {size['bytes']:,} bytes in {size['documents']:,} documents, {size['tokens']:,} tokens\n")
 
-    beside = (os.cpu_count() or 1) > 1 and not torch.cuda.is_available()
-    share = SHARE_BESIDE if beside else SHARE
-    # three models at equal FLOPs: the first is timed, the others take as many steps
+    beside = torch.get_num_threads() > 1 and not torch.cuda.is_available()
     recipe = Recipe(
         data=prepared.folder,
         out=out / "masked",
         model="tiny" if minutes < 15 else "3M",
-        budget=Budget(minutes=(minutes * 60 - OTHERWISE) * share / 60),
+        budget=Budget(minutes=(minutes * 60 - OTHERWISE) * (SHARE_BESIDE if beside else SHARE) / 60),
         length=LENGTH,
         batch=16,
         seed=seed,
@@ -90,7 +87,8 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
     )
     say("2. Three models at equal FLOPs: a masked diffusion model, which learns to fill in what is hidden; an")
     say("   autoregressive one of the same size; and one that goes on as a masked model from half of its steps")
-    one, other, third = iter([recipe]), train_twin(recipe, minutes), convert(recipe)
+    # the first is timed, the others take as many steps
+    one, other, third = iter([recipe]), train_twin(recipe), convert(recipe)
     train_beside([chain(one, third), other] if beside else [chain(one, other, third)])
 
     say("\n3. Held-out files")
@@ -117,19 +115,22 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
     say(f"Report: {out / 'report' / 'report.md'}, after {duration(spent)}")
 
 
-def train_twin(recipe: Recipe, minutes: float) -> Iterator[Recipe | None]:
+def planned(recipe: Recipe) -> Plan | None:
+    """The plan of the masked model's run; None until it has one for this recipe."""
+    found = read_run(recipe.out)
+    return None if found is None or changed_options(*found, recipe) else found[1]
+
+
+def train_twin(recipe: Recipe) -> Iterator[Recipe | None]:
     """The recipes of the autoregressive model, of as many steps as the masked one has.
 
     Half of the steps come first, with the decay of the learning rate at their end; a copy of that run is `half`. With a
     rate that is stable until its decay, the whole run goes on from where the half one had not decayed yet.
     """
-    while (found := read_run(recipe.out)) is None:
+    while (plan := planned(recipe)) is None:
         yield None
-    _, plan = found
     if plan.steps < LEAST:
-        raise RemaskError(
-            f"in {minutes:g} minutes there is time for {plan.steps} steps only, and it needs {LEAST}: give more"
-        )
+        raise RemaskError(f"there is time for {plan.steps} steps only, and it needs {LEAST}: give more minutes")
     twin = replace(
         recipe,
         out=recipe.out.with_name("autoregressive"),
@@ -148,9 +149,8 @@ def train_twin(recipe: Recipe, minutes: float) -> Iterator[Recipe | None]:
 def convert(recipe: Recipe) -> Iterator[Recipe | None]:
     """The recipe of the masked model that was autoregressive for half of its steps."""
     half = recipe.out.with_name("half")
-    while not half.exists() or (found := read_run(recipe.out)) is None:
+    while not half.exists() or (plan := planned(recipe)) is None:
         yield None
-    _, plan = found
     steps, compiling = plan.steps - plan.steps // 2, "on" if plan.compile else "off"
     out = recipe.out.with_name("converted")
     yield replace(recipe, out=out, model=str(half), budget=Budget(steps=steps), compile=compiling)

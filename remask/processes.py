@@ -57,7 +57,7 @@ def in_processes(work: Callable[..., Iterator[T]], number: int, *arguments: Any)
                     process = pipes.pop(pipe)
                     process.join()
                     if process.exitcode:
-                        raise RemaskError(ended(process.exitcode)) from None
+                        raise RemaskError(f"{ended(process.exitcode)}; take fewer workers") from None
                     continue
                 if error is not None:
                     raise error
@@ -68,11 +68,11 @@ def in_processes(work: Callable[..., Iterator[T]], number: int, *arguments: Any)
             process.join()
 
 
-def ended(status: int) -> str:
+def ended(status: int, what: str = "a worker process") -> str:
     """What is said of a process that did not end by itself."""
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"failed with status {status}"
-    memory = ", as the system does where memory is short; take fewer workers" if status == -signal.SIGKILL else ""
-    return f"a worker process {how}{memory}"
+    memory = ", as the system does where memory is short" if status == -signal.SIGKILL else ""
+    return f"{what} {how}{memory}"
 
 
 def send(

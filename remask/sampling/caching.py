@@ -15,7 +15,6 @@ from torch import Tensor
 from remask.errors import RemaskError
 from remask.extensions import import_files, subclasses_in
 from remask.families.base import Family
-from remask.model.head import Logits, map_rows
 from remask.model.rollout import Rollout
 from remask.options import build_named
 from remask.sampling.params import SamplingParams
@@ -238,8 +237,8 @@ def note_rollout(state: State, rows: Tensor | None, cache: Any) -> None:
         cache.rollout = None
 
 
-def note_certainty(state: State, query: Query, logits: Logits) -> None:
+def note_certainty(state: State, query: Query, logits: Tensor) -> None:
     """Notes how certain the (N, V) predictions of a step are, for the policies and constraints that go by it."""
     if CERTAINTY in state.extras:
-        found = map_rows(logits, lambda x: certainty(x, "probability")).double()
+        found = certainty(logits, "probability").double()
         state.extras[CERTAINTY] = state.extras[CERTAINTY].masked_scatter(query.ask, found)

@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from remask.errors import RemaskError
 from remask.families.base import Family
-from remask.model.head import Logits, at_once
+from remask.model.head import Logits
 from remask.sampling.caching import is_partial
 from remask.sampling.predictions import Measure, Predictions
 from remask.sampling.sampler import Query, Sampler, largest, spread
@@ -76,8 +76,8 @@ class Certain(Sampler):
 
     @property
     def in_parts(self) -> bool:
-        """Whether a step looks at nothing of the predictions but their measures, which take no logits held at once."""
-        return not self.finish
+        """Whether a step judges by measures of the predictions alone, which take no logits held at once."""
+        return not self.finish and type(self).adjust is Certain.adjust
 
     def commit(self, state: State, family: Family, query: Query, logits: Logits) -> Tensor:
         logits = self.adjust(state, query, logits)
@@ -113,9 +113,9 @@ class Certain(Sampler):
 
     def is_settled(self, seen: Predictions) -> Tensor:
         """(B,) bool, rows whose predictions are clear enough to write all that is left."""
-        if at_once(seen.logits).shape[-1] < 2:
+        if seen.logits.shape[-1] < 2:
             return seen.asked.any(1)
-        two = at_once(seen.logits).topk(2, -1).values.double()
+        two = seen.logits.topk(2, -1).values.double()
         margin = two[:, 0] - two[:, 1]
         count = spread((margin < math.inf).double(), seen.asked).sum(1)  # no other token may stand where it is infinite
         mean = spread(margin.masked_fill(margin == math.inf, 0), seen.asked).sum(1) / count.clamp(min=1)

@@ -49,6 +49,10 @@ class Confidence(Certain):
         return self.rule != "random"
 
     @property
+    def in_parts(self) -> bool:
+        return super().in_parts and self.rule not in ("random", "left")  # these ask what they write, and no more
+
+    @property
     def takes_expansion(self) -> bool:
         return self.rule not in ("random", "left")
 

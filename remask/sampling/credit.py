@@ -44,10 +44,6 @@ class Credit(Threshold):
             if not 0 <= getattr(self, name) < math.inf:
                 raise RemaskError(f"{name} is {getattr(self, name)}; it must be 0 or more, and finite")
 
-    @property
-    def in_parts(self) -> bool:  # logits are changed before they are judged
-        return False
-
     def begin(self, state: State, family: Family) -> None:
         super().begin(state, family)
         shape = (*state.tokens.shape, KEPT)

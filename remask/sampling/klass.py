@@ -7,7 +7,6 @@ from torch import Tensor
 
 from remask.errors import RemaskError
 from remask.families.base import Family
-from remask.model.head import at_once
 from remask.sampling.adaptive import check_probability
 from remask.sampling.confidence import Confidence
 from remask.sampling.predictions import Predictions
@@ -71,7 +70,7 @@ class KLASS(Confidence):
         row, column = seen.asked.nonzero(as_tuple=True)
         place = place_in_block(state)[row, column]
         times = state.extras[SEEN].masked_fill((state.step == 0)[:, None], 0)  # a block forgets the one before it
-        now, before = at_once(seen.logits).double().log_softmax(-1), state.extras[BEFORE][row, place].double()
+        now, before = seen.logits.double().log_softmax(-1), state.extras[BEFORE][row, place].double()
         divergence = (now.exp() * (now - before).nan_to_num(0.0)).sum(-1)  # 0 where both are 0
         still = (times[row, place] > 0) & (divergence < self.drift)
         count = torch.where(still, times[row, place], 0)

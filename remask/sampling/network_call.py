@@ -8,7 +8,7 @@ from torch import Tensor
 
 from remask.families.base import Denoiser, Family
 from remask.model.attention import CAUSAL, FULL, Attention, Padded, Ranked
-from remask.model.head import Logits, LogitsInParts, at_once, part_of
+from remask.model.head import Logits, LogitsInParts, at_once, rows_of_part
 from remask.model.transformer import Transformer
 from remask.sampling.constraints import forbid
 from remask.sampling.guidance import NEGATIVE, add_guidance
@@ -58,7 +58,7 @@ def predict(denoiser: Denoiser, family: Family, state: State, query: Query, cach
     )
     mask = family.vocabulary.mask
     in_parts = query.in_parts and not any(state.constraints) and CERTAINTY not in state.extras
-    many = inputs.asked * family.vocabulary.predicted > part_of(inputs.tokens.device)
+    many = inputs.asked > rows_of_part(family.vocabulary.predicted, inputs.tokens.device)
     if in_parts and many and isinstance(denoiser, Transformer):
         logits: Logits = LogitsInParts(denoiser.lm_head, denoiser.hidden_states(inputs.tokens, **conditions), mask)
     else:

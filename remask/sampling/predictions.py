@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from remask.model.head import Logits, map_rows
+from remask.model.head import Logits, at_once, map_rows
 from remask.sampling.sampler import Query, spread
 from remask.sampling.state import State
 
@@ -19,10 +19,15 @@ Measure = Literal["probability", "margin", "entropy"]
 class Predictions:
     """The predictions at the N asked positions, each measure of which is computed once."""
 
-    logits: Logits
-    """(N, V) float32."""
+    given: Logits
+    """(N, V) float32, at once or in parts; each measure then computes all parts."""
     query: Query
     state: State
+
+    @cached_property
+    def logits(self) -> Tensor:
+        """(N, V) float32, all at once."""
+        return at_once(self.given)
 
     @property
     def asked(self) -> Tensor:
@@ -47,10 +52,10 @@ class Predictions:
     @cached_property
     def best(self) -> Tensor:
         """(B, L) int64, the most probable token."""
-        return spread(map_rows(self.logits, lambda x: x.argmax(-1)), self.asked)
+        return spread(map_rows(self.given, lambda x: x.argmax(-1)), self.asked)
 
     def _measured(self, measure: Measure) -> Tensor:
-        return spread(map_rows(self.logits, lambda x: certainty(x, measure)), self.asked)
+        return spread(map_rows(self.given, lambda x: certainty(x, measure)), self.asked)
 
     def certainty(self, measure: Measure) -> Tensor:
         """(B, L) float32, higher where the network is more certain."""

@@ -5,19 +5,31 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tables import tiny
 from torch import Tensor
-from writing import BIDIRECTIONAL, MASKED, PROMPTED, V, fill, network
+from writing import BIDIRECTIONAL, END, MASK, MASKED, PROMPTED, V, fill, how, network
 
+from remask.families.masked import Masked
 from remask.model import head
 from remask.model.head import Head, LogitsInParts
 from remask.sampling import Canvas, start, stream
 from remask.sampling.certain import Certain
+from remask.sampling.confidence import Confidence
+from remask.sampling.freedave import FreeDave
+from remask.sampling.wino import WINO
+from remask.vocabulary import Vocabulary
 
 BY_CERTAINTY = [name for name, params in BIDIRECTIONAL.items() if isinstance(params.sampler, Certain)]
 WHOLE = ["klass", "klass, in blocks", "credit", "threshold, finished early"]
 """Rules that need all logits of a step at once."""
 ROWS = 4
 """Positions in a part."""
+
+
+def in_parts_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on a part has `ROWS` positions."""
+    monkeypatch.setattr(head, "PART", ROWS * V)
+    monkeypatch.setattr(head, "LEAST_ROWS", 1)
 
 
 @pytest.fixture
@@ -43,7 +55,7 @@ def test_the_same_text_with_the_same_probabilities(
     at_once = fill(way, model, PROMPTED, temperature=temperature)
     assert max(products) > ROWS
     products.clear()
-    monkeypatch.setattr(head, "PART", ROWS * V)
+    in_parts_of_few(monkeypatch)
     in_parts = fill(way, model, PROMPTED, temperature=temperature)
     most_written = max(int(step.changed.sum()) for step in at_once)  # whose logits are looked at together
     assert name in WHOLE or max(products) <= max(ROWS, most_written)
@@ -56,16 +68,29 @@ def test_the_same_text_with_the_same_probabilities(
 def test_rows_with_rules_of_their_own_in_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a batch in which some rules need all logits and others do not, each row is written as it is alone."""
     model, row = network(), PROMPTED[2]
-    ways = [replace(way, temperature=0.0) for way in BIDIRECTIONAL.values()]
+    twice = [how(WINO(threshold=0.3)), how(FreeDave(), steps=6), how(Confidence(), expand="DAEDAL:initial=4,add=2")]
+    ways = [replace(way, temperature=0.0) for way in [*BIDIRECTIONAL.values(), *twice]]
     alone = [fill(way, model, [row], seeds=[5])[-1].tokens for way in ways]
-    monkeypatch.setattr(head, "PART", ROWS * V)
+    in_parts_of_few(monkeypatch)
     state = start(MASKED, Canvas.of([row] * len(ways)), ways, [5] * len(ways))
     *_, last = stream(model, MASKED, state)
     assert torch.equal(last.tokens, torch.cat(alone))
 
 
+def test_the_mask_is_never_written_where_the_head_predicts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, way = tiny(V + 1, V + 1, seed=2, sharpness=2.0), BIDIRECTIONAL["probability, one a step"]
+    family = Masked().over(Vocabulary(size=V + 1, mask=MASK, end=END))
+    model.lm_head.weight.data[MASK] = 3 * model.lm_head.weight.data[:MASK].amax(0)
+    at_once = fill(way, model, PROMPTED, family=family)[-1].tokens
+    in_parts_of_few(monkeypatch)
+    in_parts = fill(way, model, PROMPTED, family=family)[-1].tokens
+    assert torch.equal(at_once, in_parts)
+    written = torch.tensor([[token is None for token in [*row, *[0] * (13 - len(row))]] for row in PROMPTED])
+    assert not (in_parts[written] == MASK).any()
+
+
 def test_any_part_of_the_logits_is_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head, "PART", 4 * V)
+    in_parts_of_few(monkeypatch)
     model = network()
     hidden = torch.randn(11, model.architecture.width, generator=torch.Generator().manual_seed(0))
     every = model.lm_head(hidden).detach()

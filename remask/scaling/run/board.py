@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 
 from remask.scaling.plan.study import Run
 from remask.terminal import duration, say
-from remask.training.beside import last_row
+from remask.training.metrics import last_row
 
 State = Literal["waiting", "running", "finished", "failed"]
 

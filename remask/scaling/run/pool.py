@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +11,9 @@ from remask.scaling.plan.sharing import inherit, prefix
 from remask.scaling.plan.study import FILE, Plan, Run
 from remask.scaling.run.board import Board
 from remask.scaling.run.results import read_planned, write_table
-from remask.scaling.run.single import command, finished
-from remask.signals import end_with_parent, handled
+from remask.scaling.run.single import finished, recipe
+from remask.signals import handled
+from remask.training.process import TrainingProcess
 from remask.training.states import stable_state
 
 
@@ -28,7 +28,7 @@ class Pool:
     attempts: int
     devices: int
     accelerator: str
-    going: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    going: dict[str, TrainingProcess] = field(default_factory=dict)
     failures: dict[str, int] = field(default_factory=dict)
     seats: dict[str, list[int]] = field(default_factory=dict)
     """The GPUs of each run."""
@@ -51,7 +51,7 @@ class Pool:
                     waiting += self.collect_ended(board)
         finally:  # whatever was raised, nothing goes on unseen
             for process in self.going.values():
-                process.send_signal(signal.SIGINT)
+                process.tell(signal.SIGINT)
             for process in self.going.values():
                 process.wait()
         to_go = sum(state != "finished" for state in board.states.values())
@@ -78,21 +78,21 @@ class Pool:
             inherit(self.study, self.plan, one)
             self.going[one.name] = self.start(one)
             if self.stopping:  # since the loop began: this one was not told
-                self.going[one.name].send_signal(signal.SIGINT)
+                self.going[one.name].tell(signal.SIGINT)
             board.set(one, "running")
 
     def collect_ended(self, board: Board) -> list[Run]:
         """Takes note of runs that have come to an end; those that are to be tried again."""
         again = []
-        for one in [r for r in self.todo if r.name in self.going and self.going[r.name].poll() is not None]:
-            del self.going[one.name]
+        for one in [r for r in self.todo if r.name in self.going and self.going[r.name].status is not None]:
+            process = self.going.pop(one.name)
             if finished(self.study, self.plan, one):
                 board.set(one, "finished", self.loss_text(one))
                 write_table(self.study, self.plan)
             elif not self.stopping:
                 self.failures[one.name] = self.failures.get(one.name, 0) + 1
                 retry = self.failures[one.name] < self.attempts
-                board.set(one, "failed", self.last(one) + ("; once more" if retry else ""))
+                board.set(one, "failed", process.last_words() + ("; once more" if retry else ""))
                 again += [one] if retry else []
         return again
 
@@ -104,17 +104,12 @@ class Pool:
             return True
         return stable_state(self.study / "runs" / before.name, prefix(before)).exists()
 
-    def start(self, one: Run) -> "subprocess.Popen[bytes]":
-        """A run as a process of its own group, which a Ctrl-C at the terminal does not reach by itself."""
-        folder = self.study / "runs" / one.name
-        folder.mkdir(parents=True, exist_ok=True)
+    def start(self, one: Run) -> TrainingProcess:
+        """A run as a process, with its share of the cores or of the GPUs."""
         cores = max(1, (os.cpu_count() or 1) // (self.workers * self.devices))
-        environment = {"OMP_NUM_THREADS": str(cores), **os.environ, **self.cards(one)}
-        with open(folder / "log.txt", "ab") as log:
-            return subprocess.Popen(
-                command(self.study, self.plan, one, self.devices, self.accelerator),
-                stdout=log, stderr=log, env=environment, start_new_session=True, preexec_fn=end_with_parent,
-            )  # fmt: skip
+        threads = os.environ.get("OMP_NUM_THREADS", str(cores))
+        planned = recipe(self.study, self.plan, one, self.devices, self.accelerator)
+        return TrainingProcess(planned, {"OMP_NUM_THREADS": threads, **self.cards(one)})
 
     def cards(self, one: Run) -> dict[str, str]:
         """Which GPUs a run sees, where there are any: as many as it has processes, and no other run's."""
@@ -139,14 +134,9 @@ class Pool:
         row = read_planned(self.study, self.plan, one)
         return f"{row['loss']:.4f} nats a token" if row is not None else ""
 
-    def last(self, one: Run) -> str:
-        """The last line of a run's log."""
-        lines = (self.study / "runs" / one.name / "log.txt").read_text(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "without a word"
-
     def stop(self) -> None:
         """Ctrl-C and SIGTERM are passed on, so that every run saves; a second one kills."""
         how = signal.SIGKILL if self.stopping else signal.SIGINT
         self.stopping = True
         for process in self.going.values():
-            process.send_signal(how)
+            process.tell(how)

@@ -1,4 +1,4 @@
-"""One run of a study: the recipe it is trained by, the command that trains it, and whether it is finished."""
+"""One run of a study: the recipe it is trained by, and whether it is finished."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,6 @@ from remask.families import build
 from remask.model.sizes import SizeOverrides
 from remask.scaling.plan.study import Plan, Run, optimizer
 from remask.scaling.run.results import read_planned
-from remask.training.beside import training_command
 from remask.training.optim import Budget
 from remask.training.recipe import Recipe
 
@@ -55,11 +54,6 @@ def compiling(study: Path, one: Run) -> Any:
     except (ValueError, KeyError, TypeError):
         pass  # training says what is wrong with it
     return "auto"
-
-
-def command(study: Path, plan: Plan, one: Run, devices: int, accelerator: str) -> list[str]:
-    """The command that trains a run."""
-    return training_command(recipe(study, plan, one, devices, accelerator))
 
 
 def finished(study: Path, plan: Plan, one: Run) -> bool:

@@ -32,7 +32,7 @@ def test_a_study_with_a_failed_run_goes_on_and_is_fitted(
     with pytest.raises(RemaskError, match=re.escape(f"1 runs failed: {bad.name}")):
         run(tmp_path / "study", attempts=2, workers=2, accelerator="cpu")
     told = capsys.readouterr().err
-    assert told.count(f"{bad.name} failed: remask: architecture.heads 7 does not divide") == 2 and "once more" in told
+    assert told.count(f"{bad.name} failed: architecture.heads 7 does not divide") == 2 and "once more" in told
     assert "0 of 2 runs are finished" in told and "1/2" in told and "nats a token" in told
     assert finished(tmp_path / "study", made, good) and not finished(tmp_path / "study", made, bad)
     made.save(tmp_path / "study")
