@@ -3,6 +3,9 @@
 `[MASK:3]` is a hole of 3 tokens, and `[MASK:2-5]` one of 2 to 5, of which the most probable number is taken.
 `[MASK:3|EXPRESSION]` is one whose text matches a regular expression. It ends at the bracket that closes it: brackets
 inside the expression come in pairs, and one that stands for itself is written `\\[` or `\\]`.
+
+A tokenizer whose words begin with their space has hardly ever seen a space alone before a word. So a space before a
+hole is written as the beginning of the hole's first token, unless the hole has an expression.
 """
 
 import itertools
@@ -11,9 +14,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.errors import RemaskError
-from remask.sampling.constraints import Constraint, Matching
+from remask.sampling.constraints import Constraint, Matching, OneOf
 from remask.sampling.expressions import Automaton, automaton
 
 HOLE = re.compile(r"\[MASK:(\d+)([\]|])", re.ASCII)
@@ -43,15 +49,26 @@ def row_with_holes(checkpoint: Checkpoint, infill: str, context: int) -> tuple[l
     parts = list(parts_of(infill, context))
     if not any(isinstance(part, Hole) for part in parts):
         raise RemaskError('the text to infill has no hole; write one as "the [MASK:3] sat"')
-    for part in parts:
+    for part, behind in zip(parts, [*parts[1:], None], strict=True):
         if isinstance(part, str):
-            row += checkpoint.tokenizer.encode(part, behind=len(row) > len(checkpoint.family.bos)) if part else []
+            inside = len(row) > len(checkpoint.family.bos)
+            joined = isinstance(behind, Hole) and behind.expression is None and part.endswith(" ")
+            spaced = first_with_space(checkpoint) if joined and (inside or part.strip()) else None
+            part = part if spaced is None else part[:-1]
+            row += checkpoint.tokenizer.encode(part, behind=inside) if part else []
+            if spaced is not None:
+                constraints.append(OneOf(columns=(len(row),), ids=spaced))
             continue
         if part.expression is not None:
             columns = tuple(range(len(row), len(row) + part.size))
             constraints.append(Matching(columns=columns, automaton=automaton_at(checkpoint, part.expression, row)))
         row += [None] * part.size
     return row, constraints
+
+
+def first_with_space(checkpoint: Checkpoint) -> NDArray[np.bool_] | None:
+    """(V,) the tokens of a model that begin with a space; None where words do not, or what is written is revised."""
+    return None if checkpoint.family.order == "all" else checkpoint.tokenizer.spaced
 
 
 def automaton_at(checkpoint: Checkpoint, expression: str, before: Sequence[int | None]) -> Automaton:

@@ -12,9 +12,12 @@ import remask
 from remask.checkpoints.checkpoint import Checkpoint
 from remask.data.tokenizer import Tokenizer
 from remask.errors import RemaskError
+from remask.families import Family
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
-from remask.infilling import with_lengths
+from remask.families.uniform import Uniform
+from remask.infilling import row_with_holes, with_lengths
+from remask.sampling.constraints import OneOf
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +91,43 @@ def test_it_is_not_streamed_and_needs_masks(model: Checkpoint) -> None:
     causal = Autoregressive().over(model.tokenizer.vocabulary)
     with pytest.raises(RemaskError, match="in any order, and this one is Autoregressive"):
         remask.sample(Checkpoint(model.model, causal, model.text, {}), infill="a [MASK:1-2]")
+
+
+WORDS = Tokenizer.train(["the cat sat on the mat, and the rat sat on the cat"] * 8, vocab_size=290)
+
+
+def over(tokenizer: Tokenizer, family: Family) -> Checkpoint:
+    family = family.over(tokenizer.vocabulary)
+    network = tiny(family.vocabulary.size, family.vocabulary.predicted, seed=3, time=isinstance(family, Uniform))
+    return Checkpoint(network, family, tokenizer, {})
+
+
+@pytest.mark.parametrize("sampler", ["Confidence", "FirstHitting", "LLaDA"])
+@pytest.mark.parametrize("before", ["the ", "the cat  ", "[MASK:1] "])
+def test_a_space_before_a_hole_begins_the_word_in_it(before: str, sampler: str) -> None:
+    """Tokenizers of words with their space hardly know a space alone; the text around the hole stays as it is."""
+    m, infill = over(WORDS, Masked()), f"{before}[MASK:2] sat"
+    row, _ = row_with_holes(m, infill, 64)
+    given = row[: -2 - len(WORDS.encode(" sat"))]
+    assert given == ([None] if before.startswith("[") else WORDS.encode(before[:-1]))
+    for seed in range(20):
+        text = remask.sample(m, infill=infill, sampler=sampler, seed=seed).text
+        assert text.endswith(" sat") and (before.startswith("[") or text.startswith(before))
+    *_, last = remask.stream(m, infill=infill, sampler=sampler)
+    assert WORDS.texts[int(last.tokens[0, len(given)])].startswith(b" ")
+
+
+@pytest.mark.parametrize("infill", [" [MASK:2]", "the[MASK:2] ", "the [MASK:1| cat]", "the, [MASK:1| cat]"])
+def test_other_spaces_stay_where_they_are(infill: str) -> None:
+    before = infill[: infill.index("[")]
+    row, constraints = row_with_holes(over(WORDS, Masked()), infill, 64)
+    assert row[: row.index(None)] == WORDS.encode(before)
+    assert not any(isinstance(one, OneOf) for one in constraints)
+
+
+@pytest.mark.parametrize(("tokenizer", "family"), [(Tokenizer.bytes(), Masked()), (WORDS, Uniform())])
+def test_without_such_words_or_where_all_is_revised_the_space_is_given(tokenizer: Tokenizer, family: Family) -> None:
+    m = over(tokenizer, family)
+    row, constraints = row_with_holes(m, "the [MASK:2]", 64)
+    assert row[:-2] == tokenizer.encode("the ") and not constraints
+    assert remask.sample(m, infill="the [MASK:2]", steps=2).text.startswith("the")

@@ -316,6 +316,16 @@ class Tokenizer:
                 first[i] = first[i][1:]
         return tuple(first)
 
+    @cached_property
+    def spaced(self) -> NDArray[np.bool_] | None:
+        """(size,) the ids whose text begins with a space; None where no word does, or a token tells no text alone."""
+        if self._spaced is None:
+            return None
+        try:
+            return np.array([text.startswith(b" ") for text in self.texts])
+        except RemaskError:
+            return None
+
     def _first_of(self, names: tuple[str, ...]) -> int | None:
         ids = (self._inner.token_to_id(name) for name in names)
         return next((i for i in ids if i is not None), None)

@@ -55,6 +55,19 @@ class LateEnd(Constraint):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class OneOf(Constraint):
+    """Some tokens only in the given columns."""
+
+    ids: NDArray[np.bool_]
+    """(V,) which tokens."""
+
+    def allowed(self, tokens: Tokens, places: Sequence[int], size: int) -> NDArray[np.bool_]:
+        found = np.zeros((len(places), max(size, len(self.ids))), bool)
+        found[:, : len(self.ids)] = self.ids
+        return found[:, :size]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Matching(Constraint):
     """A text that matches an expression, and after it only tokens that end a text."""
 

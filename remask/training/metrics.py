@@ -17,7 +17,7 @@ def last_row(run: Path) -> dict[str, str]:
 def is_whole(row: dict[str, str]) -> bool:
     """Whether a row has a step and a loss, and was not cut off."""
     try:
-        int(row["step"]), float(row["loss"])
+        _ = int(row["step"]), float(row["loss"])
     except (KeyError, ValueError, TypeError):
         return False
     return all(isinstance(value, str) for value in row.values())
