@@ -38,7 +38,7 @@ TASK = "Countdown:numbers=3,largest=10"
 SHAPE = SizeOverrides(layers=3, width=64, heads=4, ffn=192)
 FAMILIES = {"masked": Masked(), "autoregressive": Autoregressive()}
 RUNS = (("masked", "JustGRPO"), ("autoregressive", "JustGRPO"), ("masked", "WD1"))
-SEEDS = (0,)
+SEEDS = (0, 1, 2)
 ROWS, LEARNING = 20000, 1000
 """Questions with answers, and steps of 32 of them, by which the models learn before."""
 STEPS, EVERY = 60, 20
