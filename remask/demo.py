@@ -3,7 +3,7 @@
     remask demo --out runs/demo
 
 Trains a tokenizer, and at equal compute a masked model, an autoregressive one, and a masked one that was autoregressive
-for the first half; scores all on held-out files; shows text being denoised and a function body being filled in; writes
+for the first half; scores all on held-out files; shows text being denoised and function bodies being filled in; writes
 a report with pictures.
 """
 
@@ -14,10 +14,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from remask import machine
 from remask.api import sample, stream
 from remask.checkpoints.checkpoint import Checkpoint, load
 from remask.checkpoints.replacing import replacing
@@ -33,7 +34,7 @@ from remask.sampling.loop import Step
 from remask.terminal import duration, say
 from remask.training.beside import train_beside
 from remask.training.optim import Budget, Optimizer
-from remask.training.plan import Plan, changed_options, read_run
+from remask.training.plan import COMPILING_SAVES, Plan, changed_options, read_run
 from remask.training.recipe import Recipe
 from remask.watch import watch
 
@@ -42,16 +43,24 @@ LEAST = 8
 """Steps of which half can be told from all."""
 OTHERWISE = 25.0
 """Seconds that everything but the trainings takes."""
-SHARE, SHARE_BESIDE = 0.31, 0.58
+SHARE, SHARE_BESIDE = 0.31, 0.6
 """Of the time that is left, that the first of the three models is trained: the others take 1.2 and 0.5 times as long,
 after it or, the autoregressive one on other cores, beside it."""
 PROMPT = 'def read(path):\n    """'
-BODY = '''def mean(values):
-    """Return the mean of a list of numbers."""
-    if not values:
-        [MASK:8]
-    total = sum(values)
-    return [MASK:8]
+BODIES = '''class Counter:
+    """Counts how often it is called."""
+
+    def __init__(self, name):
+        if not isinstance(name, [MASK:1]):
+            raise [MASK:1]("name must be a string")
+        self.count = [MASK:1]
+
+    def __call__(self):
+        self.count += [MASK:1]
+        return [MASK:3]
+
+    def __enter__(self):
+        [MASK:2]
 
 
 def main():
@@ -75,15 +84,18 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
     say(f"   {size['bytes']:,} bytes in {size['documents']:,} documents, {size['tokens']:,} tokens\n")
 
     beside = torch.get_num_threads() > 1 and not torch.cuda.is_available()
+    compiled, seconds = compiling(minutes * 60 - OTHERWISE)
     recipe = Recipe(
         data=prepared.folder,
         out=out / "masked",
         model="tiny" if minutes < 15 else "3M",
-        budget=Budget(minutes=(minutes * 60 - OTHERWISE) * (SHARE_BESIDE if beside else SHARE) / 60),
+        budget=Budget(minutes=seconds * (SHARE_BESIDE if beside else SHARE) / 60),
         length=LENGTH,
         batch=16,
         seed=seed,
         validation_rows=48,
+        left_to_right_rows=0,
+        compile=compiled,
     )
     say("2. Three models at equal FLOPs: a masked diffusion model, which learns to fill in what is hidden; an")
     say("   autoregressive one of the same size; and one that goes on as a masked model from half of its steps")
@@ -106,13 +118,21 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
         "masked": sample(runs["masked"], **writing),
         "autoregressive": sample(runs["autoregressive"], prompt=PROMPT, length=96, top_p=0.9, seed=seed),
     }
-    body = sample(runs["masked"], infill=BODY, sampler="Confidence", temperature=0.0, seed=seed)
-    say(f"\n5. A function body, filled in by the masked model\n\n{body.text}")
+    bodies = sample(runs["masked"], infill=BODIES, sampler="Confidence", temperature=0.0, seed=seed)
+    say(f"\n5. Function bodies, filled in by the masked model\n\n{bodies.text}")
     spent = time.monotonic() - start
     del by_level["autoregressive"]
     loss_by_level(by_level, report_folder(out) / "levels.png")
-    write_report(out, table, texts, body, written, runs["masked"], spent)
+    write_report(out, table, texts, bodies, written, runs["masked"], spent)
     say(f"Report: {out / 'report' / 'report.md'}, after {duration(spent)}")
+
+
+def compiling(seconds: float) -> tuple[Literal["on", "off", "auto"], float]:
+    """Whether to compile trainings of two families that take so many seconds together, and the seconds that remain."""
+    if torch.cuda.is_available():
+        return "auto", seconds
+    cost = 2 * machine.seconds_to_compile()
+    return ("on", seconds - cost) if COMPILING_SAVES * seconds > cost else ("off", seconds)
 
 
 def planned(recipe: Recipe) -> Plan | None:
@@ -186,7 +206,13 @@ def collect(steps: Iterable[Step], into: list[Step]) -> Iterator[Step]:
 
 
 def write_report(
-    out: Path, table: str, texts: dict[str, Sample], body: Sample, written: list[Step], masked: Checkpoint, spent: float
+    out: Path,
+    table: str,
+    texts: dict[str, Sample],
+    bodies: Sample,
+    written: list[Step],
+    masked: Checkpoint,
+    spent: float,
 ) -> None:
     """report.md with its pictures."""
     folder = report_folder(out)
@@ -210,7 +236,7 @@ def write_report(
             f"## Written by the {name} model, {text.evaluations} network calls",
             code_block(text.prompt + text.text),
         ]
-    parts += ["## A function body, filled in by the masked model", code_block(body.text)]
+    parts += ["## Function bodies, filled in by the masked model", code_block(bodies.text)]
     (folder / "report.md").write_text("\n\n".join(parts) + "\n")
 
 
