@@ -21,6 +21,7 @@ from remask.infilling import RANGE, with_lengths
 from remask.sampling import Canvas, SamplingParams, State, Step, start
 from remask.sampling import stream as stream_state
 from remask.sampling.confidence import Confidence
+from remask.sampling.constraints import OneOf
 
 
 @takes_request(GenerationRequest)
@@ -68,7 +69,9 @@ def of_best_lengths(checkpoint: Checkpoint, request: GenerationRequest, infill: 
     for _ in stream_state(model, family, state):
         pass
     by_rule = SamplingParams(sampler=Confidence(), guidance=request.guidance, stop=False)
-    judged = start(family, Canvas(state.tokens, state.open, state.valid), by_rule, forced=state.tokens)
+    canvas = Canvas(state.tokens, state.open, state.valid)
+    kept = [[one for one in own if isinstance(one, OneOf)] for own in state.constraints]
+    judged = start(family, canvas, by_rule, forced=state.tokens, constraints=kept)
     for _ in stream_state(model, family, judged):
         pass
     best = int((judged.log_prob / judged.open.sum(1)).argmax())

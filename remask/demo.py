@@ -7,14 +7,16 @@ for the first half; scores all on held-out files; shows text being denoised and 
 a report with pictures.
 """
 
+import json
 import lzma
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -27,6 +29,7 @@ from remask.data.tokens import Prepared, prepare
 from remask.denoising_strip import denoising_strip
 from remask.errors import RemaskError
 from remask.families.autoregressive import Autoregressive
+from remask.files import write_atomically
 from remask.generation.result import Sample
 from remask.likelihood import Estimate, LossByLevel, validate
 from remask.plots import loss_by_level, loss_curves
@@ -84,18 +87,18 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
     say(f"   {size['bytes']:,} bytes in {size['documents']:,} documents, {size['tokens']:,} tokens\n")
 
     beside = torch.get_num_threads() > 1 and not torch.cuda.is_available()
-    compiled, seconds = compiling(minutes * 60 - OTHERWISE)
+    chosen = settings(out, minutes, beside)
     recipe = Recipe(
         data=prepared.folder,
         out=out / "masked",
         model="tiny" if minutes < 15 else "3M",
-        budget=Budget(minutes=seconds * (SHARE_BESIDE if beside else SHARE) / 60),
+        budget=Budget(minutes=chosen["first"]),
         length=LENGTH,
         batch=16,
         seed=seed,
         validation_rows=48,
         left_to_right_rows=0,
-        compile=compiled,
+        compile=chosen["compile"],
     )
     say("2. Three models at equal FLOPs: a masked diffusion model, which learns to fill in what is hidden; an")
     say("   autoregressive one of the same size; and one that goes on as a masked model from half of its steps")
@@ -127,12 +130,24 @@ def demo(out: Path = Path("runs/demo"), minutes: float = 5.0, seed: int = 0) -> 
     say(f"Report: {out / 'report' / 'report.md'}, after {duration(spent)}")
 
 
-def compiling(seconds: float) -> tuple[Literal["on", "off", "auto"], float]:
-    """Whether to compile trainings of two families that take so many seconds together, and the seconds that remain."""
-    if torch.cuda.is_available():
-        return "auto", seconds
-    cost = 2 * machine.seconds_to_compile()
-    return ("on", seconds - cost) if COMPILING_SAVES * seconds > cost else ("off", seconds)
+def settings(
+    out: Path, minutes: float, beside: bool, compiling: Callable[[], float] = machine.seconds_to_compile
+) -> dict[str, Any]:
+    """Whether to compile, and the minutes of the first training: as they were, where the same demo began before."""
+    path, asked = out / "settings.json", {"minutes": minutes, "beside": beside}
+    if path.exists():
+        with suppress(ValueError):
+            before = json.loads(path.read_text())
+            if {name: before.get(name) for name in asked} == asked:
+                return before
+    compiled, seconds = "auto", minutes * 60 - OTHERWISE
+    if not torch.cuda.is_available():  # there each training decides for itself
+        cost = 2 * compiling()  # of two families
+        compiled = "on" if COMPILING_SAVES * seconds > cost else "off"
+        seconds -= cost if compiled == "on" else 0
+    found = asked | {"compile": compiled, "first": seconds * (SHARE_BESIDE if beside else SHARE) / 60}
+    write_atomically(path, json.dumps(found) + "\n")
+    return found
 
 
 def planned(recipe: Recipe) -> Plan | None:

@@ -4,8 +4,8 @@
 `[MASK:3|EXPRESSION]` is one whose text matches a regular expression. It ends at the bracket that closes it: brackets
 inside the expression come in pairs, and one that stands for itself is written `\\[` or `\\]`.
 
-A tokenizer whose words begin with their space has hardly ever seen a space alone before a word. So a space before a
-hole is written as the beginning of the hole's first token, unless the hole has an expression.
+Where a tokenizer begins words and numbers with their space, a model has hardly ever read a space alone before one. So a
+space before a hole is written as the beginning of the hole's first token, unless the hole has an expression.
 """
 
 import itertools
@@ -67,7 +67,7 @@ def row_with_holes(checkpoint: Checkpoint, infill: str, context: int) -> tuple[l
 
 
 def first_with_space(checkpoint: Checkpoint) -> NDArray[np.bool_] | None:
-    """(V,) the tokens of a model that begin with a space; None where words do not, or what is written is revised."""
+    """(V,) the tokens of a model that begin with a space; None where words or numbers do not, or all is revised."""
     return None if checkpoint.family.order == "all" else checkpoint.tokenizer.spaced
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import remask
-from remask.demo import LEAST, convert, planned, train_twin
+from remask.demo import LEAST, convert, planned, settings, train_twin
 from remask.errors import RemaskError
 from remask.model.sizes import SizeOverrides
 from remask.training.optim import Budget
@@ -55,3 +55,14 @@ def test_too_few_steps_are_named(corpus: Path, tmp_path: Path) -> None:
     assert json.loads((recipe.out / "run.json").read_text())["plan"]["steps"] == LEAST - 1
     with pytest.raises(RemaskError, match="time for 7 steps only, and it needs 8: give more minutes"):
         next(train_twin(recipe))
+
+
+def test_what_was_decided_once_stays(tmp_path: Path) -> None:
+    """How fast the compiler is, is timed; a demo that goes on must not be another one for that."""
+    first = settings(tmp_path, 5.0, beside=True, compiling=lambda: 10.0)
+    assert first["compile"] == "on" and first["first"] == pytest.approx((300 - 25 - 20) * 0.615 / 60)
+    assert settings(tmp_path, 5.0, beside=True, compiling=lambda: 100.0) == first
+    other = settings(tmp_path, 4.0, beside=True, compiling=lambda: 100.0)
+    assert other["compile"] == "off" and other["first"] == pytest.approx((240 - 25) * 0.615 / 60)
+    (tmp_path / "settings.json").write_text("{")
+    assert settings(tmp_path, 4.0, beside=False, compiling=lambda: 100.0)["compile"] == "off"

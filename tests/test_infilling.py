@@ -16,7 +16,7 @@ from remask.families import Family
 from remask.families.autoregressive import Autoregressive
 from remask.families.masked import Masked
 from remask.families.uniform import Uniform
-from remask.infilling import row_with_holes, with_lengths
+from remask.infilling import first_with_space, row_with_holes, with_lengths
 from remask.sampling.constraints import OneOf
 
 
@@ -28,15 +28,21 @@ def model() -> Checkpoint:
     return Checkpoint(network, family, tokenizer, {})
 
 
-def mean_log_prob(m: Checkpoint, ids: list[int], holes: list[int]) -> float:
-    """Written one at a time, the most certain first, at temperature 1: recomputed from the logits."""
+def mean_log_prob(m: Checkpoint, ids: list[int], holes: list[int], first: Any = None) -> float:
+    """Written one at a time, the most certain first, at temperature 1: recomputed from the logits. Of the first hole
+    only some tokens are allowed, where `first` says which."""
     mask, total, left = m.family.mask, 0.0, set(holes)
     while left:
         tokens = torch.tensor([[mask if i in left else token for i, token in enumerate(ids)]])
         with torch.inference_mode():
             logits = m.model(tokens)[0].double()
+        logits = logits.clone()
         if mask < logits.shape[-1]:
             logits[:, mask] = -math.inf
+        if first is not None:
+            allowed = torch.zeros(logits.shape[-1], dtype=torch.bool)
+            allowed[: len(first)] = torch.from_numpy(first)[: len(allowed)]
+            logits[holes[0], ~allowed] = -math.inf
         log_p = logits.log_softmax(-1)
         place = max(left, key=lambda i: float(log_p[i].max()))
         total += float(log_p[place, ids[place]])
@@ -93,7 +99,9 @@ def test_it_is_not_streamed_and_needs_masks(model: Checkpoint) -> None:
         remask.sample(Checkpoint(model.model, causal, model.text, {}), infill="a [MASK:1-2]")
 
 
-WORDS = Tokenizer.train(["the cat sat on the mat, and the rat sat on the cat"] * 8, vocab_size=290)
+WORDS = Tokenizer.train(["the cat sat on 12 mats, and 12 rats sat on the cat"] * 8, vocab_size=300)
+NO_NUMBERS = Tokenizer.train(["the cat sat on the mat, and the rat sat on the cat"] * 8, vocab_size=290)
+"""As of those that join a space to words and not to digits."""
 
 
 def over(tokenizer: Tokenizer, family: Family) -> Checkpoint:
@@ -125,9 +133,25 @@ def test_other_spaces_stay_where_they_are(infill: str) -> None:
     assert not any(isinstance(one, OneOf) for one in constraints)
 
 
-@pytest.mark.parametrize(("tokenizer", "family"), [(Tokenizer.bytes(), Masked()), (WORDS, Uniform())])
+@pytest.mark.parametrize(
+    ("tokenizer", "family"), [(Tokenizer.bytes(), Masked()), (NO_NUMBERS, Masked()), (WORDS, Uniform())]
+)
 def test_without_such_words_or_where_all_is_revised_the_space_is_given(tokenizer: Tokenizer, family: Family) -> None:
     m = over(tokenizer, family)
     row, constraints = row_with_holes(m, "the [MASK:2]", 64)
     assert row[:-2] == tokenizer.encode("the ") and not constraints
     assert remask.sample(m, infill="the [MASK:2]", steps=2).text.startswith("the")
+
+
+def test_lengths_behind_a_space_are_judged_as_they_were_written() -> None:
+    """All lengths must begin with a space, which is no choice and counts for none of them."""
+    m, way = over(WORDS, Masked()), {"sampler": "Confidence", "temperature": 0.0}
+    found = remask.sample(m, infill="the [MASK:1-2] sat", **way)
+    tried = []
+    for size in (1, 2):
+        each = remask.sample(m, infill=f"the [MASK:{size}] sat", **way)
+        given = WORDS.encode("the")
+        ids = [*given, *each.tokens, *WORDS.encode(" sat")]
+        holes = list(range(len(given), len(given) + size))
+        tried.append((mean_log_prob(m, ids, holes, first_with_space(m)), each.tokens))
+    assert found.tokens == max(tried)[1]

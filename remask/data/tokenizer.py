@@ -318,13 +318,16 @@ class Tokenizer:
 
     @cached_property
     def spaced(self) -> NDArray[np.bool_] | None:
-        """(size,) the ids whose text begins with a space; None where no word does, or a token tells no text alone."""
-        if self._spaced is None:
-            return None
+        """(size,) the ids whose text begins with a space; None unless words and numbers begin with theirs.
+
+        Some tokenizers join a space to words and not to digits: no id of theirs stands for the space before a number.
+        """
         try:
-            return np.array([text.startswith(b" ") for text in self.texts])
-        except RemaskError:
+            spaced = [text if text.startswith(b" ") else b"" for text in self.texts]
+        except RemaskError:  # the text of a token depends on its neighbours
             return None
+        numbers = any(text[1:].isdigit() for text in spaced)
+        return np.array([bool(text) for text in spaced]) if numbers and self._spaced is not None else None
 
     def _first_of(self, names: tuple[str, ...]) -> int | None:
         ids = (self._inner.token_to_id(name) for name in names)
