@@ -44,7 +44,7 @@ COMMON: dict[str, Any] = {"validation_rows": 32, "left_to_right_rows": 0, "compi
 PRETRAINING, FINE_TUNING = 200, 60
 """Steps."""
 RADIUS = 0.5
-TESTED = 24
+TESTED = 96
 """Reviews that are classified."""
 REPLACED, TRIES = 3, 8
 """Tokens that an attack may replace, and replacements that it tries for each."""
