@@ -44,8 +44,8 @@ from remask.watch import watch
 LENGTH = 256
 LEAST = 8
 """Steps of which half can be told from all."""
-OTHERWISE = 25.0
-"""Seconds that everything but the trainings takes."""
+OTHERWISE, BEGINNING = 25.0, 10.0
+"""Seconds that everything but the trainings takes, and their four processes to begin, if one after another."""
 SHARE, SHARE_BESIDE = 0.31, 0.615
 """Of the time that is left, that the first of the three models is trained: the others take 1.2 and 0.5 times as long,
 after it or, the autoregressive one on other cores, beside it."""
@@ -140,7 +140,7 @@ def settings(
             before = json.loads(path.read_text())
             if {name: before.get(name) for name in asked} == asked:
                 return before
-    compiled, seconds = "auto", minutes * 60 - OTHERWISE
+    compiled, seconds = "auto", minutes * 60 - OTHERWISE - (0 if beside else BEGINNING)
     if not torch.cuda.is_available():  # there each training decides for itself
         cost = 2 * compiling()  # of two families
         compiled = "on" if COMPILING_SAVES * seconds > cost else "off"
