@@ -138,7 +138,7 @@ def settings(
     if path.exists():
         with suppress(ValueError):
             before = json.loads(path.read_text())
-            if {name: before.get(name) for name in asked} == asked:
+            if isinstance(before, dict) and {name: before.get(name) for name in asked} == asked:
                 return before
     compiled, seconds = "auto", minutes * 60 - OTHERWISE - (0 if beside else BEGINNING)
     if not torch.cuda.is_available():  # there each training decides for itself

@@ -64,5 +64,5 @@ def test_what_was_decided_once_stays(tmp_path: Path) -> None:
     assert settings(tmp_path, 5.0, beside=True, compiling=lambda: 100.0) == first
     other = settings(tmp_path, 4.0, beside=True, compiling=lambda: 100.0)
     assert other["compile"] == "off" and other["first"] == pytest.approx((240 - 25) * 0.615 / 60)
-    (tmp_path / "settings.json").write_text("{")
+    (tmp_path / "settings.json").write_text("[]")
     assert settings(tmp_path, 4.0, beside=False, compiling=lambda: 100.0)["compile"] == "off"
