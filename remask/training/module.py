@@ -47,7 +47,7 @@ class Module(lightning.LightningModule):
         if self.given.recipe.sharded and self.denoiser.device.type == "meta":
             assert self.device_mesh is not None
             shard(self.denoiser, self.device_mesh["data_parallel"], self.given.device)
-            fill_sharded(self.given, self.denoiser)
+            fill_sharded(self.denoiser, self.given.build_network().state_dict() if self.given.rank == 0 else {})
 
     def train_dataloader(self) -> MicroBatches:
         """This process's rows, from the first micro-batch of the step that follows."""

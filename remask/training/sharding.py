@@ -13,8 +13,6 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from remask.training.start import Setup
-
 
 def shard(denoiser: nn.Module, mesh: DeviceMesh, device: torch.device) -> None:
     """Shards a network whose weights are on `meta`, in place: every layer by itself, and what is left together."""
@@ -24,11 +22,10 @@ def shard(denoiser: nn.Module, mesh: DeviceMesh, device: torch.device) -> None:
     denoiser.to_empty(device=device)
 
 
-def fill_sharded(setup: Setup, denoiser: nn.Module) -> None:
-    """Fills the shards of all processes. Only the first one ever holds all the weights."""
-    whole = setup.build_network().state_dict() if setup.rank == 0 else {}
+def fill_sharded(denoiser: nn.Module, weights: dict[str, Any]) -> None:
+    """Fills the shards of all processes with the weights that the first one gives, and the others none."""
     options = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
-    set_model_state_dict(denoiser, whole, options=options)
+    set_model_state_dict(denoiser, weights, options=options)
 
 
 def gather_weights(denoiser: nn.Module) -> dict[str, Any]:
