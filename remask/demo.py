@@ -208,8 +208,9 @@ def scoreboard(scores: dict[str, Estimate], compressed: float) -> str:
     lines = ["| model | bits per byte on held-out files | what the number is |", "|---|---|---|"]
     for name, found in scores.items():
         error = f" ± {found.bits_per_byte_stderr:.3f}" if found.stderr else ""
-        what = "exact" if found.kind == "exact" else "upper bound, with the standard error of its noise"
-        lines.append(f"| {name} | {found.bits_per_byte:.3f}{error} | {what} |")
+        exact = found.kind == "exact"
+        sign, what = ("=", "exact") if exact else ("<=", "upper bound, with the standard error of its noise")
+        lines.append(f"| {name} | {sign} {found.bits_per_byte:.3f}{error} | {what} |")
     return "\n".join([*lines, f"| `xz -9e` | {compressed:.3f} | size of the compressed files |"])
 
 

@@ -36,7 +36,8 @@ def progress(what: str, total: int | None = None, unit: str = "", done: int = 0)
         yield from _lines(what, total, unit, done)
 
 
-def _bar(what: str, total: int | None, unit: str, done: int) -> Iterator[Callable[..., None]]:
+def bars() -> Any:
+    """rich's progress bars as remask shows them: a task has the fields `count` and `info`."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -48,7 +49,11 @@ def _bar(what: str, total: int | None, unit: str, done: int) -> Iterator[Callabl
         TimeRemainingColumn(),
         TextColumn("{task.fields[info]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=False) as bar:
+    return Progress(*columns, console=Console(stderr=True))
+
+
+def _bar(what: str, total: int | None, unit: str, done: int) -> Iterator[Callable[..., None]]:
+    with bars() as bar:
         task = bar.add_task(what, total=total, completed=done, count="", info="")
         state = {"done": done}
 

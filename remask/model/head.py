@@ -54,59 +54,6 @@ class Head(nn.Linear):
         return (self.compiled or nll)(hidden, weight, target)
 
 
-class LogitsInParts:
-    """(N, V) float32 logits that are never held all at once: a part is computed when it is looked at."""
-
-    def __init__(self, head: Head, hidden: Tensor, impossible: int | None = None) -> None:
-        """Of (N, D) hidden states; the id that is `impossible` has probability 0."""
-        self.head, self.hidden = head, hidden
-        self.impossible = impossible if impossible is not None and impossible < head.predicted else None
-        self.shape = torch.Size((len(hidden), head.predicted))
-
-    def __getitem__(self, index: Tensor | slice) -> Tensor:
-        """The logits of some of the N positions."""
-        logits = self.head(self.hidden[index])
-        if self.impossible is not None:
-            logits[:, self.impossible] = -torch.inf
-        return logits
-
-    def some(self, index: Tensor) -> "LogitsInParts":
-        """The logits of some of the N positions, in parts as well."""
-        return LogitsInParts(self.head, self.hidden[index], self.impossible)
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """A function of each row, (n, V) -> (n, ...), of all N rows."""
-        most = rows_of_part(self.head.predicted, self.hidden.device)
-        count = max(1, -(-len(self.hidden) // most))
-        return torch.cat([function(self[part]) for part in torch.arange(len(self.hidden)).tensor_split(count)])
-
-
-Logits = Tensor | LogitsInParts
-"""(N, V) float32 logits, all at once or in parts."""
-
-
-def map_rows(logits: Logits, function: Callable[[Tensor], Tensor]) -> Tensor:
-    """A function of each row, (n, V) -> (n, ...), of all rows of logits."""
-    return logits.map(function) if isinstance(logits, LogitsInParts) else function(logits)
-
-
-def at_once(logits: Logits) -> Tensor:
-    """All logits at once."""
-    return logits if isinstance(logits, Tensor) else logits[:]
-
-
-PART, PART_ON_GPU = 2**22, 2**26
-"""Number of logits in a part, on a CPU and elsewhere. On a CPU with AVX-512 and bfloat16, with 32,000 ids and 2,000
-masks, 2**20 and 2**24 were slower by a tenth, and all at once by a fifth. That on a GPU was not measured."""
-LEAST_ROWS = 128
-"""Positions in a part at least, since each part reads the weights of the head."""
-
-
-def rows_of_part(predicted: int, device: torch.device) -> int:
-    """Of how many positions logits are computed at once, where not all are needed at once."""
-    return max(LEAST_ROWS, (PART if device.type == "cpu" else PART_ON_GPU) // predicted)
-
-
 SIZES_AN_OCTAVE = 8
 """Between a number of rows and its double, the head is computed for so many different numbers."""
 

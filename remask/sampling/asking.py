@@ -9,7 +9,7 @@ from torch import Tensor
 from remask.errors import RemaskError
 from remask.families.base import Denoiser, Family
 from remask.model.attention import Attention
-from remask.model.head import Logits, at_once
+from remask.model.logits import Logits, at_once
 from remask.sampling.constraints import forbid
 from remask.sampling.network_call import noise_level, positions_of, predict, without_mask
 from remask.sampling.sampler import Query

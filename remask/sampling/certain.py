@@ -16,7 +16,7 @@ from torch.nn.functional import pad
 
 from remask.errors import RemaskError
 from remask.families.base import Family
-from remask.model.head import Logits
+from remask.model.logits import Logits
 from remask.sampling.caching import is_partial
 from remask.sampling.predictions import Measure, Predictions
 from remask.sampling.sampler import Query, Sampler, largest, spread

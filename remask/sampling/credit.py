@@ -8,7 +8,7 @@ from torch import Tensor
 
 from remask.errors import RemaskError
 from remask.families.base import Family
-from remask.model.head import Logits, at_once
+from remask.model.logits import Logits, at_once
 from remask.sampling.adaptive import Threshold, check_probability
 from remask.sampling.sampler import Query
 from remask.sampling.state import State, moved

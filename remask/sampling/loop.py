@@ -13,7 +13,7 @@ from torch import Tensor
 from remask.errors import RemaskError
 from remask.families.base import Denoiser, Family
 from remask.model.cache import KeyValueCache
-from remask.model.head import LogitsInParts, at_once
+from remask.model.logits import LogitsInParts, at_once
 from remask.sampling import caching, expanding
 from remask.sampling.asking import ask_all, default_of
 from remask.sampling.constraints import Constraint, check_possible, constraints_of, has_holes

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from remask.families.base import Denoiser, Family
 from remask.model.attention import CAUSAL, FULL, Attention, Padded, Ranked
-from remask.model.head import Logits, LogitsInParts, at_once, rows_of_part
+from remask.model.logits import Logits, LogitsInParts, at_once, rows_of_part
 from remask.model.transformer import Transformer
 from remask.sampling.constraints import forbid
 from remask.sampling.guidance import NEGATIVE, add_guidance

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from remask.model.head import Logits, at_once, map_rows
+from remask.model.logits import Logits, at_once, map_rows
 from remask.sampling.sampler import Query, spread
 from remask.sampling.state import State
 

@@ -16,7 +16,7 @@ import torch
 
 from remask.errors import Interrupted, RemaskError
 from remask.signals import handled
-from remask.terminal import INTERVAL, duration, say
+from remask.terminal import INTERVAL, bars, duration, say
 from remask.training.metrics import last_row
 from remask.training.plan import read_run
 from remask.training.process import INTERRUPTED, TrainingProcess
@@ -106,8 +106,9 @@ class Lane:
             return 0, 0 if found is None else found[1].steps, "starting"
         measured = f"loss {float(row['loss']):.3f}"
         if row.get("valid_bits_per_byte"):
-            sign = "=" if row.get("valid_kind") == "exact" else "<="
-            measured += f"  valid {sign} {float(row['valid_bits_per_byte']):.3f} bits/byte"
+            exact = row.get("valid_kind") == "exact"
+            sign, error = ("=", "") if exact else ("<=", f" +- {float(row['valid_stderr']):.3f}")
+            measured += f"  valid {sign} {float(row['valid_bits_per_byte']):.3f}{error} bits/byte"
         return int(row["step"]), found[1].steps, measured
 
 
@@ -117,23 +118,16 @@ def shown() -> Iterator["Bars | Lines"]:
     if not sys.stderr.isatty():
         yield Lines()
         return
-    bars = Bars()
-    with bars.progress:
-        yield bars
+    shown = Bars()
+    with shown.progress:
+        yield shown
 
 
 class Bars:
     """A bar for each training; that of a finished one stays."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-        columns = (
-            TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[count]}"),
-            TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[info]}"),
-        )  # fmt: skip
-        self.progress = Progress(*columns, console=Console(stderr=True))
+        self.progress = bars()
         self.tasks: dict[tuple[str, float], Any] = {}
         self.last = 0.0
 

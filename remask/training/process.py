@@ -28,7 +28,9 @@ class TrainingProcess:
 
     def __init__(self, recipe: Recipe, environment: dict[str, str]) -> None:
         """Begins. It ends with the process that began it, saved, where the system is Linux."""
-        self.recipe, self.told = recipe, None
+        self.recipe = recipe
+        self.told: signal.Signals | None = None
+        """The last signal that it was sent."""
         recipe.out.mkdir(parents=True, exist_ok=True)
         self.log = recipe.out / "log.txt"
         self.before = self.log.stat().st_size if self.log.exists() else 0
@@ -37,9 +39,6 @@ class TrainingProcess:
                 training_command(recipe), stdout=log, stderr=log, env={**os.environ, **environment},
                 start_new_session=True, preexec_fn=end_with_parent,
             )  # fmt: skip
-
-    told: signal.Signals | None
-    """The last signal that it was sent."""
 
     @property
     def status(self) -> int | None:

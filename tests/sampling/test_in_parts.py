@@ -10,8 +10,9 @@ from torch import Tensor
 from writing import BIDIRECTIONAL, END, MASK, MASKED, PROMPTED, V, fill, how, network
 
 from remask.families.masked import Masked
-from remask.model import head
-from remask.model.head import Head, LogitsInParts
+from remask.model import logits
+from remask.model.head import Head
+from remask.model.logits import LogitsInParts
 from remask.sampling import Canvas, start, stream
 from remask.sampling.certain import Certain
 from remask.sampling.confidence import Confidence
@@ -28,8 +29,8 @@ ROWS = 4
 
 def in_parts_of_few(monkeypatch: pytest.MonkeyPatch) -> None:
     """From now on a part has `ROWS` positions."""
-    monkeypatch.setattr(head, "PART", ROWS * V)
-    monkeypatch.setattr(head, "LEAST_ROWS", 1)
+    monkeypatch.setattr(logits, "PART", ROWS * V)
+    monkeypatch.setattr(logits, "LEAST_ROWS", 1)
 
 
 @pytest.fixture

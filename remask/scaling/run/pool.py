@@ -106,8 +106,10 @@ class Pool:
 
     def start(self, one: Run) -> TrainingProcess:
         """A run as a process, with its share of the cores or of the GPUs."""
-        cores = max(1, (os.cpu_count() or 1) // (self.workers * self.devices))
-        threads = os.environ.get("OMP_NUM_THREADS", str(cores))
+        import torch
+
+        share = max(1, torch.get_num_threads() // (self.workers * self.devices))  # of the cores this process may use
+        threads = os.environ.get("OMP_NUM_THREADS", str(share))
         planned = recipe(self.study, self.plan, one, self.devices, self.accelerator)
         return TrainingProcess(planned, {"OMP_NUM_THREADS": threads, **self.cards(one)})
 
